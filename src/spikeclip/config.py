@@ -1,0 +1,314 @@
+"""What a model and a run are made of, as plain dataclasses; presets are functions that return them."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from spikeclip.errors import InputError, unknown
+
+NeuronKind = Literal["lif", "plif", "ilif", "relu", "quant_relu"]
+Surrogate = Literal["sigmoid", "atan", "rectangular"]
+StageKind = Literal["align_text", "align_image", "finetune", "contrastive"]
+
+
+@dataclass(frozen=True)
+class NeuronConfig:
+    kind: NeuronKind = "ilif"
+    """lif, plif (learnable tau), ilif (integer levels), or the twins relu and quant_relu."""
+    T: int = 1
+    """Time steps. The twins run at T=1."""
+    D: int = 4
+    """Integer levels of ilif and quant_relu: activations are 0, 1/D, ..., 1."""
+    tau: float = 2.0
+    """Membrane time constant of lif (and the start of plif), in steps; ilif decays by 1 - 1/tau."""
+    v_threshold: float = 1.0
+    """Firing threshold of lif and plif."""
+    v_reset: float | None = 0.0
+    """Membrane after a spike of lif and plif; null for soft reset (subtract the threshold)."""
+    detach_reset: bool = True
+    """Cut the gradient through the reset."""
+    surrogate: Surrogate = "sigmoid"
+    """Derivative that stands in for the step function of lif and plif."""
+    alpha: float = 4.0
+    """Steepness of the surrogate."""
+    range: float = 2.0
+    """Input current that ilif and quant_relu map to the highest level D."""
+    learn_range: bool = False
+    """Learn `range`, one value per layer."""
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    architecture: Literal["spikingformer", "conv"] = "conv"
+    """spikingformer: convolutional stem and spiking transformer; conv: whitening and convolution groups."""
+    image_size: int = 32
+    """Side of the square input, pixels (32 to 224)."""
+    widths: tuple[int, ...] = (64, 256, 256)
+    """conv: channels of each group. spikingformer: channels of the five stem convolutions."""
+    depth: int = 0
+    """Transformer blocks; conv appends them after its groups."""
+    num_heads: int = 8
+    """Attention heads of each block."""
+    mlp_ratio: int = 4
+    """Hidden width of a block's MLP, in multiples of its width."""
+    published: bool = False
+    """The published maths: raw time weights for exactly T steps, attention scale 0.125, unscaled initialisation."""
+    mean: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
+    """Channel means subtracted from pictures in [0, 1]."""
+    std: tuple[float, float, float] = (0.2470, 0.2435, 0.2616)
+    """Channel standard deviations that pictures are divided by."""
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    architecture: Literal["mlp", "transformer"] = "transformer"
+    """mlp: the published tower on a fixed number of tokens; transformer: spiking blocks that mask padding."""
+    vocab_size: int = 49408
+    """Entries of the token embedding."""
+    context_length: int = 77
+    """Longest text, in tokens (mlp: exactly this many are read)."""
+    width: int = 256
+    """Channels of the residual stream (mlp: of the embedding)."""
+    depth: int = 2
+    """Transformer blocks."""
+    num_heads: int = 4
+    """Attention heads of each block."""
+    mlp_ratio: int = 4
+    """Hidden width of a block's MLP in multiples of `width` (mlp: of embed_dim)."""
+    eos_id: int = 49407
+    """Token that ends a text; everything after the first one is padding."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    name: str = "spikeclip-tiny"
+    """Preset this configuration started from."""
+    embed_dim: int = 512
+    """Dimension of the shared embedding space (the teacher's)."""
+    neuron: NeuronConfig = field(default_factory=NeuronConfig)
+    """Every neuron of both towers."""
+    image: ImageConfig = field(default_factory=ImageConfig)
+    """Image tower."""
+    text: TextConfig = field(default_factory=TextConfig)
+    """Text tower."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    source: str = "shapes"
+    """`shapes` (built in), a folder of parquet or of pictures, or a Hugging Face data set name."""
+    train_split: str = "train"
+    """Split used for training and, reduced by `val_fraction`, for selection."""
+    test_split: str = "test"
+    """Split reported once, at the end."""
+    val_fraction: float = 0.1
+    """Share of the training split set aside for selection (fixed by the seed)."""
+    limit: int | None = None
+    """Use only this many training pictures; null for all."""
+    classnames: dict[str, str] = field(default_factory=dict)
+    """Class names to replace before they meet a prompt, old name: new name."""
+    templates: list[str] = field(default_factory=lambda: ["a photo of a {c}."])
+    """Prompt templates averaged into one class embedding; {c} is the class name."""
+    texts: str | None = None
+    """Where align_text finds its texts: null (captions and prompts of the data) or a file, one text a line."""
+    cache: str = "~/.cache/spikeclip"
+    """Folder for decoded pictures and teacher embeddings."""
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    path: str | None = None
+    """Folder or hub name of a CLIP-like model or sentence encoder, or an .npz table of text embeddings."""
+    logit_scale: float | None = None
+    """Temperature of the teacher's distribution in the KL term; null for the teacher's own."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    crop: int = 2
+    """Random crop after reflecting this many pixels on each side."""
+    flip: Literal["none", "random", "alternate"] = "alternate"
+    """Horizontal flips: none, at random, or every picture in every second epoch."""
+    cutout: int = 0
+    """Side of a random square set to the mean, pixels."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    kind: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon for hidden matrices and filters, SGD with momentum for the rest; adamw for everything."""
+    lr: float = 1e-3
+    """Peak learning rate (muon: of the matrices and filters)."""
+    scalar_lr: float = 0.02
+    """muon only: learning rate of everything else."""
+    momentum: float = 0.6
+    """muon only: Nesterov momentum of the matrices and filters."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay, as a share of the weight per unit of learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Decay after the warm-up, down to `final` times the peak."""
+    warmup: float = 0.05
+    """Share of the steps with linearly rising learning rate."""
+    final: float = 0.0
+    """Learning rate at the end, as a share of the peak."""
+    clip_norm: float | None = None
+    """Largest gradient norm; null for no clipping."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    cosine: float = 1.0
+    """1 - cos to the teacher's embedding (paper: 1, all other alignment terms 0)."""
+    interactive: float = 0.0
+    """Interactive contrastive: student features against the teacher's of the other modality."""
+    relational: float = 0.0
+    """Relational KL: the student's similarities within a batch against the teacher's."""
+    ce: float = 1.0
+    """Cross-entropy over the class prompts."""
+    kl: float = 1.0
+    """KL to the teacher's distribution over the class prompts."""
+    temperature: float = 1.0
+    """Temperature of both distributions in the KL term; the term is multiplied by its square."""
+    label_smoothing: float = 0.0
+    """Label smoothing of the cross-entropy."""
+    contrastive: Literal["infonce", "sigmoid"] = "infonce"
+    """Loss of the contrastive stage."""
+    rate: float = 0.0
+    """Weight of the firing-rate regulariser: mean over layers of relu(rate - target_rate)."""
+    target_rate: float = 0.0
+    """Mean spikes per neuron and time step above which a layer is penalised."""
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    stage: StageKind = "align_image"
+    """align_text, align_image, finetune or contrastive."""
+    epochs: int = 10
+    """Passes over the stage's data."""
+    batch_size: int = 256
+    """Samples per step over all processes."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Optimiser and schedule."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """Weights of the terms; a stage reads the ones it has."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Augmentation of the pictures."""
+    relu_first: float = 0.0
+    """Share of the steps in which ilif and quant_relu are still a ReLU (no effect on relu)."""
+    logit_scale: float | None = None
+    """Start (and, in finetune, fixed value) of the student's temperature; null keeps the model's."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    model: dict[str, Any] = field(default_factory=lambda: {"name": "spikeclip-tiny"})
+    """Preset `name` and overrides, as for `create_model`."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Pictures, captions and class prompts."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """Teacher of the alignment stages and of the KL term."""
+    stages: list[StageConfig] = field(default_factory=list)
+    """Stages, in order; each starts from the weights selected in the one before."""
+    seed: int = 0
+    """Seed of weights, data order and augmentation."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Autocast of matrix products: auto is bf16 where the processor has it. Membranes are fp32 always."""
+    compile: bool = False
+    """Compile the towers with torch.compile."""
+    tokenizer: str = "auto"
+    """auto (the teacher's, or trained on the run's texts), or a tokenizer.json."""
+    vocab_size: int = 2048
+    """Size of a tokenizer trained on the run's texts."""
+    checkpoint_minutes: float = 5.0
+    """Longest time between checkpoints."""
+
+
+Config = TypeVar("Config")
+
+
+def from_dict(cls: type[Config], values: Mapping[str, Any], where: str = "") -> Config:
+    """Build a config dataclass from nested plain values (YAML or JSON), checking names and types.
+
+    Raises `InputError` that names the key, the value that came and what was expected.
+    """
+    hints = typing.get_type_hints(cls)
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where or cls.__name__}: expected a table of settings, got {values!r}")
+    for key in values:
+        if key not in hints:
+            raise unknown(f"key in {where or 'the recipe'}", str(key), hints)
+    return cls(**{k: _convert(hints[k], v, f"{where}.{k}" if where else k) for k, v in values.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _convert(next(a for a in args if a is not type(None)), value, where)
+    if origin is Literal:
+        if value not in args:
+            raise unknown(f"value of {where}", str(value), map(str, args))
+        return value
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else from_dict(hint, value, where)  # type: ignore[arg-type]
+    if origin is list and isinstance(value, (list, tuple)):
+        return [_convert(args[0], v, f"{where}.{i}") for i, v in enumerate(value)]
+    if origin is tuple and isinstance(value, (list, tuple)):
+        if args[-1] is not Ellipsis and len(args) != len(value):
+            raise InputError(f"{where}: expected {len(args)} values, got {list(value)}")
+        return tuple(_convert(args[0], v, f"{where}.{i}") for i, v in enumerate(value))
+    if origin is dict and isinstance(value, Mapping):
+        return dict(value)
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    raise InputError(f"{where}: expected {getattr(origin or hint, '__name__', hint)}, got {value!r}")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a config dataclass as nested plain values; `from_dict` reads them back."""
+    return dataclasses.asdict(config)
+
+
+def paper() -> ModelConfig:
+    """Published SpikeCLIP (arXiv 2310.06488): Spikingformer-4-384 and an MLP on 20 tokens, LIF at T=4."""
+    return ModelConfig(
+        name="spikeclip-paper",
+        neuron=NeuronConfig(kind="lif", T=4),
+        image=ImageConfig("spikingformer", widths=(48, 96, 192, 384, 384), depth=4, published=True),
+        text=TextConfig("mlp", context_length=20, width=512, depth=0, num_heads=1),
+    )
+
+
+def base() -> ModelConfig:
+    """The 4-384 tower done right: I-LIF, first convolution once, head-size scale, normalised readout."""
+    return ModelConfig(
+        name="spikeclip-base",
+        neuron=NeuronConfig(kind="ilif", T=1, D=4),
+        image=ImageConfig("spikingformer", widths=(48, 96, 192, 384, 384), depth=4),
+        text=TextConfig("transformer", width=384, depth=4, num_heads=8),
+    )
+
+
+def tiny() -> ModelConfig:
+    """For two CPU cores: whitening and three convolution groups, a two-block spiking text transformer."""
+    return ModelConfig(name="spikeclip-tiny")
+
+
+PRESETS: dict[str, Callable[[], ModelConfig]] = {
+    "spikeclip-paper": paper,
+    "spikeclip-base": base,
+    "spikeclip-tiny": tiny,
+}
