@@ -1,0 +1,58 @@
+"""Labelled and captioned pictures of one split, held as uint8 arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of one split. Every picture has a label, captions, or both.
+
+    images: (N, H, W, 3) uint8, square, possibly memory-mapped. labels: (N,) int64 into `classnames`, or None.
+    captions: one list of texts per picture, or None. ids: N names (path inside the source, or split/index).
+    skipped: names of pictures that could not be read. fingerprint: hash of everything above.
+    """
+
+    name: str
+    split: str
+    images: np.ndarray
+    ids: list[str]
+    fingerprint: str
+    labels: np.ndarray | None = None
+    classnames: list[str] = field(default_factory=list)
+    captions: list[list[str]] | None = None
+    skipped: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, indices: np.ndarray) -> Pictures:
+        """Return the pictures at `indices` (K,) as a new split; copies the pictures."""
+        digest = hashlib.sha256(self.fingerprint.encode() + np.asarray(indices, np.int64).tobytes()).hexdigest()
+        return dataclasses.replace(
+            self,
+            images=self.images[indices],
+            ids=[self.ids[i] for i in indices],
+            fingerprint=digest,
+            labels=None if self.labels is None else self.labels[indices],
+            captions=None if self.captions is None else [self.captions[i] for i in indices],
+        )
+
+
+def validation_split(pictures: Pictures, fraction: float, seed: int = 0) -> tuple[Pictures, Pictures]:
+    """Split off a validation set: `fraction` of the pictures, drawn by `seed`, the same share of each class.
+
+    Returns (train, validation), both in the original order.
+    """
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(len(pictures), np.int64) if pictures.labels is None else pictures.labels
+    chosen = np.zeros(len(pictures), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        chosen[rng.permutation(members)[: round(fraction * len(members))]] = True
+    return pictures.subset(np.flatnonzero(~chosen)), pictures.subset(np.flatnonzero(chosen))
