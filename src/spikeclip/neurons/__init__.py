@@ -1,0 +1,29 @@
+"""Spiking neurons and the ordinary activations they are compared with."""
+
+from spikeclip.neurons.module import (
+    ILIF,
+    LIF,
+    PLIF,
+    Neuron,
+    QuantReLU,
+    ReLU,
+    density,
+    make_neuron,
+    mean_spikes,
+    record,
+    relu_phase,
+)
+
+__all__ = [
+    "ILIF",
+    "LIF",
+    "PLIF",
+    "Neuron",
+    "QuantReLU",
+    "ReLU",
+    "density",
+    "make_neuron",
+    "mean_spikes",
+    "record",
+    "relu_phase",
+]
