@@ -312,3 +312,55 @@ PRESETS: dict[str, Callable[[], ModelConfig]] = {
     "spikeclip-base": base,
     "spikeclip-tiny": tiny,
 }
+
+_OVERRIDES = ("neuron", "image_size", "embed_dim", "image", "text")
+
+
+def model_config(name: str, **overrides: Any) -> ModelConfig:
+    """Return a preset with changes.
+
+    Overrides: `neuron` (kind), any other field of `NeuronConfig` (`T`, `D`, `tau`, `range`, ...), `image_size`,
+    `embed_dim`, and tables `image` and `text` with fields of `ImageConfig` and `TextConfig`. Without `T`, the
+    twins and ilif run at T=1 and lif and plif at T=4. Raises `InputError` for an unknown name or value, and for
+    combinations that cannot work.
+    """
+    if name not in PRESETS:
+        raise unknown("model", name, PRESETS)
+    config = PRESETS[name]()
+    neuron_fields = {f.name for f in dataclasses.fields(NeuronConfig)} - {"kind"}
+    for key in overrides:
+        if key not in _OVERRIDES and key not in neuron_fields:
+            raise unknown("model setting", key, [*_OVERRIDES, *neuron_fields])
+    changes = {k: v for k, v in overrides.items() if k in neuron_fields}
+    if "neuron" in overrides:
+        changes["kind"] = overrides["neuron"]
+        changes.setdefault("T", 4 if overrides["neuron"] in ("lif", "plif") else 1)
+    image = dict(overrides.get("image") or {})
+    if "image_size" in overrides:
+        image["image_size"] = overrides["image_size"]
+    config = ModelConfig(
+        name=name,
+        embed_dim=_convert(int, overrides.get("embed_dim", config.embed_dim), "embed_dim"),
+        neuron=from_dict(NeuronConfig, to_dict(config.neuron) | changes, "neuron"),
+        image=from_dict(ImageConfig, to_dict(config.image) | image, "image"),
+        text=from_dict(TextConfig, to_dict(config.text) | dict(overrides.get("text") or {}), "text"),
+    )
+    check(config)
+    return config
+
+
+def check(config: ModelConfig) -> None:
+    """Raise `InputError` where the parts of a model configuration do not fit each other."""
+    neuron = config.neuron
+    if neuron.kind in ("relu", "quant_relu") and neuron.T != 1:
+        raise InputError(
+            f"neuron={neuron.kind} has no time: use T=1, not T={neuron.T} "
+            "(quant_relu with D = T x D levels is the twin of a spiking network with T steps)"
+        )
+    for name, value in (("T", neuron.T), ("D", neuron.D), ("embed_dim", config.embed_dim)):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")
+    if neuron.tau <= 1:
+        raise InputError(f"tau must be above 1 time step, got {neuron.tau}")
+    if neuron.range <= 0 or neuron.alpha <= 0:
+        raise InputError(f"range and alpha must be above 0, got range={neuron.range}, alpha={neuron.alpha}")

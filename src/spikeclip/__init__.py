@@ -1,0 +1,33 @@
+"""CLIP-style spiking neural networks: train, evaluate, run and serve."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "InputError": "spikeclip.errors",
+    "LIF": "spikeclip.neurons",
+    "PLIF": "spikeclip.neurons",
+    "ILIF": "spikeclip.neurons",
+    "SpikeCLIP": "spikeclip.model",
+    "Teacher": "spikeclip.teacher",
+    "create_model": "spikeclip.model",
+    "from_pretrained": "spikeclip.model",
+    "list_models": "spikeclip.model",
+    "load_published": "spikeclip.export.reference",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'spikeclip' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_PUBLIC]

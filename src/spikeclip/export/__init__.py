@@ -1,0 +1,1 @@
+"""Exchange with other people's formats."""

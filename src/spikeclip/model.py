@@ -1,0 +1,180 @@
+"""SpikeCLIP: an image tower and a text tower that share one embedding space, and a temperature."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import ModelHubMixin, hf_hub_download
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from spikeclip.config import PRESETS, ModelConfig, check, from_dict, model_config, to_dict
+from spikeclip.data.tokenizer import Tokenizer
+from spikeclip.errors import InputError
+from spikeclip.towers import image_tower, text_tower
+
+MAX_LOG_SCALE = math.log(100)
+
+
+class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
+    """Two towers and a learnable temperature.
+
+    Build one with `create_model` or `SpikeCLIP.from_pretrained`. `tokenizer` is the tokenizer of the text tower,
+    None until one is set; it is saved and loaded with the model.
+    """
+
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer | None = None) -> None:
+        super().__init__()
+        check(config)
+        self.config = config
+        self.tokenizer = tokenizer
+        self.image = image_tower(config.image, config.neuron, config.embed_dim)
+        self.text = text_tower(config.text, config.neuron, config.embed_dim)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """The factor on cosine similarities, exp of a learned number, at most 100."""
+        return self.log_scale.clamp(max=MAX_LOG_SCALE).exp()
+
+    def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
+        """Embed pictures (B, 3, H, W), normalised as in `config.image`; returns (B, embed_dim) fp32.
+
+        Raises `InputError` for another shape.
+        """
+        size = self.config.image.image_size
+        if images.ndim != 4 or images.shape[1:] != (3, size, size):
+            raise InputError(f"expected images of shape (B, 3, {size}, {size}), got {tuple(images.shape)}")
+        embeddings = self.image(images).float()
+        return F.normalize(embeddings, dim=-1) if normalize else embeddings
+
+    def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
+        """Embed token ids (B, L), L up to the context length; returns (B, embed_dim) fp32.
+
+        Raises `InputError` for another shape or for ids outside the vocabulary.
+        """
+        if tokens.ndim != 2 or tokens.is_floating_point():
+            raise InputError(f"expected token ids of shape (B, L), got {tuple(tokens.shape)} {tokens.dtype}")
+        embeddings = self.text(tokens).float()
+        return F.normalize(embeddings, dim=-1) if normalize else embeddings
+
+    def tokenize(self, texts: str | list[str]) -> Tensor:
+        """Return the token ids (N, L) of texts; raises `InputError` where the model has no tokenizer."""
+        if self.tokenizer is None:
+            raise InputError("this model has no tokenizer: set model.tokenizer = Tokenizer.load(...)")
+        return self.tokenizer(texts, self.config.text.context_length)
+
+    def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
+        """Return the scaled cosine similarities (B_images, B_texts)."""
+        return self.logit_scale * self.encode_image(images, True) @ self.encode_text(tokens, True).T
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write config.json, model.safetensors and tokenizer.json, each atomically."""
+        state = {k: v.contiguous() for k, v in self.state_dict().items()}
+        _replace(save_directory / "model.safetensors", lambda path: save_file(state, path, {"format": "pt"}))
+        config = {"model_type": "spikeclip", **to_dict(self.config)}
+        _replace(save_directory / "config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n"))
+        if self.tokenizer is not None:
+            _replace(save_directory / "tokenizer.json", self.tokenizer.save)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> SpikeCLIP:
+        folder = Path(model_id)
+        if not folder.is_dir():
+            folder = _download(model_id, options)
+        config = read_config(folder)
+        tokenizer_file = folder / "tokenizer.json"
+        model = cls(config, Tokenizer.load(tokenizer_file) if tokenizer_file.is_file() else None)
+        weights = folder / "model.safetensors"
+        if not weights.is_file():
+            raise InputError(f"{folder} has a config.json but no model.safetensors")
+        try:
+            state = load_file(weights)
+        except Exception as error:
+            raise InputError(f"{weights} is not a readable safetensors file: {error}") from error
+        load_weights(model, state, str(weights))
+        return model.eval()
+
+
+def create_model(name: str, **overrides: Any) -> SpikeCLIP:
+    """Build a preset with random weights, e.g. `create_model("spikeclip-base", neuron="lif", T=4)`.
+
+    See `list_models` for the names and `config.model_config` for the overrides. Raises `InputError`.
+    """
+    return SpikeCLIP(model_config(name, **overrides))
+
+
+def list_models() -> list[str]:
+    """Return the names of the presets."""
+    return list(PRESETS)
+
+
+def from_pretrained(path: str | Path, **options: Any) -> SpikeCLIP:
+    """Load a model from a folder or the Hugging Face hub; raises `InputError` where there is none."""
+    return SpikeCLIP.from_pretrained(str(path), **options)
+
+
+def load_weights(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Load a state dict whose names and shapes must be the model's; raises `InputError` that lists what differs."""
+    own = model.state_dict()
+    problems = [f"missing {k}" for k in own if k not in state] + [f"unexpected {k}" for k in state if k not in own]
+    problems += [
+        f"{k} is {tuple(state[k].shape)}, expected {tuple(own[k].shape)}"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise InputError(f"{where} does not match its configuration: {'; '.join(problems[:3])}{more}")
+    model.load_state_dict(state)
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read config.json of a saved model; raises `InputError` where it is missing or not one of ours."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise InputError(f"{folder} is not a spikeclip model: it has no config.json")
+    try:
+        values = json.loads(file.read_text())
+    except ValueError as error:
+        raise InputError(f"{file} is not valid JSON: {error}") from error
+    if not isinstance(values, dict) or values.pop("model_type", None) != "spikeclip":
+        raise InputError(f"{file} does not describe a spikeclip model (model_type is not 'spikeclip')")
+    config = from_dict(ModelConfig, values)
+    check(config)
+    return config
+
+
+def _download(model_id: str, options: dict[str, Any]) -> Path:
+    if model_id.startswith((".", "/", "~")) or model_id.count("/") != 1:
+        raise InputError(f"no such folder: {model_id} (a hub name looks like 'owner/model')")
+    known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+    kept = {k: options[k] for k in known if k in options}
+    try:
+        hf_hub_download(model_id, "model.safetensors", **kept)
+        config = hf_hub_download(model_id, "config.json", **kept)
+    except Exception as error:
+        raise InputError(
+            f"{model_id} is neither a local folder nor a model that could be fetched from the hub: "
+            f"{type(error).__name__}"
+        ) from error
+    try:
+        hf_hub_download(model_id, "tokenizer.json", **kept)
+    except Exception:  # a model without a tokenizer is allowed
+        pass
+    return Path(config).parent
+
+
+def _replace(path: Path, write: Any) -> None:
+    """Write a file by way of a temporary one, so that an interruption leaves the old file whole."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    write(temporary)
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,87 @@
+"""The image towers: pictures (B, 3, H, W) -> embeddings (B, embed_dim)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spikeclip.config import ImageConfig, NeuronConfig
+from spikeclip.errors import InputError
+from spikeclip.neurons import make_neuron
+from spikeclip.towers.block import Block
+from spikeclip.towers.norm import ConvBN
+from spikeclip.towers.readout import PublishedReadout, Readout
+from spikeclip.towers.stem import Stem, Whitening
+
+
+class Spikingformer(nn.Module):
+    """Convolutional stem, spiking transformer blocks, mean over tokens, readout (Spikingformer, 2304.11954)."""
+
+    def __init__(self, config: ImageConfig, neuron: NeuronConfig, embed_dim: int) -> None:
+        super().__init__()
+        width = config.widths[-1]
+        scale = 0.125 if config.published else None
+        self.stem = Stem(config.widths, neuron)
+        self.blocks = nn.ModuleList(
+            Block(width, config.num_heads, config.mlp_ratio, neuron, scale) for _ in range(config.depth)
+        )
+        if config.published:
+            self.readout = nn.Sequential(PublishedReadout(neuron.T), nn.Linear(width, embed_dim))
+        else:
+            self.readout = Readout(width, embed_dim)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        x_TBNC = self.stem(x_BCHW).flatten(3).transpose(2, 3)
+        for block in self.blocks:
+            x_TBNC = block(x_TBNC)
+        return self.readout(x_TBNC.mean(2))
+
+
+class ConvTower(nn.Module):
+    """Whitening, then groups of convolution - pool - neuron - convolution - neuron, max over positions, readout.
+
+    The layout of Keller Jordan's airbench94 with spiking neurons: BatchNorm without a learned gain and with
+    fast statistics, filters that start as the identity where they can. With `depth` above 0, transformer
+    blocks that start as the identity follow the groups.
+    """
+
+    def __init__(self, config: ImageConfig, neuron: NeuronConfig, embed_dim: int) -> None:
+        super().__init__()
+        self.T = neuron.T
+        self.whiten, self.whiten_spike = Whitening(), make_neuron(neuron)
+        convs: list[nn.Module] = []
+        width = 24
+        for outputs in config.widths:
+            convs += [ConvBN(width, outputs, pool_first=2, momentum=0.4, gain=False), make_neuron(neuron)]
+            convs += [ConvBN(outputs, outputs, momentum=0.4, gain=False), make_neuron(neuron)]
+            width = outputs
+        self.groups = nn.Sequential(*convs)
+        self.blocks = nn.ModuleList(
+            Block(width, config.num_heads, config.mlp_ratio, neuron, zero_init=True) for _ in range(config.depth)
+        )
+        self.readout = Readout(width, embed_dim)
+        for module in self.groups:
+            if isinstance(module, ConvBN):
+                nn.init.dirac_(module.conv.weight[: module.conv.in_channels].data)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        x_TBCHW = self.whiten_spike(self.whiten(x_BCHW).expand(self.T, -1, -1, -1, -1))
+        x_TBCHW = self.groups(x_TBCHW)
+        x_TBNC = x_TBCHW.flatten(3).transpose(2, 3)
+        for block in self.blocks:
+            x_TBNC = block(x_TBNC)
+        return self.readout(x_TBNC.amax(2))
+
+
+def image_tower(config: ImageConfig, neuron: NeuronConfig, embed_dim: int) -> Spikingformer | ConvTower:
+    """Build the image tower of `config`; raises `InputError` for sizes that cannot work."""
+    if not 32 <= config.image_size <= 224:
+        raise InputError(f"image_size must be between 32 and 224 pixels, got {config.image_size}")
+    if config.architecture == "conv":
+        return ConvTower(config, neuron, embed_dim)
+    if config.image_size % 4:
+        raise InputError(f"the spikingformer stem divides the picture by 4: image_size {config.image_size} does not fit")
+    if len(config.widths) != 5:
+        raise InputError(f"the spikingformer stem has five convolutions, got widths {list(config.widths)}")
+    return Spikingformer(config, neuron, embed_dim)

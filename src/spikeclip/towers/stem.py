@@ -1,0 +1,58 @@
+"""What turns pixels into the first spikes: the published five-convolution stem, and whitening."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spikeclip.config import NeuronConfig
+from spikeclip.neurons import make_neuron
+from spikeclip.towers.norm import ConvBN
+
+
+class Stem(nn.Module):
+    """Five 3x3 convolutions with BatchNorm, two of them followed by a 3x3/2 max-pool (Spikingformer).
+
+    (B, 3, H, W) -> (T, B, C, H/4, W/4), real-valued. The picture does not change over time, so the first
+    convolution and its BatchNorm run once and are broadcast.
+    """
+
+    def __init__(self, widths: tuple[int, ...], neuron: NeuronConfig) -> None:
+        super().__init__()
+        inputs = (3, *widths[:-1])
+        self.T = neuron.T
+        self.convs = nn.ModuleList(ConvBN(i, o) for i, o in zip(inputs, widths, strict=True))
+        self.spikes = nn.ModuleList(make_neuron(neuron) for _ in widths[:-1])
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        x_TBCHW = self.convs[0](x_BCHW[None]).expand(self.T, -1, -1, -1, -1)
+        for i, spike in enumerate(self.spikes):
+            if i >= 2:
+                x_TBCHW = F.max_pool2d(x_TBCHW.flatten(0, 1), 3, 2, 1).unflatten(0, x_TBCHW.shape[:2])
+            x_TBCHW = self.convs[i + 1](spike(x_TBCHW))
+        return x_TBCHW
+
+
+class Whitening(nn.Module):
+    """A fixed 2x2 convolution that whitens patches: 12 filters and their negatives, 3 -> 24 channels.
+
+    Until `fit` is called the filters are a random orthogonal set. (Keller Jordan, airbench94.)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        basis = torch.linalg.qr(torch.randn(12, 12))[0].view(12, 3, 2, 2)
+        self.filters: Tensor
+        self.register_buffer("filters", torch.cat([basis, -basis]))
+
+    @torch.no_grad()
+    def fit(self, x_BCHW: Tensor, eps: float = 5e-4) -> None:
+        """Set the filters from normalised pictures: eigenvectors of the patch covariance, scaled to unit variance."""
+        patches = F.unfold(x_BCHW.float(), 2).transpose(1, 2).flatten(0, 1)
+        values, vectors = torch.linalg.eigh(torch.cov(patches.double().T))
+        basis = (vectors / (values + eps).sqrt()).T.flip(0).view(12, 3, 2, 2)
+        self.filters.copy_(torch.cat([basis, -basis]))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return F.conv2d(x_BCHW, self.filters)
