@@ -33,7 +33,9 @@ class Pictures:
 
     def subset(self, indices: np.ndarray) -> Pictures:
         """Return the pictures at `indices` (K,) as a new split; copies the pictures."""
-        digest = hashlib.sha256(self.fingerprint.encode() + np.asarray(indices, np.int64).tobytes()).hexdigest()
+        digest = hashlib.sha256(
+            self.fingerprint.encode() + np.asarray(indices, np.int64).tobytes()
+        ).hexdigest()
         return dataclasses.replace(
             self,
             images=self.images[indices],

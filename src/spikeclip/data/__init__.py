@@ -1,0 +1,45 @@
+"""Pictures, captions, prompts, the tokenizer augmentation; names resolve on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spikeclip.data.pictures import Pictures, validation_split
+    from spikeclip.data.prompts import Prompts, build_prompts, load_prompts
+    from spikeclip.data.sources import load_pictures
+    from spikeclip.data.tokenizer import Tokenizer
+    from spikeclip.data.transforms import augment, normalize, preprocess
+
+_HOME = {
+    "Pictures": "pictures",
+    "validation_split": "pictures",
+    "Prompts": "prompts",
+    "build_prompts": "prompts",
+    "load_prompts": "prompts",
+    "load_pictures": "sources",
+    "Tokenizer": "tokenizer",
+    "augment": "transforms",
+    "normalize": "transforms",
+    "preprocess": "transforms",
+}
+
+__all__ = [
+    "Pictures",
+    "Prompts",
+    "Tokenizer",
+    "augment",
+    "build_prompts",
+    "load_pictures",
+    "load_prompts",
+    "normalize",
+    "preprocess",
+    "validation_split",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,110 @@
+"""Decoded pictures on disk: an .npy that is memory-mapped and a .json with everything else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from spikeclip.data.decode import decode
+from spikeclip.data.listing import Listing
+from spikeclip.data.pictures import Pictures
+from spikeclip.errors import InputError
+
+_CHUNK = 512
+_PROGRESS_FROM = 5000
+
+
+def read(path: Path) -> Pictures | None:
+    """Return the pictures stored under `path` (.npy and .json), or None where they are missing or damaged."""
+    try:
+        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        images = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+        if len(images) != len(about["ids"]):
+            return None
+        labels = about.pop("labels")
+        return Pictures(images=images, labels=None if labels is None else np.array(labels, np.int64), **about)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write(path: Path, name: str, split: str, listing: Listing, chosen: np.ndarray, image_size: int) -> None:
+    """Decode the pictures `chosen` (K,) of a listing and store them under `path`.
+
+    Files appear whole or not at all, the .json last. Raises `InputError` when no picture can be read.
+    """
+    digest = hashlib.sha256()
+    kept: list[int] = []
+    skipped: list[str] = []
+    with _replacing(path.with_suffix(".npy")) as file:
+        _header(file, len(chosen), image_size)
+        pixels = _decoded(listing.read(chosen), image_size)
+        for i, image in _progress(zip(chosen.tolist(), pixels, strict=True), len(chosen), f"{name} {split}"):
+            if image is None:
+                skipped.append(listing.ids[i])
+                continue
+            kept.append(i)
+            data = image.tobytes()
+            digest.update(data)
+            file.write(data)
+        if not kept:
+            raise InputError(f"{name}: none of the {len(chosen)} pictures of {split!r} can be read")
+        if skipped:
+            file.seek(0)
+            _header(file, len(kept), image_size)
+    about: dict[str, Any] = {
+        "name": name,
+        "split": split,
+        "ids": [listing.ids[i] for i in kept],
+        "labels": None if listing.labels is None else listing.labels[kept].tolist(),
+        "classnames": listing.classnames,
+        "captions": None if listing.captions is None else [listing.captions[i] for i in kept],
+        "skipped": skipped,
+    }
+    digest.update(json.dumps(about, sort_keys=True).encode())
+    with _replacing(path.with_suffix(".json")) as file:
+        file.write(json.dumps({**about, "fingerprint": digest.hexdigest()}).encode())
+
+
+def _header(file: IO[bytes], count: int, image_size: int) -> None:
+    # NumPy pads the header so that a shorter first axis fits the same number of bytes.
+    shape = (count, image_size, image_size, 3)
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+def _decoded(encoded: Iterator[bytes | Path], image_size: int) -> Iterator[np.ndarray | None]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while chunk := list(islice(encoded, _CHUNK)):
+            yield from pool.map(lambda item: decode(item, image_size), chunk)
+
+
+def _progress(items: Iterable[Any], total: int, title: str) -> Iterator[Any]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    quiet = total <= _PROGRESS_FROM or not console.is_terminal
+    yield from track(items, f"decoding {title}", total, console=console, transient=True, disable=quiet)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file that takes the place of `path` once it is written and synced."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            os.unlink(file.name)
+            raise
+    os.replace(file.name, path)

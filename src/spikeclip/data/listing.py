@@ -1,0 +1,215 @@
+"""What a split holds before its pictures are decoded: from image folders, parquet files and the hub."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spikeclip.errors import InputError
+
+if TYPE_CHECKING:
+    import datasets
+
+Encoded = bytes | Path
+
+IMAGE_COLUMNS = ("image", "img")
+LABEL_COLUMNS = ("label", "fine_label", "labels")
+CAPTION_COLUMNS = ("captions", "caption", "text")
+EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One split, pictures still encoded. `read` yields the pictures at the given indices, in their order."""
+
+    ids: list[str]
+    read: Callable[[np.ndarray], Iterator[Encoded]]
+    labels: np.ndarray | None = None
+    classnames: list[str] = field(default_factory=list)
+    captions: list[list[str]] | None = None
+
+
+def read_names(folder: Path) -> list[str]:
+    """Return the class names in `folder`/names.json, in label order; empty where there is no such file."""
+    path = folder / "names.json"
+    if not path.is_file():
+        return []
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path}: expected a list of class names in label order")
+    return names
+
+
+def parquet_splits(folder: Path) -> dict[str, list[Path]]:
+    """Return the parquet files of each split in `folder` or `folder`/data, shards joined."""
+    splits: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet")):
+        shard = re.fullmatch(r"(.+?)(?:[-_.]?\d+(?:-of-\d+)?(?:-[0-9a-f]{16})?)?", path.stem)
+        splits.setdefault(shard[1] if shard else path.stem, []).append(path)
+    return splits
+
+
+def picture_splits(folder: Path) -> dict[str, list[Path]]:
+    """Return the picture files of each split: split/class/*.jpg, or class/*.jpg as "train"."""
+    nested: dict[str, list[Path]] = {}
+    flat: list[Path] = []
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder).parts
+        if path.suffix.lower() not in EXTENSIONS or any(part.startswith(".") for part in inside):
+            continue
+        if len(inside) == 2:
+            flat.append(path)
+        elif len(inside) > 2:
+            nested.setdefault(inside[0], []).append(path)
+    return nested or ({"train": flat} if flat else {})
+
+
+def list_folder(folder: Path, splits: dict[str, list[Path]], split: str) -> Listing:
+    """List the pictures of a folder; classes as in names.json, or those of all splits, sorted."""
+    files = splits[split]
+    depth = len(files[0].relative_to(folder).parts) > 2
+
+    def name_of(path: Path) -> str:
+        return path.relative_to(folder).parts[int(depth)]
+
+    classnames = read_names(folder) or sorted({name_of(path) for paths in splits.values() for path in paths})
+    index = {name: i for i, name in enumerate(classnames)}
+    if missing := sorted({name_of(path) for path in files} - index.keys()):
+        raise InputError(f"{folder}: class folder {missing[0]!r} is not in names.json")
+    return Listing(
+        ids=[path.relative_to(folder).as_posix() for path in files],
+        read=lambda indices: (files[i] for i in indices),
+        labels=np.array([index[name_of(path)] for path in files], np.int64),
+        classnames=classnames,
+    )
+
+
+def list_parquet(folder: Path, files: list[Path], split: str, scratch: Path) -> Listing:
+    """List the pictures of parquet files in the hub's style. `scratch` holds an Arrow copy of them."""
+    import datasets
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    quiet = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        rows = datasets.load_dataset(
+            "parquet",
+            data_files={"rows": [str(path) for path in files]},
+            split="rows",
+            cache_dir=str(scratch),
+        )
+    except Exception as error:  # pyarrow and datasets raise their own families on damaged files
+        cause = error.__cause__ or error
+        raise InputError(
+            f"{folder}: cannot read the parquet files of {split!r} ({_first_line(cause)})"
+        ) from error
+    finally:
+        if not quiet:
+            enable_progress_bars()
+    assert isinstance(rows, datasets.Dataset)
+    return list_rows(rows, str(folder), split, read_names(folder), folder)
+
+
+def list_rows(
+    rows: datasets.Dataset, source: str, split: str, names: list[str] | None = None, base: Path | None = None
+) -> Listing:
+    """List a `datasets.Dataset` with a picture column and labels or captions.
+
+    names: class names where the label column has none. base: folder that relative picture paths start from.
+    """
+    import datasets
+
+    image = _column(rows, IMAGE_COLUMNS)
+    if image is None:
+        raise InputError(f"{source}: no picture column ({' or '.join(IMAGE_COLUMNS)}) in {rows.column_names}")
+    if isinstance(rows.features[image], datasets.Image):
+        rows = rows.cast_column(image, datasets.Image(decode=False))
+
+    def read(indices: np.ndarray) -> Iterator[Encoded]:
+        for batch in rows.select_columns([image]).select(indices).with_format("arrow").iter(1000):
+            yield from (_encoded(cell, base) for cell in _cells(batch, image))
+
+    labels, classnames = _labels(rows, source, names or [])
+    captions = _captions(rows)
+    if labels is None and captions is None:
+        raise InputError(f"{source}: neither labels nor captions in the columns {rows.column_names}")
+    return Listing(_ids(rows, image, split), read, labels, classnames, captions)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _column(rows: datasets.Dataset, names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in rows.column_names), None)
+
+
+def _cells(table: Any, column: str) -> list[Any]:
+    return table[column].to_pylist()
+
+
+def _values(rows: datasets.Dataset, column: str) -> list[Any]:
+    return _cells(rows.select_columns([column]).with_format("arrow")[:], column)
+
+
+def _encoded(cell: Any, base: Path | None) -> Encoded:
+    data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    if isinstance(data, bytes):
+        return data
+    return (base or Path()) / path if path else b""
+
+
+def _ids(rows: datasets.Dataset, image: str, split: str) -> list[str]:
+    plain = [f"{split}/{i}" for i in range(len(rows))]
+    table: Any = rows.select_columns([image]).with_format("arrow")
+    paths: list[str | None] = []
+    for batch in table.iter(10_000):
+        column = batch[image].combine_chunks()
+        names = [field.name for field in column.type] if str(column.type).startswith("struct") else []
+        paths += column.field("path").to_pylist() if "path" in names else [None] * len(column)
+    ids = [path or default for path, default in zip(paths, plain, strict=True)]
+    return ids if len(set(ids)) == len(ids) else plain
+
+
+def _labels(rows: datasets.Dataset, source: str, names: list[str]) -> tuple[np.ndarray | None, list[str]]:
+    import datasets
+
+    column = _column(rows, LABEL_COLUMNS)
+    if column is None:
+        return None, []
+    feature, values = rows.features[column], _values(rows, column)
+    if isinstance(feature, datasets.ClassLabel):
+        names = list(feature.names or names)
+    if values and isinstance(values[0], str):
+        names = names or sorted({str(value) for value in values})
+        index = {name: i for i, name in enumerate(names)}
+        values = [index.get(value, len(names)) for value in values]
+    labels = np.array([-1 if value is None else value for value in values], np.int64)
+    if len(labels) and labels.max() < 0:  # how the hub marks a test split without labels
+        return None, []
+    if not names:
+        names = [str(i) for i in range(int(labels.max(initial=-1)) + 1)]
+    if len(labels) and not (labels.min() >= 0 and labels.max() < len(names)):
+        raise InputError(
+            f"{source}: labels run from {labels.min()} to {labels.max()}, with {len(names)} class names"
+        )
+    return labels, names
+
+
+def _captions(rows: datasets.Dataset) -> list[list[str]] | None:
+    column = _column(rows, CAPTION_COLUMNS)
+    if column is not None:
+        return [[v] if isinstance(v, str) else list(v or []) for v in _values(rows, column)]
+    numbered = [name for name in rows.column_names if re.fullmatch(r"caption_\d+", name)]
+    if not numbered:
+        return None
+    return [list(texts) for texts in zip(*(_values(rows, name) for name in numbered), strict=True)]

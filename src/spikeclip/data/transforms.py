@@ -1,0 +1,100 @@
+"""Augmentation and normalisation of batches of uint8 pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from spikeclip.config import AugmentConfig, ImageConfig
+from spikeclip.data.decode import square
+from spikeclip.errors import InputError
+
+
+def augment(
+    images_BHWC: Tensor,
+    config: AugmentConfig,
+    epoch: int,
+    generator: torch.Generator,
+    indices_B: Tensor | None = None,
+    mean: Sequence[float] = ImageConfig.mean,
+) -> Tensor:
+    """Crop, flip and cut out a batch of uint8 pictures (B, H, W, 3); returns new pictures of the same shape.
+
+    indices_B: each picture's place in the data set, needed for flip="alternate": a fixed half of the set is
+    flipped in even epochs and the other half in odd ones. mean: in [0, 1], fills the cut-out square. Draws
+    only from `generator`. Raises `InputError` when `crop` or `cutout` does not fit the pictures.
+    """
+    batch, height, width, _ = images_BHWC.shape
+    if not 0 <= config.crop < min(height, width):
+        raise InputError(f"augment.crop must be from 0 to {min(height, width) - 1} pixels, got {config.crop}")
+    if not 0 <= config.cutout <= min(height, width):
+        raise InputError(f"augment.cutout must be from 0 to {min(height, width)} pixels, got {config.cutout}")
+    device = images_BHWC.device
+
+    def draw(low: int, high: int) -> Tensor:
+        numbers = torch.randint(low, high + 1, (batch,), generator=generator, device=generator.device)
+        return numbers.to(device)
+
+    rows_BH = torch.arange(height, device=device).expand(batch, height)
+    columns_BW = torch.arange(width, device=device).expand(batch, width)
+    if config.crop:
+        rows_BH = _reflect(rows_BH + draw(-config.crop, config.crop)[:, None], height)
+        columns_BW = _reflect(columns_BW + draw(-config.crop, config.crop)[:, None], width)
+    if config.flip != "none":
+        if config.flip == "random":
+            flip_B = draw(0, 1).bool()
+        elif indices_B is None:
+            raise ValueError("flip='alternate' needs the pictures' indices")
+        else:
+            flip_B = (_coin(indices_B.to(device)) + epoch) % 2 == 0
+        columns_BW = torch.where(flip_B[:, None], columns_BW.flip(1), columns_BW)
+    # One gather does both: padding would copy every picture first.
+    offsets = torch.arange(batch, device=device)[:, None, None] * (height * width)
+    pixels = (offsets + rows_BH[:, :, None] * width + columns_BW[:, None, :]).flatten()
+    out_BHWC = images_BHWC.reshape(-1, 3).index_select(0, pixels).view(images_BHWC.shape)
+    if config.cutout:
+        top_B, left_B = draw(0, height - config.cutout), draw(0, width - config.cutout)
+        inside_BH = _within(top_B, config.cutout, height)
+        inside_BW = _within(left_B, config.cutout, width)
+        fill = torch.tensor([round(255 * value) for value in mean], dtype=torch.uint8, device=device)
+        hole_BHW1 = (inside_BH[:, :, None] & inside_BW[:, None, :])[..., None]
+        out_BHWC = torch.where(hole_BHW1, fill, out_BHWC)
+    return out_BHWC
+
+
+def normalize(images_BHWC: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return uint8 pictures (B, H, W, 3) as (pixel / 255 - mean) / std: (B, 3, H, W) float32, NHWC memory."""
+    scale = 1 / (255 * torch.tensor(std, dtype=torch.float32, device=images_BHWC.device))
+    shift = 255 * torch.tensor(mean, dtype=torch.float32, device=images_BHWC.device)
+    return images_BHWC.contiguous().float().sub_(shift).mul_(scale).permute(0, 3, 1, 2)
+
+
+def preprocess(
+    pictures: Sequence[Image.Image], image_size: int, mean: Sequence[float], std: Sequence[float]
+) -> Tensor:
+    """Return pictures of any size as a batch (B, 3, image_size, image_size), prepared as in training."""
+    if not pictures:
+        raise InputError("no pictures to prepare")
+    squares = np.stack([square(picture, image_size) for picture in pictures])
+    return normalize(torch.from_numpy(squares), mean, std)
+
+
+def _reflect(positions: Tensor, size: int) -> Tensor:
+    """Mirror positions outside [0, size) at the edge pixel, as reflect padding does."""
+    return size - 1 - (size - 1 - positions.abs()).abs()
+
+
+def _within(start_B: Tensor, length: int, size: int) -> Tensor:
+    positions = torch.arange(size, device=start_B.device)
+    return (positions >= start_B[:, None]) & (positions < start_B[:, None] + length)
+
+
+def _coin(indices_B: Tensor) -> Tensor:
+    """A fixed fair coin, 0 or 1, for each index (multiply and fold, so that neighbours differ)."""
+    mixed = (indices_B.long() + 1) * 0x9E3779B1 & 0xFFFFFFFF
+    mixed = (mixed ^ (mixed >> 15)) * 0x85EBCA6B & 0xFFFFFFFF
+    return (mixed ^ (mixed >> 13)) >> 16 & 1
