@@ -1,0 +1,151 @@
+"""A teacher's embeddings on disk: computed once, in chunks that survive a kill, read as a memory map."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from filelock import FileLock
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from spikeclip.data.pictures import Pictures
+
+if TYPE_CHECKING:
+    from spikeclip.teacher import Teacher
+
+_TEXT_CHUNK = 1024
+
+
+def cached_image_embeddings(
+    teacher: Teacher,
+    pictures: Pictures,
+    cache: Path,
+    batch_size: int = 256,
+    progress: bool = True,
+    dtype: Literal["float32", "float16"] = "float32",
+) -> np.ndarray:
+    """Return the teacher's embeddings (N, dim) of the pictures as a memory map; compute what is not on disk."""
+    key = _hash(teacher.fingerprint, teacher.transform_fingerprint, pictures.fingerprint, dtype)
+    return _cached(
+        lambda rows: teacher.embed_images(np.asarray(pictures.images[rows]), batch_size),
+        shape=(len(pictures), teacher.dim),
+        file=Path(cache).expanduser() / "embeddings" / f"images-{key}.npy",
+        chunk=batch_size,
+        dtype=dtype,
+        label=f"{teacher.name}: pictures" if progress else None,
+    )
+
+
+def cached_text_embeddings(
+    teacher: Teacher,
+    texts: Sequence[str],
+    cache: Path,
+    progress: bool = True,
+    dtype: Literal["float32", "float16"] = "float32",
+) -> np.ndarray:
+    """Return the teacher's embeddings (N, dim) of the texts as a memory map; compute what is not on disk."""
+    key = _hash(teacher.fingerprint, teacher.transform_fingerprint, json.dumps(list(texts)), dtype)
+    return _cached(
+        lambda rows: teacher.embed_texts(texts[rows]),
+        shape=(len(texts), teacher.dim),
+        file=Path(cache).expanduser() / "embeddings" / f"texts-{key}.npy",
+        chunk=_TEXT_CHUNK,
+        dtype=dtype,
+        label=f"{teacher.name}: texts" if progress else None,
+    )
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """Hash the files of a model folder that decide what it computes: weights, configuration, tokenizer."""
+    digest = hashlib.sha256()
+    files = (f for f in folder.rglob("*") if f.suffix in (".safetensors", ".bin", ".json", ".txt", ".model"))
+    for file in sorted(f for f in files if f.is_file()):
+        digest.update(file.relative_to(folder).as_posix().encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _cached(
+    embed: Callable[[slice], np.ndarray],
+    shape: tuple[int, int],
+    file: Path,
+    chunk: int,
+    dtype: str,
+    label: str | None,
+) -> np.ndarray:
+    """Return the rows in `file`, or compute them by chunks into `file`.partial, renamed when it is whole.
+
+    A journal says how many rows of the partial file are on disk; what a kill left behind them is cut off.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.lock"):  # a second process waits, then finds the file
+        rows_ND = _open(file, shape, dtype)
+        if rows_ND is None:
+            _compute(embed, shape, file, chunk, np.dtype(dtype), label)
+            rows_ND = _open(file, shape, dtype)
+    assert rows_ND is not None
+    return rows_ND
+
+
+def _open(file: Path, shape: tuple[int, int], dtype: str) -> np.ndarray | None:
+    if not file.is_file():
+        return None
+    try:
+        rows_ND = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError):  # cut short by someone else; computed anew
+        return None
+    return rows_ND if rows_ND.shape == shape and rows_ND.dtype == np.dtype(dtype) else None
+
+
+def _compute(
+    embed: Callable[[slice], np.ndarray],
+    shape: tuple[int, int],
+    file: Path,
+    chunk: int,
+    dtype: np.dtype,
+    label: str | None,
+) -> None:
+    count, dim = shape
+    partial, journal = Path(f"{file}.partial"), Path(f"{file}.partial.json")
+    done = _rows_done(partial, journal)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, disable=label is None or count - done <= chunk)
+    with partial.open("r+b" if done else "wb") as out, bar:
+        task = bar.add_task(label or "", total=count, completed=done)
+        np.lib.format.write_array_header_1_0(
+            out, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        )
+        # Written, not memory-mapped: a full disk is an OSError here, and a kill by SIGBUS there.
+        out.truncate(out.seek(out.tell() + done * dim * dtype.itemsize))
+        for start in range(done, count, chunk):
+            rows_ND = embed(slice(start, min(start + chunk, count)))
+            out.write(np.ascontiguousarray(rows_ND, dtype).tobytes())
+            out.flush()
+            os.fsync(out.fileno())
+            _write_journal(journal, start + len(rows_ND))
+            bar.update(task, completed=start + len(rows_ND))
+    os.replace(partial, file)
+    journal.unlink(missing_ok=True)
+
+
+def _rows_done(partial: Path, journal: Path) -> int:
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return int(json.loads(journal.read_text())["done"]) if partial.is_file() else 0
+    return 0
+
+
+def _write_journal(journal: Path, done: int) -> None:
+    new = journal.with_suffix(".new")
+    new.write_text(json.dumps({"done": done}))
+    os.replace(new, journal)
