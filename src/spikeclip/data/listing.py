@@ -21,6 +21,8 @@ Encoded = bytes | Path
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "fine_label", "labels")
 CAPTION_COLUMNS = ("captions", "caption", "text")
+VALIDATION = ("validation", "val", "valid", "dev")
+"""Names of one and the same split."""
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
@@ -66,7 +68,7 @@ def picture_splits(folder: Path) -> dict[str, list[Path]]:
         inside = path.relative_to(folder).parts
         if path.suffix.lower() not in EXTENSIONS or any(part.startswith(".") for part in inside):
             continue
-        if len(inside) == 2:
+        if len(inside) == 2 and inside[0] not in ("train", "test", *VALIDATION):  # a split is not a class
             flat.append(path)
         elif len(inside) > 2:
             nested.setdefault(inside[0], []).append(path)

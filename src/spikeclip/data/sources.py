@@ -7,15 +7,16 @@ import hashlib
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from spikeclip.data import cache as store
 from spikeclip.data.listing import (
+    VALIDATION,
     Listing,
     list_folder,
     list_parquet,
@@ -28,7 +29,6 @@ from spikeclip.data.shapes import shapes
 from spikeclip.errors import InputError, missing_extra, unknown
 
 _FORMAT = 1  # part of every cache key: raise it when decoding or the files in the cache change
-_VALIDATION = ("validation", "val", "valid", "dev")
 
 
 @dataclass(frozen=True)
@@ -149,24 +149,38 @@ def _hub(source: str, split: str) -> _Source:
     except ImportError:
         raise missing_extra("datasets", "train") from None
     failure = f"{source!r} is neither a local folder nor 'shapes'"
-    options: dict[str, Any] = {}
+    offline = False
     try:  # one quick question first: offline, `datasets` alone would retry for half a minute
         HfApi().dataset_info(source, timeout=10)
     except RepositoryNotFoundError:
         raise InputError(f"{failure}, and the Hugging Face hub has no data set of that name") from None
     except HfHubHTTPError as error:
         raise InputError(f"{failure}, and the Hugging Face hub refused it ({_brief(error)})") from error
-    except Exception:  # no network: a copy that `datasets` downloaded earlier will do
-        options["download_config"] = datasets.DownloadConfig(local_files_only=True, max_retries=0)
+    except Exception:  # no network, in whichever way; a copy that `datasets` downloaded earlier will do
+        offline = True
     try:
-        loaded = datasets.load_dataset(source, **options)
+        with _without_network() if offline else nullcontext():
+            loaded = datasets.load_dataset(source)
     except Exception as error:  # connection, missing files, ambiguous configuration: each has its own family
-        problem = "could not be reached" if options else f"could not deliver it ({_brief(error)})"
+        problem = "could not be reached" if offline else f"could not deliver it ({_brief(error)})"
         raise InputError(f"{failure}, and the Hugging Face hub {problem}") from error
     assert isinstance(loaded, datasets.DatasetDict)
     found = _choose(source, split, map(str, loaded))
     rows = loaded[found]
     return _Source(source, found, rows._fingerprint, lambda scratch: list_rows(rows, source, found))
+
+
+@contextmanager
+def _without_network() -> Iterator[None]:
+    """Have the hub's client answer from its cache, as HF_HUB_OFFLINE=1 set before import would."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _brief(error: Exception) -> str:
@@ -175,7 +189,7 @@ def _brief(error: Exception) -> str:
 
 def _choose(source: str, split: str, splits: Iterable[str]) -> str:
     found = list(splits)
-    wanted = [split, *(_VALIDATION if split in _VALIDATION else ())]
+    wanted = [split, *(VALIDATION if split in VALIDATION else ())]
     for name in wanted:
         if name in found:
             return name

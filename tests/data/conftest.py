@@ -1,0 +1,39 @@
+"""Sources to load: small ones, and the real sets where this checkout has them beside it."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+from small_sources import class_label, noise, png, write_parquet
+
+from spikeclip.data import Pictures, load_pictures
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+@pytest.fixture
+def shared():
+    if not SHARED.is_dir():
+        pytest.skip(f"real data sets are not at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve 32 px pictures of two classes, the cat's number 3 damaged in "train"; a small "val"."""
+    blobs = [png(noise(i)) for i in range(12)]
+    blobs[3] = blobs[3][:200]
+    features = class_label("dog", "cat")
+    write_parquet(tmp_path / "set/train.parquet", blobs, {"label": [0] * 3 + [1] * 9}, features)
+    write_parquet(tmp_path / "set/val.parquet", [png(noise(99))], {"label": [1]}, features)
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(source, split="train", image_size=32, **options) -> Pictures:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return load_pictures(str(source), split, image_size, tmp_path / "cache", **options)
+
+    return load

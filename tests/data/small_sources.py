@@ -1,0 +1,35 @@
+"""Small pictures and parquet files for tests."""
+
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+
+def noise(seed, width=32, height=32):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_parquet(path, blobs, columns, features=None, image="image", paths=None):
+    """Write pictures in the hub's parquet style; features go into the schema's metadata."""
+    paths = [f"{i}.png" for i in range(len(blobs))] if paths is None else paths
+    cells = [{"bytes": blob, "path": name} for blob, name in zip(blobs, paths, strict=True)]
+    table = pa.table({image: cells, **columns})
+    if features:
+        info = {"info": {"features": {image: {"_type": "Image"}, **features}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+
+
+def class_label(*names):
+    return {"label": {"names": list(names), "_type": "ClassLabel"}}

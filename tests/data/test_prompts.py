@@ -1,0 +1,75 @@
+import json
+
+import pytest
+
+from spikeclip.data import build_prompts, load_prompts
+from spikeclip.data.shapes import PAIRS
+from spikeclip.errors import InputError
+
+FOLDERS = {
+    "cifar10": "cifar10",
+    "cifar100": "cifar100",
+    "caltech101": "caltech101",
+    "tinyimagenet": "tinyimagenet32",
+    "mnist": "mnist_small",
+}
+
+
+@pytest.mark.parametrize(("name", "folder"), FOLDERS.items())
+def test_class_names_stand_in_the_order_of_the_labels(shared, name, folder):
+    names = json.loads((shared / folder / "names.json").read_text())
+    assert load_prompts(name).classnames == [old.replace("_", " ") for old in names]
+
+
+def test_shapes_names_are_its_pairs():
+    assert load_prompts("shapes").classnames == PAIRS
+
+
+@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
+def test_cifar_has_the_18_templates_of_clips_release(name, classes):
+    prompts = load_prompts(name)
+    assert len(prompts.classnames) == classes
+    assert len(set(prompts.templates)) == 18
+    assert prompts.templates[0] == "a photo of a {c}."
+    assert prompts.templates[-1] == "a photo of the big {c}."
+    assert sum("contrast" in template for template in prompts.templates) == 4
+
+
+def test_one_list_of_texts_per_class_with_spaces_for_underscores():
+    texts = build_prompts(["sea_horse", "a{c}b"], ["a {c}.", "{c} or {c} {0}"])
+    assert texts == [["a sea horse.", "sea horse or sea horse {0}"], ["a a{c}b.", "a{c}b or a{c}b {0}"]]
+
+
+@pytest.mark.parametrize("template", ["a photo", "a photo of a {}", "{C}"])
+def test_a_template_without_a_place_for_the_name_is_an_error(template):
+    with pytest.raises(InputError, match=r"lacks \{c\}"):
+        build_prompts(["cat"], ["a {c}", template])
+
+
+@pytest.mark.parametrize(
+    ("names", "templates"), [([], ["{c}"]), (["a"], []), ("cat", ["{c}"]), (["a"], "{c}")]
+)
+def test_nothing_to_build_from_is_an_error(names, templates):
+    with pytest.raises(InputError, match="neither empty"):
+        build_prompts(names, templates)
+
+
+def test_the_hash_changes_with_names_templates_and_order(tmp_path):
+    def hash_of(names, templates):
+        path = tmp_path / "mine.json"
+        path.write_text(json.dumps({"classnames": names, "templates": templates}))
+        return load_prompts(str(path)).hash
+
+    contents = [(["a", "b"], ["{c}"]), (["b", "a"], ["{c}"]), (["a", "b"], ["a {c}"]), (["a"], ["{c}"])]
+    assert len({hash_of(*content) for content in contents}) == 4
+    assert hash_of(["a", "b"], ["{c}"]) == hash_of(["a", "b"], ["{c}"])
+
+
+def test_mistakes(tmp_path):
+    with pytest.raises(InputError, match=r"unknown prompts 'cifar1O'; did you mean 'cifar10'\?"):
+        load_prompts("cifar1O")
+    (tmp_path / "mine.json").write_text('{"classnames": ["a"]}')
+    with pytest.raises(InputError, match=r"mine\.json: expected JSON with classnames and templates"):
+        load_prompts(str(tmp_path / "mine.json"))
+    with pytest.raises(InputError, match=r"missing\.json"):
+        load_prompts(str(tmp_path / "missing.json"))
