@@ -201,13 +201,13 @@ class StageConfig:
     relu_first: float = 0.0
     """Share of the steps in which ilif and quant_relu are still a ReLU (no effect on relu)."""
     logit_scale: float | None = None
-    """Start (and, in finetune, fixed value) of the student's temperature; null keeps the model's."""
+    """Fixed factor on the student's cosine similarities; null learns it, starting from the model's."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
     model: dict[str, Any] = field(default_factory=lambda: {"name": "spikeclip-tiny"})
-    """Preset `name` and overrides, as for `create_model`."""
+    """Preset `name` and overrides, as for `create_model`; or `pretrained`, a folder to start from."""
     data: DataConfig = field(default_factory=DataConfig)
     """Pictures, captions and class prompts."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)

@@ -37,6 +37,8 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
         self.image = image_tower(config.image, config.neuron, config.embed_dim)
         self.text = text_tower(config.text, config.neuron, config.embed_dim)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.logit_bias = nn.Parameter(torch.tensor(-10.0))
+        """Added to the logits of the sigmoid loss only (SigLIP, arXiv 2303.15343)."""
 
     @property
     def logit_scale(self) -> Tensor:
@@ -81,7 +83,7 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
         config = {"model_type": "spikeclip", **to_dict(self.config)}
         _replace(save_directory / "config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n"))
         if self.tokenizer is not None:
-            _replace(save_directory / "tokenizer.json", self.tokenizer.save)
+            self.tokenizer.save(save_directory / "tokenizer.json")
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> SpikeCLIP:

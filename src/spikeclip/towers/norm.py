@@ -18,7 +18,10 @@ class BatchNorm(nn.Module):
     def __init__(self, channels: int, momentum: float = 0.1, gain: bool = True, eps: float = 1e-5) -> None:
         super().__init__()
         self.momentum, self.eps = momentum, eps
-        self.weight = nn.Parameter(torch.ones(channels), requires_grad=gain)
+        if gain:
+            self.weight = nn.Parameter(torch.ones(channels))
+        else:
+            self.register_buffer("weight", torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.running_mean: Tensor
         self.running_var: Tensor

@@ -1,0 +1,66 @@
+"""What the stages minimise. Every loss is a mean over the batch, so none depends on its size."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cosine_loss(student_BD: Tensor, teacher_BD: Tensor) -> Tensor:
+    """Mean of 1 - cos (SpikeCLIP, arXiv 2310.06488, step 1); for unit vectors half the squared feature distance."""
+    return (1 - F.cosine_similarity(student_BD, teacher_BD, dim=-1)).mean()
+
+
+def contrastive_loss(a_BD: Tensor, b_BD: Tensor, scale: Tensor | float, same_BB: Tensor | None = None) -> Tensor:
+    """Symmetric InfoNCE between paired unit vectors (CLIP, arXiv 2103.00020).
+
+    same_BB: bool, True where a row and a column mean the same thing (equal captions); each row's target is uniform
+    over its matches. Without it only the diagonal matches. Used against the teacher's features of the other
+    modality it is the interactive contrastive loss (CLIP-KD, arXiv 2307.12732).
+    """
+    logits_BB = scale * a_BD @ b_BD.T
+    if same_BB is None:
+        target = torch.arange(len(logits_BB), device=logits_BB.device)
+        return (F.cross_entropy(logits_BB, target) + F.cross_entropy(logits_BB.T, target)) / 2
+    weights_BB = same_BB.to(logits_BB.dtype)
+    rows = F.cross_entropy(logits_BB, weights_BB / weights_BB.sum(1, keepdim=True))
+    columns = F.cross_entropy(logits_BB.T, weights_BB.T / weights_BB.sum(0)[:, None])
+    return (rows + columns) / 2
+
+
+def sigmoid_loss(
+    a_BD: Tensor, b_BD: Tensor, scale: Tensor | float, bias: Tensor | float, same_BB: Tensor | None = None
+) -> Tensor:
+    """Pairwise sigmoid loss, mean over rows of the sum over columns (SigLIP, arXiv 2303.15343, divided as there by B)."""
+    logits_BB = scale * a_BD @ b_BD.T + bias
+    same_BB = torch.eye(len(logits_BB), dtype=torch.bool, device=logits_BB.device) if same_BB is None else same_BB
+    return -F.logsigmoid(torch.where(same_BB, logits_BB, -logits_BB)).sum(1).mean()
+
+
+def relational_loss(
+    student_BD: Tensor, teacher_BD: Tensor, student_scale: Tensor | float, teacher_scale: float
+) -> Tensor:
+    """KL from the teacher's to the student's distribution of similarities to the rest of the batch (CLIP-KD's CRD).
+
+    All vectors have unit length. A picture's similarity to itself is left out.
+    """
+    own = torch.eye(len(student_BD), dtype=torch.bool, device=student_BD.device)
+    student_BB = (student_scale * student_BD @ student_BD.T).masked_fill(own, -1e4)
+    teacher_BB = (teacher_scale * teacher_BD @ teacher_BD.T).masked_fill(own, -1e4)
+    return F.kl_div(student_BB.log_softmax(1), teacher_BB.log_softmax(1), reduction="batchmean", log_target=True)
+
+
+def kl_loss(student_BK: Tensor, teacher_BK: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(teacher || student) over the class prompts, `batchmean`, times temperature^2 (Hinton et al., 1503.02531).
+
+    Both inputs are logits that already carry their own logit scale.
+    """
+    student = (student_BK / temperature).log_softmax(1)
+    teacher = (teacher_BK / temperature).log_softmax(1)
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def rate_loss(rates: dict[str, Tensor], target: float) -> Tensor:
+    """Mean over layers of relu(rate - target); rates are mean spikes per neuron and time step of each layer."""
+    return torch.stack([F.relu(rate - target) for rate in rates.values()]).mean()

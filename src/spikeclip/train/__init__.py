@@ -1,0 +1,1 @@
+"""One training loop and the four stages it runs."""

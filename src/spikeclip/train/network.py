@@ -1,0 +1,67 @@
+"""A stage as one module: features of this process's share, loss on the batch of all processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from spikeclip.losses import rate_loss
+from spikeclip.model import SpikeCLIP
+from spikeclip.neurons import record
+from spikeclip.train.stages import Batch, Stage
+
+
+class StageNetwork(nn.Module):
+    """The model and what the stage asks of it; this is what Accelerate wraps.
+
+    Every process computes the loss of the whole batch from gathered features, so contrastive losses see all
+    pairs and N processes give the loss of one.
+    """
+
+    def __init__(self, model: SpikeCLIP, stage: Stage, precision: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.stage, self.precision = model, stage, precision
+
+    def forward(self, inputs: Batch, targets: Batch) -> dict[str, Tensor]:
+        """Return the terms of the loss; their sum is what is minimised."""
+        weights = self.stage.config.loss
+        device = self.model.log_scale.device.type
+        with torch.autocast(device, self.precision, enabled=self.precision != torch.float32):
+            if weights.rate:
+                with record(self.model) as rates:
+                    features = self.stage.features(self.model, inputs)
+            else:
+                rates, features = {}, self.stage.features(self.model, inputs)
+        features = {name: gather(value) for name, value in features.items()}
+        terms = self.stage.loss(self.model, features, targets)
+        if weights.rate:
+            shared = {name: gather(rate[None]).mean() for name, rate in rates.items()}
+            terms["rate"] = weights.rate * rate_loss(shared, weights.target_rate)
+        return terms
+
+
+def gather(x_BX: Tensor) -> Tensor:
+    """Concatenate a tensor over all processes, with gradients; the tensor itself where there is one process."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return x_BX
+    return _Gather.apply(x_BX)  # type: ignore[return-value]
+
+
+class _Gather(Function):
+    @staticmethod
+    def forward(ctx: Any, x_BX: Tensor) -> Tensor:
+        parts = [torch.empty_like(x_BX) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x_BX.contiguous())
+        ctx.rows = len(x_BX)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        grad = grad.contiguous()
+        dist.all_reduce(grad)
+        start = dist.get_rank() * ctx.rows
+        return grad[start : start + ctx.rows]

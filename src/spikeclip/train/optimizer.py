@@ -1,0 +1,93 @@
+"""Optimisers and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from spikeclip.config import OptimizerConfig
+from spikeclip.towers.norm import ConvBN, LinearBN
+
+
+class Muon(Optimizer):
+    """Muon for filters and matrices (Keller Jordan, airbench94_muon; torch.optim.Muon takes matrices only).
+
+    Nesterov momentum, then the update is orthogonalised by Newton-Schulz steps on the filter flattened to
+    (outputs, rest). Before each step every filter is scaled to the norm sqrt(outputs): the BatchNorm behind it
+    makes its size meaningless, and a fixed one keeps the step's relative size known.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.6) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(p.grad)
+                velocity = state["momentum"].mul_(group["momentum"]).add_(p.grad)
+                update = p.grad.add(velocity, alpha=group["momentum"])
+                p.mul_(len(p) ** 0.5 / p.norm())
+                p.add_(orthogonalize(update.flatten(1)).view_as(p), alpha=-group["lr"])
+
+
+def orthogonalize(matrix: Tensor, steps: int = 3, eps: float = 1e-7) -> Tensor:
+    """Push the singular values of a matrix (m, n) towards 1 by Newton-Schulz steps in bf16.
+
+    Coefficients 3.4445, -4.7750, 2.0315 (Muon, Keller Jordan 2024): fast rather than exact.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix.bfloat16()
+    x = x / (x.norm() + eps)
+    wide = x.shape[0] <= x.shape[1]
+    x = x if wide else x.T
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x if wide else x.T).to(matrix.dtype)
+
+
+def make_optimizers(module: nn.Module, config: OptimizerConfig) -> list[Optimizer]:
+    """Return the optimisers of every trainable parameter; schedules multiply the rates stored as `peak`."""
+    filters = [
+        weight
+        for m in module.modules()
+        if isinstance(m, (ConvBN, LinearBN))
+        for weight in [m.conv.weight if isinstance(m, ConvBN) else m.linear.weight]
+        if weight.requires_grad
+    ]
+    held = {id(p) for p in filters}
+    if config.kind == "adamw":
+        trainable = [p for p in module.parameters() if p.requires_grad]
+        decayed = [p for p in trainable if p.ndim > 1]
+        kept = [p for p in trainable if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+        optimizers: list[Optimizer] = [AdamW([g for g in groups if g["params"]], lr=config.lr)]
+    else:
+        rest = [p for p in module.parameters() if p.requires_grad and id(p) not in held]
+        optimizers = [Muon(filters, config.lr, config.momentum)] if filters else []
+        optimizers += [AdamW(rest, lr=config.scalar_lr, weight_decay=config.weight_decay, betas=(0.9, 0.95))]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return optimizers
+
+
+def schedule(step: int, total: int, config: OptimizerConfig) -> float:
+    """Return the learning rate of step `step` of `total` as a share of the peak."""
+    warmup = round(config.warmup * total)
+    if step < warmup:
+        return (step + 1) / warmup
+    if config.schedule == "constant":
+        return 1.0
+    done = (step - warmup) / max(1, total - warmup)
+    decay = 0.5 * (1 + math.cos(math.pi * done)) if config.schedule == "cosine" else 1 - done
+    return config.final + (1 - config.final) * decay

@@ -1,0 +1,110 @@
+"""What a run tells its user: a progress bar, metrics.jsonl and TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from spikeclip.errors import missing_extra
+
+
+class Report:
+    """Progress of one run. Only the main process writes; `title` names the run in its lines."""
+
+    def __init__(self, folder: Path, main: bool = True, title: str = "", quiet: bool = False) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise missing_extra("tensorboard", "train") from error
+        self.main, self.title = main, title
+        self.console = Console(quiet=quiet or not main, stderr=True)
+        self.file = folder / "metrics.jsonl"
+        self.board = SummaryWriter(str(folder / "tensorboard")) if main else None
+        self.bar: Progress | None = None
+        self.stage = ""
+        self.loss = 0.0
+
+    def _rewind(self, index: int, step: int) -> None:
+        if not self.main or not self.file.exists():
+            return
+        rows = [json.loads(line) for line in self.file.read_text().splitlines() if line.endswith("}")]
+        kept = [row for row in rows if (row["stage_index"], row["step"]) < (index, step)]
+        self.file.write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+    def begin(self, index: int, stage: Any, total: int, step: int) -> None:
+        """Open the bar of stage number `index` and forget rows that a resumed run will write again."""
+        self._rewind(index, step)
+        self.stage_index = index
+        self.stage, self.started, self.samples, self.loss = stage.config.stage, time.monotonic(), 0, float("nan")
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[info]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.main or not self.console.is_terminal,
+        )
+        self.bar.start()
+        self.task = self.bar.add_task(f"{self.title}{self.stage}", total=total, completed=step, info="")
+
+    def step(self, step: int, loss: float, samples: int) -> None:
+        """Count one step."""
+        assert self.bar is not None
+        self.samples += samples
+        self.loss = loss if self.loss != self.loss else 0.95 * self.loss + 0.05 * loss
+        self.bar.update(self.task, completed=step + 1, info=f"loss {self.loss:.3f}  {self.speed():.0f}/s")
+
+    def speed(self) -> float:
+        """Samples per second of this stage in this process, validation included."""
+        return self.samples / max(1e-9, time.monotonic() - self.started)
+
+    def row(self, step: int, values: dict[str, Any]) -> None:
+        """Append one row to metrics.jsonl and TensorBoard."""
+        if not self.main or self.board is None:
+            return
+        row = {"stage": self.stage, "stage_index": self.stage_index, "step": step, **values}
+        with self.file.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        for name, value in values.items():
+            if isinstance(value, dict):
+                for key, part in value.items():
+                    self.board.add_scalar(f"{self.stage_index}-{self.stage}/{name}/{key}", part, step)
+            else:
+                self.board.add_scalar(f"{self.stage_index}-{self.stage}/{name}", value, step)
+
+    def epoch(self, epoch: int, step: int, scores: dict[str, float], model: Any) -> None:
+        """Report the validation after an epoch."""
+        scale = model.logit_scale.item()
+        self.row(step, {"epoch": epoch, **scores, "logit_scale": scale, "samples_per_second": self.speed()})
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        self.console.print(
+            f"{self.title}{self.stage} epoch {epoch + 1}  loss {self.loss:.4f}  {shown}  {self.speed():.0f}/s",
+            highlight=False,
+        )
+
+    def warn(self, text: str) -> None:
+        """Print a warning above the bar."""
+        self.console.print(f"[yellow]warning:[/yellow] {text}", highlight=False)
+
+    def end(self, stage: Any, progress: Any) -> None:
+        """Close the bar of a stage."""
+        self.close()
+        self.console.print(
+            f"{self.title}{self.stage} done in {progress.seconds:.0f} s: {stage.score_name} "
+            f"{progress.best_score:.4f} at step {progress.best_step}",
+            highlight=False,
+        )
+
+    def close(self) -> None:
+        """Stop the bar, whatever happened."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+        if self.board is not None:
+            self.board.flush()

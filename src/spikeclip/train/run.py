@@ -1,0 +1,186 @@
+"""A whole run: material, model, every stage in order, the saved model and its result on the test split."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from spikeclip.config import RunConfig, model_config, to_dict
+from spikeclip.data.sources import load_pictures
+from spikeclip.data.transforms import normalize
+from spikeclip.errors import InputError
+from spikeclip.evaluate.record import evaluate_model, write_record
+from spikeclip.model import SpikeCLIP, from_pretrained
+from spikeclip.train.checkpoint import load_checkpoint, save_checkpoint
+from spikeclip.train.loop import Interrupted, catch_signals, run_stage
+from spikeclip.train.material import Material, gather_material
+from spikeclip.train.report import Report
+from spikeclip.train.stages import make_stage
+
+WHITENING_PICTURES = 5000
+
+
+def train_run(
+    config: RunConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    title: str = "",
+    quiet: bool = False,
+    test: bool = True,
+) -> dict[str, Any]:
+    """Run every stage of `config` and save `out`/model and `out`/results.json.
+
+    `resume` continues an interrupted run from its checkpoint with the same recipe and ends with the weights an
+    uninterrupted run would have. `overwrite` removes an earlier run in `out`. `test` reports the test split once,
+    at the end. Returns {"stages": [...], "seconds": training time, "test": record or None}. Raises `InputError`,
+    and `Interrupted` after Ctrl-C.
+    """
+    accelerator = Accelerator()
+    checkpoint = out / "checkpoint.pt"
+    if accelerator.is_main_process:
+        _prepare(config, out, resume, overwrite)
+    accelerator.wait_for_everyone()
+    state = load_checkpoint(checkpoint) if resume and checkpoint.exists() else None
+
+    set_seed(config.seed)
+    image_size = _model_settings(config)["image"]["image_size"]
+    material = gather_material(config, image_size)
+    model = build_model(config, material).to(accelerator.device)
+    done: list[dict[str, Any]] = state["done"] if state else []
+    if state:
+        model.load_state_dict(state["weights"])
+    if config.compile:
+        model.image.compile(fullgraph=True)
+        model.text.compile(fullgraph=True)
+    report = Report(out, accelerator.is_main_process, title, quiet)
+    precision = resolve_precision(config.precision, accelerator.device.type)
+    try:
+        with catch_signals() as interrupted:
+            for index in range(len(done), len(config.stages)):
+                weights = {name: value.clone() for name, value in model.state_dict().items()}
+                stage = make_stage(config.stages[index], material, model.eval())
+
+                def save(inner: dict[str, Any], weights: dict = weights) -> None:
+                    if accelerator.is_main_process:
+                        save_checkpoint(checkpoint, {"done": done, "weights": weights, "stage": inner})
+
+                inner = state["stage"] if state and len(state["done"]) == index else None
+                progress = run_stage(
+                    model,
+                    stage,
+                    accelerator,
+                    report,
+                    index=index,
+                    seed=config.seed + index,
+                    precision=precision,
+                    save=save,
+                    every_seconds=60 * config.checkpoint_minutes,
+                    state=inner,
+                    interrupted=interrupted,
+                )
+                done.append(
+                    {
+                        "stage": config.stages[index].stage,
+                        "seconds": progress.seconds,
+                        "score": stage.score_name,
+                        "best": progress.best_score,
+                        "best_step": progress.best_step,
+                        "steps": progress.step,
+                    }
+                )
+                if accelerator.is_main_process:
+                    save_checkpoint(checkpoint, {"done": done, "weights": model.state_dict(), "stage": None})
+    except Interrupted:
+        raise Interrupted(f"stopped; the checkpoint is {checkpoint}; continue with --resume") from None
+    finally:
+        report.close()
+    result: dict[str, Any] = {"stages": done, "seconds": sum(stage["seconds"] for stage in done), "test": None}
+    if accelerator.is_main_process:
+        model.save_pretrained(out / "model")
+        if test:
+            pictures = load_pictures(
+                config.data.source,
+                config.data.test_split,
+                image_size,
+                Path(config.data.cache).expanduser(),
+                classnames=config.data.classnames,
+            )
+            result["test"] = evaluate_model(model, pictures, templates=config.data.templates, seed=config.seed)
+        result["recipe"] = to_dict(config)
+        write_record(result, out / "results.json")
+    return result
+
+
+def build_model(config: RunConfig, material: Material) -> SpikeCLIP:
+    """Build the run's model: vocabulary from the tokenizer, dimension from the teacher, whitening from the pictures."""
+    settings = dict(config.model)
+    if "pretrained" in settings:
+        model = from_pretrained(settings["pretrained"])
+        if material.embed_dim not in (None, model.config.embed_dim):
+            raise InputError(f"{settings['pretrained']} embeds in {model.config.embed_dim} dimensions, the teacher in {material.embed_dim}")
+        if model.tokenizer is not None:
+            material.tokenizer = model.tokenizer
+        return model
+    tokenizer = material.tokenizer
+    text = {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id}
+    settings["text"] = {**text, **(settings.get("text") or {})}
+    if material.embed_dim is not None:
+        if settings.setdefault("embed_dim", material.embed_dim) != material.embed_dim:
+            raise InputError(f"model.embed_dim is {settings['embed_dim']}, but the teacher's is {material.embed_dim}")
+    model = SpikeCLIP(model_config(settings.pop("name", "spikeclip-tiny"), **settings), tokenizer)
+    whiten = getattr(model.image, "whiten", None)
+    if whiten is not None:
+        pixels = torch.from_numpy(material.pictures["train"].images[:WHITENING_PICTURES])
+        whiten.fit(normalize(pixels, model.config.image.mean, model.config.image.std))
+    model.image.to(memory_format=torch.channels_last)
+    return model
+
+
+def resolve_precision(precision: str, device: str) -> torch.dtype:
+    """Return the autocast dtype: bf16 where the processor multiplies it natively, unless asked otherwise."""
+    if precision == "auto":
+        if device == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+
+def _model_settings(config: RunConfig) -> dict[str, Any]:
+    settings = dict(config.model)
+    if "pretrained" in settings:
+        if len(settings) > 1:
+            raise InputError("model.pretrained takes the saved model as it is; remove the other model settings")
+        from spikeclip.model import read_config
+
+        return to_dict(read_config(Path(settings["pretrained"])))
+    return to_dict(model_config(settings.pop("name", "spikeclip-tiny"), **settings))
+
+
+def _prepare(config: RunConfig, out: Path, resume: bool, overwrite: bool) -> None:
+    recipe = out / "recipe.json"
+    if resume:
+        if not recipe.is_file():
+            raise InputError(f"nothing to resume in {out}")
+        saved = json.loads(recipe.read_text())
+        if saved != json.loads(json.dumps(to_dict(config))):
+            changed = [k for k, v in json.loads(json.dumps(to_dict(config))).items() if saved.get(k) != v]
+            raise InputError(f"{out} was started with another recipe (different: {', '.join(changed)})")
+        return
+    if recipe.exists():
+        if not overwrite:
+            raise InputError(f"{out} already holds a run: --resume continues it, --overwrite replaces it")
+        shutil.rmtree(out)
+    elif out.exists() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty and not a run: choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    recipe.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+
+

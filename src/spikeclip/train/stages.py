@@ -1,0 +1,292 @@
+"""The four stages. Each says what it trains, what a batch is, what it costs and how it is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spikeclip import losses
+from spikeclip.config import LossConfig, StageConfig
+from spikeclip.data.pictures import Pictures
+from spikeclip.data.transforms import augment, normalize
+from spikeclip.errors import InputError
+from spikeclip.evaluate.retrieval import retrieval_metrics
+from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, zero_shot_metrics
+from spikeclip.model import SpikeCLIP
+from spikeclip.train.material import Material
+
+Batch = dict[str, Tensor]
+
+
+@dataclass
+class Stage:
+    """One stage of a run.
+
+    samples: pictures or texts of one epoch. trains: which parts of the model learn. inputs(indices, epoch,
+    generator): what the towers read. features(model, inputs): what they make of it. loss(model, features,
+    targets): the sum and its terms, on the whole batch of all processes. targets(indices, generator): what the
+    loss compares with. score(model): validation, larger is better.
+    """
+
+    config: StageConfig
+    samples: int
+    trains: tuple[str, ...]
+    inputs: Callable[[Tensor, int, torch.Generator], Batch]
+    targets: Callable[[Tensor, torch.Generator], Batch]
+    features: Callable[[SpikeCLIP, Batch], Batch]
+    loss: Callable[[SpikeCLIP, Batch, Batch], dict[str, Tensor]]
+    score: Callable[[SpikeCLIP], float]
+    score_name: str
+
+
+def make_stage(config: StageConfig, material: Material, model: SpikeCLIP) -> Stage:
+    """Build the stage that `config` names; raises `InputError` where the run lacks what it needs."""
+    if config.stage != "contrastive" and material.teacher_texts_ND is None:
+        raise InputError(f"stage {config.stage} needs a teacher: set teacher.path (contrastive is the stage without)")
+    builders = {"align_text": _align_text, "align_image": _align_image, "finetune": _finetune, "contrastive": _contrastive}
+    return builders[config.stage](config, material, model)
+
+
+def _align_text(config: StageConfig, material: Material, model: SpikeCLIP) -> Stage:
+    """Text tower to the teacher's text embeddings."""
+    assert material.teacher_texts_ND is not None
+    teacher_ND = material.teacher_texts_ND
+    tokens_NL = material.tokenizer(material.texts, model.config.text.context_length)
+    learned, held = _text_split(material)
+    picture_of = _picture_of_text(material)
+    images = material.teacher_images["train"]
+    weights = config.loss
+
+    def inputs(indices: Tensor, epoch: int, generator: torch.Generator) -> Batch:
+        return {"tokens": trim(tokens_NL[learned[indices]], model.config.text.eos_id)}
+
+    def targets(indices: Tensor, generator: torch.Generator) -> Batch:
+        rows = learned[indices]
+        if not weights.interactive or images is None:
+            return {"text": teacher_ND[rows]}
+        return {"text": teacher_ND[rows], "image": images[picture_of[rows]], "id": picture_of[rows]}
+
+    def features(model: SpikeCLIP, batch: Batch) -> Batch:
+        return {"text": model.encode_text(batch["tokens"], normalize=True)}
+
+    def loss(model: SpikeCLIP, made: Batch, wanted: Batch) -> dict[str, Tensor]:
+        terms = _distil(model, made["text"], wanted["text"], weights, material.teacher_scale)
+        if weights.interactive and "image" in wanted:
+            described = wanted["id"] >= 0
+            same = _same(wanted["id"][described])
+            terms["interactive"] = weights.interactive * losses.contrastive_loss(
+                made["text"][described], wanted["image"][described], model.logit_scale, same
+            )
+        elif weights.interactive:
+            terms["interactive"] = weights.interactive * losses.contrastive_loss(
+                made["text"], wanted["text"], model.logit_scale
+            )
+        return terms
+
+    def score(model: SpikeCLIP) -> float:
+        return F.cosine_similarity(_encode_texts(model, tokens_NL[held]), teacher_ND[held]).mean().item()
+
+    return Stage(config, len(learned), ("text", *_scale(weights)), inputs, targets, features, loss, score, "val_cosine")
+
+
+def _align_image(config: StageConfig, material: Material, model: SpikeCLIP) -> Stage:
+    """Image tower to the teacher's image embeddings, or to its text embeddings where it has no image side."""
+    assert material.teacher_texts_ND is not None
+    texts_ND, images, weights = material.teacher_texts_ND, material.teacher_images["train"], config.loss
+    pictures = material.pictures["train"]
+
+    def targets(indices: Tensor, generator: torch.Generator) -> Batch:
+        rows = _draw_text(material.text_of["train"], indices, generator)
+        text = texts_ND[rows]
+        return {"text": text, "image": text if images is None else images[indices], "id": rows}
+
+    def loss(model: SpikeCLIP, made: Batch, wanted: Batch) -> dict[str, Tensor]:
+        terms = _distil(model, made["image"], wanted["image"], weights, material.teacher_scale)
+        if weights.interactive:
+            terms["interactive"] = weights.interactive * losses.contrastive_loss(
+                made["image"], wanted["text"], model.logit_scale, _same(wanted["id"])
+            )
+        return terms
+
+    def score(model: SpikeCLIP) -> float:
+        made = embed_pictures(model, material.pictures["val"])
+        if len(material.labels["val"]):
+            return zero_shot_metrics(made, material.labels["val"], material.teacher_classes_KD)["acc1"]
+        wanted = material.teacher_images["val"]
+        wanted = texts_ND[material.text_of["val"][:, 0]] if wanted is None else wanted
+        return F.cosine_similarity(made, wanted).mean().item()
+
+    name = "val_acc1" if len(material.labels["val"]) else "val_cosine"
+    return Stage(
+        config,
+        len(pictures),
+        ("image", *_scale(weights)),
+        _picture_inputs(config, pictures, model),
+        targets,
+        _encode_pictures,
+        loss,
+        score,
+        name,
+    )
+
+
+def _finetune(config: StageConfig, material: Material, model: SpikeCLIP) -> Stage:
+    """Image tower to the classes: cross-entropy and KL to the teacher, over frozen text embeddings."""
+    if not len(material.labels["train"]):
+        raise InputError("stage finetune needs labels, and this data has captions only")
+    pictures, weights = material.pictures["train"], config.loss
+    labels, images = material.labels["train"], material.teacher_images["train"]
+    teacher_KD = material.teacher_classes_KD
+    student_KD = class_embeddings_of(model, material)
+
+    def targets(indices: Tensor, generator: torch.Generator) -> Batch:
+        # Without an image side the teacher's view of a picture is the name of its class.
+        seen = teacher_KD[labels[indices]] if images is None else images[indices]
+        return {"label": labels[indices], "teacher": material.teacher_scale * seen @ teacher_KD.T}
+
+    def loss(model: SpikeCLIP, made: Batch, wanted: Batch) -> dict[str, Tensor]:
+        logits_BK = model.logit_scale * made["image"] @ student_KD.to(made["image"].device).T
+        terms = {}
+        if weights.ce:
+            terms["ce"] = weights.ce * F.cross_entropy(
+                logits_BK, wanted["label"], label_smoothing=weights.label_smoothing
+            )
+        if weights.kl:
+            terms["kl"] = weights.kl * losses.kl_loss(logits_BK, wanted["teacher"], weights.temperature)
+        return terms
+
+    def score(model: SpikeCLIP) -> float:
+        made = embed_pictures(model, material.pictures["val"])
+        return zero_shot_metrics(made, material.labels["val"], student_KD)["acc1"]
+
+    return Stage(
+        config,
+        len(pictures),
+        ("image", "log_scale"),
+        _picture_inputs(config, pictures, model),
+        targets,
+        _encode_pictures,
+        loss,
+        score,
+        "val_acc1",
+    )
+
+
+def _contrastive(config: StageConfig, material: Material, model: SpikeCLIP) -> Stage:
+    """Both towers on picture-text pairs, without a teacher."""
+    pictures, text_of = material.pictures["train"], material.text_of["train"]
+    tokens_NL = material.tokenizer(material.texts, model.config.text.context_length)
+    picture_inputs = _picture_inputs(config, pictures, model)
+
+    def inputs(indices: Tensor, epoch: int, generator: torch.Generator) -> Batch:
+        # The text is drawn first and `targets` gets a generator in the same state, so both see the same one.
+        rows = _draw_text(text_of, indices, generator)
+        tokens = trim(tokens_NL[rows], model.config.text.eos_id)
+        return {"tokens": tokens, **picture_inputs(indices, epoch, generator)}
+
+    def targets(indices: Tensor, generator: torch.Generator) -> Batch:
+        return {"id": _draw_text(text_of, indices, generator)}
+
+    def features(model: SpikeCLIP, batch: Batch) -> Batch:
+        return {**_encode_pictures(model, batch), "text": model.encode_text(batch["tokens"], normalize=True)}
+
+    def loss(model: SpikeCLIP, made: Batch, wanted: Batch) -> dict[str, Tensor]:
+        same, scale = _same(wanted["id"]), model.logit_scale
+        if config.loss.contrastive == "sigmoid":
+            return {"sigmoid": losses.sigmoid_loss(made["image"], made["text"], scale, model.logit_bias, same)}
+        return {"infonce": losses.contrastive_loss(made["image"], made["text"], scale, same)}
+
+    def score(model: SpikeCLIP) -> float:
+        made = embed_pictures(model, material.pictures["val"])
+        if len(material.labels["val"]):
+            return zero_shot_metrics(made, material.labels["val"], class_embeddings_of(model, material))["acc1"]
+        texts = _encode_texts(model, tokens_NL[material.text_of["val"][:, 0]])
+        return retrieval_metrics(made, texts, torch.arange(len(made)))["image_retrieval_recall@1"]
+
+    trains = ("image", "text", "log_scale", *(["logit_bias"] if config.loss.contrastive == "sigmoid" else []))
+    name = "val_acc1" if len(material.labels["val"]) else "val_recall@1"
+    return Stage(config, len(pictures), trains, inputs, targets, features, loss, score, name)
+
+
+def class_embeddings_of(model: SpikeCLIP, material: Material) -> Tensor:
+    """Return the model's embeddings (K, D) of the classes that occur in training."""
+    present = torch.unique(torch.from_numpy(material.pictures["train"].labels)).tolist()
+    names = [material.pictures["train"].classnames[i] for i in present]
+    return class_embeddings(model, names, material.config.data.templates)
+
+
+def trim(tokens_BL: Tensor, eos_id: int) -> Tensor:
+    """Drop the columns that are padding in every row; every text ends in `eos_id`."""
+    return tokens_BL[:, : int((tokens_BL == eos_id).int().argmax(1).max()) + 1]
+
+
+def _distil(model: SpikeCLIP, made: Tensor, wanted: Tensor, weights: LossConfig, teacher_scale: float) -> dict[str, Tensor]:
+    terms = {}
+    if weights.cosine:
+        terms["cosine"] = weights.cosine * losses.cosine_loss(made, wanted)
+    if weights.relational:
+        terms["relational"] = weights.relational * losses.relational_loss(
+            made, wanted, model.logit_scale, teacher_scale
+        )
+    return terms
+
+
+def _scale(weights: LossConfig) -> tuple[str, ...]:
+    """The temperature learns only where a term of an alignment stage reads it."""
+    return ("log_scale",) if weights.interactive or weights.relational else ()
+
+
+def _encode_pictures(model: SpikeCLIP, batch: Batch) -> Batch:
+    return {"image": model.encode_image(batch["images"], normalize=True)}
+
+
+def _encode_texts(model: SpikeCLIP, tokens_NL: Tensor) -> Tensor:
+    device = model.log_scale.device
+    return torch.cat([model.encode_text(chunk.to(device), normalize=True).cpu() for chunk in tokens_NL.split(512)])
+
+
+def _picture_inputs(config: StageConfig, pictures: Pictures, model: SpikeCLIP) -> Callable:
+    images_NHWC = torch.from_numpy(pictures.images)
+    settings = model.config.image
+
+    def inputs(indices: Tensor, epoch: int, generator: torch.Generator) -> Batch:
+        images = augment(images_NHWC[indices], config.augment, epoch, generator, indices, settings.mean)
+        return {"images": normalize(images, settings.mean, settings.std)}
+
+    return inputs
+
+
+def _draw_text(text_of: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor:
+    rows = text_of[indices]
+    place = (torch.rand(len(rows), generator=generator) * (rows >= 0).sum(1)).long()
+    return rows.gather(1, place[:, None])[:, 0]
+
+
+def _same(ids: Tensor) -> Tensor:
+    return ids[:, None] == ids[None, :]
+
+
+def _text_split(material: Material) -> tuple[Tensor, Tensor]:
+    """Rows of texts to learn and to validate on: one in twenty, never a class prompt; all where there are few."""
+    prompts = {p for group in material.class_prompts for p in group}
+    free = torch.tensor([i for i, text in enumerate(material.texts) if text not in prompts], dtype=torch.long)
+    everything = torch.arange(len(material.texts))
+    if len(free) < 40:
+        return everything, everything
+    order = torch.randperm(len(free), generator=torch.Generator().manual_seed(material.config.seed))
+    held = free[order[: min(1024, len(free) // 20)]].sort().values
+    return everything[~torch.isin(everything, held)], held
+
+
+def _picture_of_text(material: Material) -> Tensor:
+    """For each text the row of a training picture it describes, -1 for none."""
+    picture_of = torch.full((len(material.texts),), -1, dtype=torch.long)
+    text_of = material.text_of["train"]
+    for column in text_of.T:
+        known = column >= 0
+        picture_of[column[known]] = torch.arange(len(text_of))[known]
+    return picture_of
