@@ -72,6 +72,14 @@ def test_a_truncated_cache_file_is_rebuilt(folder, load, tmp_path, suffix):
     assert path.read_bytes() == whole
 
 
+def test_pixels_and_particulars_that_do_not_belong_together_are_rebuilt(folder, load, tmp_path):
+    first = load(folder)
+    (path,) = (tmp_path / "cache/pictures").glob("*.npy")
+    path.unlink()
+    np.save(path, np.asarray(first.images[:5]))
+    same(first, load(folder))
+
+
 def test_the_cache_holds_nothing_but_pictures(folder, load, tmp_path):
     load(folder)
     assert sorted(path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()) == [
