@@ -1,0 +1,43 @@
+"""Zero-shot classification and retrieval, spike rates, and the one record that holds a result."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spikeclip.evaluate.figure import predictions_figure
+    from spikeclip.evaluate.rates import mean_rates
+    from spikeclip.evaluate.record import evaluate_model, write_record
+    from spikeclip.evaluate.retrieval import retrieval_metrics
+    from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, embed_texts, zero_shot_metrics
+
+_HOME = {
+    "class_embeddings": "zero_shot",
+    "embed_pictures": "zero_shot",
+    "embed_texts": "zero_shot",
+    "evaluate_model": "record",
+    "mean_rates": "rates",
+    "predictions_figure": "figure",
+    "retrieval_metrics": "retrieval",
+    "write_record": "record",
+    "zero_shot_metrics": "zero_shot",
+}
+
+__all__ = [
+    "class_embeddings",
+    "embed_pictures",
+    "embed_texts",
+    "evaluate_model",
+    "mean_rates",
+    "predictions_figure",
+    "retrieval_metrics",
+    "write_record",
+    "zero_shot_metrics",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
