@@ -30,7 +30,7 @@ def cached_image_embeddings(
     progress: bool = True,
     dtype: Literal["float32", "float16"] = "float32",
 ) -> np.ndarray:
-    """Return the teacher's embeddings (N, dim) of the pictures as a memory map; compute what is not on disk."""
+    """Return the teacher's embeddings of pictures (N, dim) as a memory map; compute what is not on disk."""
     key = _hash(teacher.fingerprint, teacher.transform_fingerprint, pictures.fingerprint, dtype)
     return _cached(
         lambda rows: teacher.embed_images(np.asarray(pictures.images[rows]), batch_size),
@@ -49,7 +49,7 @@ def cached_text_embeddings(
     progress: bool = True,
     dtype: Literal["float32", "float16"] = "float32",
 ) -> np.ndarray:
-    """Return the teacher's embeddings (N, dim) of the texts as a memory map; compute what is not on disk."""
+    """Return the teacher's embeddings of texts (N, dim) as a memory map; compute what is not on disk."""
     key = _hash(teacher.fingerprint, teacher.transform_fingerprint, json.dumps(list(texts)), dtype)
     return _cached(
         lambda rows: teacher.embed_texts(texts[rows]),

@@ -18,8 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spikeclip.embedding_cache import folder_fingerprint
+from spikeclip.embedding_cache import cached_image_embeddings, cached_text_embeddings, folder_fingerprint
 from spikeclip.errors import InputError, missing_extra
+
+__all__ = ["Teacher", "cached_image_embeddings", "cached_text_embeddings"]
 
 _EMBED_BATCH = 256
 
