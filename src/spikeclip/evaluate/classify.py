@@ -1,0 +1,109 @@
+"""Zero-shot classification of single pictures against a user's own labels."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from spikeclip.data.decode import decode, square
+from spikeclip.data.listing import EXTENSIONS
+from spikeclip.errors import InputError
+from spikeclip.evaluate.open import image_size
+from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures
+from spikeclip.model import SpikeCLIP
+from spikeclip.teacher import Teacher
+
+_BATCH = 64
+
+
+def classify(
+    model: SpikeCLIP | Teacher,
+    pictures: Sequence[Image.Image],
+    labels: Sequence[str],
+    templates: Sequence[str] = ("a photo of a {c}.",),
+    top: int | None = None,
+) -> list[list[dict[str, Any]]]:
+    """Return for each picture [{"score", "label"}], best first, as Hugging Face's pipeline does.
+
+    The scores are a softmax over all labels of the scaled cosines; `top` keeps the best. Raises `InputError`
+    for labels that are missing, empty or given twice.
+    """
+    check_labels(labels)
+    if not pictures:
+        return []
+    size = image_size(model)
+    classes_KD = class_embeddings(model, labels, templates)
+    scores_NK = _scores(model, np.stack([square(picture, size) for picture in pictures]), classes_KD)
+    return [_ranked(scores_K, labels, top) for scores_K in scores_NK]
+
+
+def classify_files(
+    model: SpikeCLIP | Teacher,
+    files: Sequence[Path],
+    labels: Sequence[str],
+    templates: Sequence[str] = ("a photo of a {c}.",),
+    top: int | None = None,
+) -> Iterator[tuple[Path, list[dict[str, Any]] | None]]:
+    """Yield each file with what `classify` says of it, None for a file that is not a readable picture."""
+    check_labels(labels)
+    size = image_size(model)
+    classes_KD = class_embeddings(model, labels, templates)
+    for start in range(0, len(files), _BATCH):
+        batch = files[start : start + _BATCH]
+        images = [decode(file, size) for file in batch]
+        readable = [image for image in images if image is not None]
+        scores = iter(_scores(model, np.stack(readable), classes_KD) if readable else [])
+        for file, image in zip(batch, images, strict=True):
+            yield file, None if image is None else _ranked(next(scores), labels, top)
+
+
+def find_pictures(names: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Return the picture files that names stand for, each once, and the names that stand for none.
+
+    A name is a file, a folder (every picture in it and in its subfolders, in order) or a pattern such as
+    "photos/*.jpg".
+    """
+    found: dict[Path, None] = {}
+    missing = []
+    for name in names:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            files = sorted(f for f in path.rglob("*") if f.suffix.lower() in EXTENSIONS and f.is_file())
+        elif path.exists():
+            files = [path]
+        else:
+            files = [Path(f) for f in sorted(glob.glob(str(path), recursive=True)) if Path(f).is_file()]
+        if not files:
+            missing.append(name)
+        found.update(dict.fromkeys(files))
+    return list(found), missing
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Raise `InputError` for labels that are missing, empty or given twice."""
+    if not labels:
+        raise InputError("no labels to choose from: give at least two, such as 'cat,dog'")
+    if any(not label.strip() for label in labels):
+        raise InputError(f"an empty label in {list(labels)}: remove the comma too many, or name the label")
+    seen = [label.strip().lower() for label in labels]
+    twice = next((label for i, label in enumerate(labels) if seen[i] in seen[:i]), None)
+    if twice is not None:
+        raise InputError(f"label {twice.strip()!r} is given twice; every label must differ")
+
+
+def _scores(model: SpikeCLIP | Teacher, images_NHWC: np.ndarray, classes_KD: Tensor) -> Tensor:
+    images_ND = embed_pictures(model, torch.from_numpy(images_NHWC), _BATCH)
+    scale = float(model.logit_scale)
+    return (scale * images_ND @ classes_KD.T).softmax(-1)
+
+
+def _ranked(scores_K: Tensor, labels: Sequence[str], top: int | None) -> list[dict[str, Any]]:
+    order = scores_K.argsort(descending=True, stable=True).tolist()[:top]
+    return [{"score": scores_K[i].item(), "label": labels[i]} for i in order]

@@ -1,0 +1,86 @@
+"""What a result depends on besides the numbers: code, libraries, machine, weights."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import spikeclip
+
+_LIBRARIES = ("torch", "numpy", "transformers", "accelerate", "tokenizers", "pillow")
+
+
+def environment() -> dict[str, Any]:
+    """Return date (UTC), git revision, library versions and machine, as plain values for JSON."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git": git_revision(),
+        "versions": {"spikeclip": spikeclip.__version__, "python": platform.python_version(), **_versions()},
+        "machine": machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return processor, cores and what they can multiply; amx and avx512_bf16 are None where unknown."""
+    try:
+        cpuinfo = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        cpuinfo = ""
+    fields = dict(line.split(":", 1) for line in cpuinfo.splitlines() if ":" in line)
+    fields = {name.strip(): value.strip() for name, value in fields.items()}
+    flags = fields.get("flags", "").split()
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": fields.get("model name") or platform.processor() or None,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "amx": "amx_tile" in flags if flags else None,
+        "avx512_bf16": "avx512_bf16" in flags if flags else None,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def git_revision() -> str | None:
+    """Return the commit of the checkout that spikeclip runs from, "-dirty" where files differ, or None.
+
+    An installed package has none, even when its environment lies inside someone's repository.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        dirty = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("-dirty" if dirty else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Return a hash of every parameter and buffer, by name."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
