@@ -51,9 +51,8 @@ def predictions_figure(
         )
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = Figure(
-        figsize=(3.6 * columns, 1.75 * rows + (0.5 if title else 0.1)), dpi=110, layout="constrained"
-    )
+    size = (3.6 * columns, 1.75 * rows + (0.5 if title else 0.1))
+    figure = Figure(figsize=size, dpi=110, layout=ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.07))
     axes = figure.subplots(rows, 2 * columns, squeeze=False, width_ratios=[1, 1.15] * columns)
     for place in range(rows * columns):
         picture, bars = axes[place // columns, 2 * (place % columns) :][:2]
