@@ -1,0 +1,124 @@
+"""The `spikeclip` command: one file per subcommand, and the one place where an error becomes one line.
+
+Nothing here imports PyTorch at module level, so that `spikeclip --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import traceback
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from spikeclip import __version__
+from spikeclip.cli import classify, demo, evaluate, info, teacher, train
+from spikeclip.errors import InputError, missing_extra
+
+BAD_INPUT, BAD_USAGE, INTERRUPTED = 1, 2, 130
+"""Exit codes: a file, recipe or label that does not fit; a wrong option or command; Ctrl-C."""
+
+_UsageError, _CommandError = typer.BadParameter.__mro__[1:3]  # click's, which typer carries but does not name
+
+app = typer.Typer(
+    name="spikeclip",
+    help="Train, evaluate and run CLIP-style spiking neural networks.",
+    epilog="""Examples:
+
+\b
+  spikeclip demo                                        the whole road in minutes, nothing to download
+  spikeclip train recipes/cifar10.yaml seed=1           train from a recipe
+  spikeclip evaluate runs/cifar10 --data uoft-cs/cifar10
+  spikeclip classify cat.jpg --model runs/cifar10 --labels "cat,dog,truck"
+
+SPIKECLIP_DEBUG=1 shows the full traceback of an error.""",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for command in (train, teacher, evaluate, classify, info, demo):
+    name = command.__name__.rsplit(".", 1)[-1]
+    app.command(name, help=command.HELP, epilog=command.EXAMPLES)(getattr(command, name))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"spikeclip {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0, or 1 for bad input, 2 for wrong usage, 130 after Ctrl-C.
+
+    Whatever goes wrong is one line on stderr that starts with "Error:"; SPIKECLIP_DEBUG=1 adds the traceback.
+    """
+    warnings.showwarning = _warn
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(arguments, prog_name="spikeclip", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:  # `spikeclip info ... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        message, code = explain(error)
+        if os.environ.get("SPIKECLIP_DEBUG", "0") not in ("", "0"):
+            traceback.print_exc()
+        print(f"Error: {message}", file=sys.stderr)
+    if code == INTERRUPTED:
+        print("Interrupted.", file=sys.stderr)
+    raise SystemExit(code or 0)
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """Return the one line that tells a user what went wrong, and the exit code."""
+    if isinstance(error, _CommandError):
+        return _usage(error), BAD_USAGE
+    if isinstance(error, InputError):
+        return _one_line(str(error)), BAD_INPUT
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("spikeclip"):
+        return str(missing_extra(error.name.split(".")[0], "train")), BAD_INPUT
+    if isinstance(error, OSError) and error.strerror:
+        file = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{file}", BAD_INPUT
+    kind = type(error).__name__
+    return f"{kind}: {_one_line(str(error))} (SPIKECLIP_DEBUG=1 shows where; please report it)", BAD_INPUT
+
+
+def _usage(error: Any) -> str:
+    """Say what is wrong with the command line: the near option or command, or where the help is."""
+    message, context = _one_line(error.format_message()).rstrip("."), getattr(error, "ctx", None)
+    if hasattr(error, "option_name") and hasattr(error, "possibilities") and context is not None:
+        options = [name for parameter in context.command.params for name in parameter.opts if name[0] == "-"]
+        near = difflib.get_close_matches(error.option_name, options, n=1, cutoff=0.5)
+        message = f"no such option: {error.option_name}"
+        if near:
+            return f"{message}; did you mean {near[0]}?"
+    message = message[0].lower() + message[1:]
+    if message.endswith("?"):
+        return message
+    return f"{message} (see {getattr(context, 'command_path', 'spikeclip')} --help)"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _warn(message: Any, category: type[Warning], *rest: Any) -> None:
+    print(f"Warning: {_one_line(str(message))}", file=sys.stderr)

@@ -1,0 +1,82 @@
+"""The settings of a recipe with defaults and one-line docs, read from the source of `config`."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from spikeclip import config
+from spikeclip.errors import InputError
+
+
+def recipe_keys() -> list[tuple[str, str, str]]:
+    """Return (key, default, doc) of every setting of a recipe, in the order of `config`.
+
+    Keys are dotted, `N` stands for a number: stages.N.epochs. The settings of `model` are the overrides of
+    `config.model_config`; their defaults are the preset's.
+    """
+    keys = []
+    for key, default, doc in _fields(config.RunConfig):
+        keys.append((key, default, doc))
+        if key == "model":
+            keys += _model_keys()
+    return keys
+
+
+def keys_text(width: int = 100) -> str:
+    """Return `recipe_keys` as text, one setting per paragraph."""
+    lines = ["Settings of a recipe and their defaults (change one on the command line: key=value):", ""]
+    for key, default, doc in recipe_keys():
+        lines.append(f"{key}" + (f" = {default}" if default else ""))
+        lines += textwrap.wrap(doc, width, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """Return the docstring under each field of a dataclass; raises `InputError` where a field has none."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(definition, ast.ClassDef)
+    docs, body = {}, definition.body
+    for statement, after in zip(body, [*body[1:], None], strict=True):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            if not (isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)):
+                raise InputError(f"{cls.__name__}.{statement.target.id} has no docstring")
+            docs[statement.target.id] = " ".join(str(after.value.value).split())
+    return docs
+
+
+def _model_keys() -> Iterator[tuple[str, str, str]]:
+    presets = ", ".join(config.PRESETS)
+    yield "model.name", "spikeclip-tiny", f"Preset: {presets}. The other settings of model change it."
+    yield "model.pretrained", "", "Folder of a saved model to start from, in place of a preset and changes."
+    yield "model.embed_dim", "the teacher's", field_docs(config.ModelConfig)["embed_dim"]
+    for key, _, doc in _fields(config.NeuronConfig):
+        yield ("model.neuron" if key == "kind" else f"model.{key}"), "", doc
+    for tower, cls in (("image", config.ImageConfig), ("text", config.TextConfig)):
+        for key, _, doc in _fields(cls):
+            yield f"model.{tower}.{key}", "", doc
+
+
+def _fields(cls: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    docs, hints = field_docs(cls), typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        hint, key = hints[field.name], prefix + field.name
+        inner = typing.get_args(hint)[0] if typing.get_origin(hint) is list else hint
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            yield key, "", docs[field.name]
+            yield from _fields(inner, f"{key}." if inner is hint else f"{key}.N.")
+        else:
+            yield key, "" if field.name == "model" else _shown(field), docs[field.name]
+
+
+def _shown(field: dataclasses.Field) -> str:
+    made = field.default_factory is not dataclasses.MISSING
+    value: Any = field.default_factory() if made else field.default  # type: ignore[misc]
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

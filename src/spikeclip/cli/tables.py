@@ -1,0 +1,50 @@
+"""Results as tables for people; the numbers for programs are in the JSON records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+_WIDE = 200  # into a file or a pipe: no line is folded
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[int] = ()
+) -> None:
+    """Print rows to stdout; `numbers` are the columns to align on the right. Nothing is read as markup."""
+    header = any(columns)
+    table = Table(
+        title=escape(title), title_justify="left", title_style="bold", box=SIMPLE, show_header=header
+    )
+    for i, column in enumerate(columns):
+        table.add_column(escape(column), justify="right" if i in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    console = Console(highlight=False)
+    console.print(table, width=None if console.is_terminal else _WIDE, crop=console.is_terminal)
+
+
+def print_record(record: Mapping[str, Any]) -> None:
+    """Print the metrics of a record, percent, and the mean firing rate."""
+    data = record["provenance"]["data"]
+    rows = [(name, _percent(value)) for name, value in record["metrics"].items()]
+    spikes = record.get("spikes")
+    if spikes:
+        rows.append(("spikes per neuron and time step", _number(spikes["mean_rate"])))
+        rows.append(("activations that are not zero", _percent(spikes["mean_density"])))
+    title = f"{record['model']} on {record['dataset']} {data['split']}, {data['pictures']} pictures"
+    print_table(title, (record["task"], ""), rows, numbers=(1,))
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{100 * value:.2f} %"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.4f}"

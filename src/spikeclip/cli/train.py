@@ -1,0 +1,68 @@
+"""`spikeclip train`: from a recipe to a saved model and its result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+HELP = """Train a model from a recipe, a YAML file.
+
+A recipe holds the model, the data, the teacher and the stages. key=value changes a setting for this run; dots go down, numbers choose a stage. `spikeclip train --keys` lists
+every setting with its default. Ctrl-C writes a checkpoint that --resume continues from."""
+EXAMPLES = """Examples:
+
+\b
+  spikeclip train recipes/shapes.yaml
+  spikeclip train recipes/cifar10.yaml seed=1 stages.1.epochs=3 --out runs/quick
+  spikeclip train recipes/cifar10.yaml model.neuron=relu --out runs/cifar10-relu    (the ANN twin)
+  spikeclip train recipes/cifar10.yaml --resume
+  spikeclip train --keys"""
+
+
+def _print_keys(asked: bool) -> None:
+    if asked:
+        from spikeclip.cli.keys import keys_text
+
+        print(keys_text())
+        raise typer.Exit
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe.", show_default=False)],
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="key=value", help="Settings to change.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run.", show_default="runs/<name of the recipe>")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run in --out.")] = False,
+    keys: Annotated[
+        bool, typer.Option("--keys", callback=_print_keys, is_eager=True, help="List all settings and exit.")
+    ] = False,
+) -> None:
+    """Run the recipe."""
+    from spikeclip.errors import InputError
+
+    if resume and overwrite:
+        raise InputError("--resume continues a run and --overwrite removes it: give one of them")
+    from spikeclip.train.recipe import load_recipe
+
+    config = load_recipe(recipe, changes or [])  # before PyTorch: a mistake in it shows at once
+    from spikeclip.train.loop import Interrupted
+    from spikeclip.train.run import train_run
+
+    folder = out or Path("runs") / recipe.stem
+    try:
+        result = train_run(config, folder, resume=resume, overwrite=overwrite)
+    except Interrupted as stop:
+        typer.echo(str(stop) or "stopped", err=True)
+        raise SystemExit(130) from None
+    from spikeclip.cli.tables import print_record
+
+    if result.get("test"):
+        print_record(result["test"])
+    print(f"model: {folder / 'model'}   result: {folder / 'results.json'}")
