@@ -10,8 +10,9 @@ import typer
 
 HELP = """Say which of your labels fits a picture best.
 
-The labels are any words you like. PICTURE is a file, a folder (with its subfolders) or a quoted pattern. A picture that cannot be read is named,
-counted and skipped; the exit code is 1 only when none could be read. Scores are a softmax over the labels."""
+The labels are any words you like. PICTURE is a file, a folder (with its subfolders) or a quoted pattern.
+A picture that cannot be read is named, counted and skipped; the exit code is 1 only when none could be
+read. Scores are a softmax over the labels."""
 EXAMPLES = """Examples:
 
 \b

@@ -9,7 +9,8 @@ import typer
 
 HELP = """Train, evaluate and show a model on the built-in pictures.
 
-Nothing is downloaded. It trains a small teacher, then a spiking student and its ANN twin. It takes minutes on two CPU cores and leaves the models, the results and a figure of predictions in --out."""
+Nothing is downloaded. It trains a small teacher, then a spiking student and its ANN twin. It takes
+minutes on two CPU cores and leaves the models, the results and a figure of predictions in --out."""
 EXAMPLES = """Examples:
 
 \b

@@ -57,6 +57,8 @@ def evaluate(
     names = _renames(rename or [])
     if prompts and (template or names):
         raise InputError("--prompts brings class names and templates: leave out --template and --rename")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; --out names the file of the result")
     from spikeclip.cli.tables import print_record
     from spikeclip.data import load_pictures
     from spikeclip.evaluate.open import image_size, open_model

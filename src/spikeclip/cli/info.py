@@ -9,7 +9,8 @@ import typer
 
 HELP = """Show what a model is made of.
 
-Towers, neuron, sizes and parameters. MODEL is a preset (spikeclip-tiny, spikeclip-base, spikeclip-paper), a saved model or the folder of a run."""
+Towers, neuron, sizes and parameters. MODEL is a preset (spikeclip-tiny, spikeclip-base, spikeclip-paper),
+a saved model or the folder of a run."""
 EXAMPLES = """Examples:
 
 \b

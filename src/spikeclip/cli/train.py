@@ -9,8 +9,9 @@ import typer
 
 HELP = """Train a model from a recipe, a YAML file.
 
-A recipe holds the model, the data, the teacher and the stages. key=value changes a setting for this run; dots go down, numbers choose a stage. `spikeclip train --keys` lists
-every setting with its default. Ctrl-C writes a checkpoint that --resume continues from."""
+A recipe holds the model, the data, the teacher and the stages. key=value changes a setting for this run;
+dots go down, numbers choose a stage. `spikeclip train --keys` lists every setting with its default.
+Ctrl-C writes a checkpoint that --resume continues from."""
 EXAMPLES = """Examples:
 
 \b

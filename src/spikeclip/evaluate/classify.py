@@ -64,7 +64,7 @@ def classify_files(
 
 def _scores(model: SpikeCLIP | Teacher, images_NHWC: np.ndarray, classes_KD: Tensor) -> Tensor:
     images_ND = embed_pictures(model, torch.from_numpy(images_NHWC), _BATCH)
-    scale = float(model.logit_scale)
+    scale = float(torch.as_tensor(model.logit_scale).detach())
     return (scale * images_ND @ classes_KD.T).softmax(-1)
 
 

@@ -122,8 +122,13 @@ def write_record(record: Mapping[str, Any], path: str | Path) -> None:
     """Write a result as JSON, all of it or nothing; makes the folder.
 
     JSON has no NaN: a number that is not finite, such as acc5 below five classes, is written as null.
+    Raises `InputError` where `path` is a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder; a result is written to a file, such as {path / 'results.json'}"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import numpy as np
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -40,7 +41,8 @@ def embed_texts(model: SpikeCLIP | Teacher, texts: Sequence[str], batch_size: in
     if not texts:
         raise InputError("no texts to embed")
     if isinstance(model, Teacher):
-        return torch.from_numpy(np.array(model.embed_texts(list(texts)), np.float32))
+        rows_ND = torch.from_numpy(np.array(model.embed_texts(list(texts)), np.float32))
+        return F.normalize(rows_ND, dim=-1)
     device = model.log_scale.device
     with _inference(model):
         return torch.cat(
@@ -70,10 +72,12 @@ def embed_pictures(
     """
     images = pictures.images if isinstance(pictures, Pictures) else pictures.numpy()
     starts = range(0, len(images), batch_size)
-    batches = track(starts, "embedding pictures", transient=True) if progress else starts
+    console = Console(stderr=True)
+    shown = progress and console.is_terminal
+    batches = track(starts, "embedding pictures", transient=True, console=console) if shown else starts
     if isinstance(model, Teacher):
         rows = [torch.from_numpy(model.embed_images(np.array(images[i : i + batch_size]))) for i in batches]
-        return torch.cat(rows).float() if rows else torch.empty(0, model.dim)
+        return F.normalize(torch.cat(rows).float(), dim=-1) if rows else torch.empty(0, model.dim)
     settings, device = model.config.image, model.log_scale.device
     rows = []
     with _inference(model), torch.autocast(device.type, torch.bfloat16, enabled=bf16):

@@ -1,0 +1,163 @@
+import dataclasses
+import json
+
+import pytest
+
+import spikeclip
+from spikeclip import config
+from spikeclip.cli.keys import field_docs, recipe_keys
+
+COMMANDS = ("train", "teacher", "evaluate", "classify", "info", "demo")
+
+
+def test_the_command_line_starts_without_heavy_libraries(process):
+    code = (
+        "import sys, spikeclip.cli;"
+        "print({'torch', 'transformers', 'datasets', 'numpy', 'rich', 'accelerate'} & sys.modules.keys())"
+    )
+    assert process(code=code) == (0, "set()\n", "")
+
+
+def test_help_and_version(command):
+    assert command("--version") == (0, f"spikeclip {spikeclip.__version__}\n", "")
+    code, out, error = command("--help")
+    assert (code, error) == (0, "")
+    assert all(f"\n  {name} " in out for name in COMMANDS)
+    assert command() == (0, out, "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_has_examples_of_its_own(name, command):
+    code, out, _ = command(name, "--help")
+    assert code == 0
+    assert out.split("Examples:")[1].count(f"  spikeclip {name} ") + out.count(f"  spikeclip {name}\n") >= 2
+
+
+def test_every_setting_is_listed_with_its_doc(command):
+    keys = {key: (default, doc) for key, default, doc in recipe_keys()}
+    assert all(doc.endswith(".") or doc for _, doc in keys.values())
+    assert keys["seed"] == ("0", "Seed of weights, data order and augmentation.")
+    for field in dataclasses.fields(config.OptimizerConfig):
+        assert f"stages.N.optimizer.{field.name}" in keys
+    for field in dataclasses.fields(config.TextConfig):
+        assert f"model.text.{field.name}" in keys
+    assert {"data.source", "teacher.path", "model.neuron", "model.T", "model.pretrained"} <= keys.keys()
+    out = command("train", "--keys")[1]
+    assert "stages.N.loss.temperature = 1.0\n    Temperature of both distributions" in out
+
+
+@pytest.mark.parametrize(
+    "cls", [getattr(config, name) for name in dir(config) if name.endswith("Config") and name != "Config"]
+)
+def test_every_field_has_a_doc(cls):
+    assert list(field_docs(cls)) == [field.name for field in dataclasses.fields(cls)]
+
+
+def test_info(command, folder):
+    code, out, error = command("info", "run", "--layers")
+    assert (code, error) == (0, "")
+    facts = dict(line.strip().rsplit(None, 1) for line in out.splitlines() if len(line.split()) > 1)
+    assert facts["neuron"] == "ilif"
+    assert facts["embed dim"] == "16"
+    assert facts["tokenizer"] == "yes"
+    assert "image.groups.7" in out
+    assert "text.blocks.0.attention.product_spike" in out
+    assert command("info", str(folder / "run" / "model"))[0] == 0
+
+
+def test_info_of_a_preset(command):
+    code, out, _ = command("info", "spikeclip-tiny")
+    assert code == 0
+    assert "16,485,764" in out
+
+
+def test_evaluate_prints_a_table_and_writes_the_record(process, folder):
+    arguments = ("evaluate", "run", "--data", "shapes", "--limit", "60", "--out", "records/r.json")
+    code, out, error = process(*arguments, "--rename", "red circle=crimson disc")
+    assert (code, error) == (0, "")
+    record = json.loads((folder / "records" / "r.json").read_text())
+    assert f"{100 * record['metrics']['acc1']:.2f} %" in out
+    assert "records/r.json" in out
+    assert record["pretrained"] == "run"
+    assert record["provenance"]["prompts"]["classnames"][0] == "crimson disc"
+    assert record["provenance"]["data"]["pictures"] == 60
+
+
+def test_evaluate_retrieval_and_an_ensemble(command, folder):
+    assert (
+        command("evaluate", "run", "--data", "shapes", "--limit", "40", "--task", "zeroshot_retrieval")[0]
+        == 0
+    )
+    metrics = json.loads((folder / "results.json").read_text())["metrics"]
+    (folder / "results.json").unlink()
+    assert "text_retrieval_recall@10" in metrics
+    command(
+        "evaluate",
+        "run",
+        "--data",
+        "shapes",
+        "--limit",
+        "40",
+        "--template",
+        "a {c}",
+        "--template",
+        "{c}.",
+        "--out",
+        "e.json",
+    )
+    assert json.loads((folder / "e.json").read_text())["provenance"]["prompts"]["templates"] == [
+        "a {c}",
+        "{c}.",
+    ]
+
+
+def test_classify_one_picture_as_json_like_the_pipeline(command):
+    code, out, _ = command(
+        "classify", "pictures/one.png", "--model", "run", "--labels", "cat, dog ,truck", "--json"
+    )
+    result = json.loads(out)
+    assert code == 0
+    assert {entry["label"] for entry in result} == {"cat", "dog", "truck"}
+    assert sum(entry["score"] for entry in result) == pytest.approx(1)
+    assert [set(entry) for entry in result] == [{"score", "label"}] * 3
+
+
+def test_classify_a_folder_names_and_counts_what_it_skips(process):
+    arguments = (
+        "classify",
+        "pictures",
+        "no.png",
+        "--model",
+        "run",
+        "--prompts",
+        "shapes",
+        "--top",
+        "2",
+        "--json",
+    )
+    code, out, error = process(*arguments)
+    assert code == 0
+    result = json.loads(out)
+    assert list(result) == ["pictures/inside/two.png", "pictures/one.png"]
+    assert [len(ranked) for ranked in result.values()] == [2, 2]
+    assert error.splitlines() == [
+        "skipped no.png: no such picture",
+        "skipped pictures/bad.jpg: not a picture that can be read",
+        "2 pictures classified, 2 skipped",
+    ]
+
+
+def test_classify_prints_the_best_first(command):
+    code, out, _ = command("classify", "pictures/*.png", "--model", "run", "--labels", "a,b,c", "--top", "2")
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0] == "pictures/one.png"
+    shares = [float(line.split("%")[0]) for line in lines[1:]]
+    assert len(shares) == 2
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_nothing_readable_among_several(command):
+    code, _, error = command("classify", "pictures/bad.jpg", "no.png", "--model", "run", "--labels", "a,b")
+    assert code == 1
+    assert error.splitlines()[-1] == "Error: none of the 2 pictures could be read"

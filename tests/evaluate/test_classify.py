@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from spikeclip.errors import InputError
+from spikeclip.evaluate import class_embeddings, embed_pictures
+from spikeclip.evaluate.classify import classify, classify_files
+from spikeclip.evaluate.describe import describe_layers, describe_model
+from spikeclip.evaluate.open import open_model
+from spikeclip.evaluate.pictures import check_labels, find_pictures
+
+LABELS = ["red circle", "blue bar", "white star"]
+
+
+def test_scores_are_the_softmax_of_the_logits(model, pictures):
+    opened = [Image.fromarray(image) for image in pictures.images[:3]]
+    results = classify(model, opened, LABELS)
+    classes = class_embeddings(model, LABELS, ["a photo of a {c}."])
+    logits = model.logit_scale.detach() * embed_pictures(model, pictures)[:3] @ classes.T
+    for result, expected in zip(results, logits.softmax(1), strict=True):
+        scores = [entry["score"] for entry in result]
+        assert scores == sorted(scores, reverse=True)
+        assert {entry["label"] for entry in result} == set(LABELS)
+        for entry in result:
+            assert entry["score"] == pytest.approx(expected[LABELS.index(entry["label"])].item(), rel=1e-3)
+    assert [len(result) for result in classify(model, opened, LABELS, top=2)] == [2, 2, 2]
+    assert classify(model, [], LABELS) == []
+
+
+def test_files_in_order_with_unreadable_ones_between(model, pictures, tmp_path):
+    for i in range(2):
+        Image.fromarray(pictures.images[i]).save(tmp_path / f"{i}.png")
+    (tmp_path / "0-bad.jpg").write_text("not a picture")
+    files, missing = find_pictures([str(tmp_path), str(tmp_path / "*.png"), str(tmp_path / "no*.png")])
+    assert [file.name for file in files] == ["0-bad.jpg", "0.png", "1.png"]
+    assert missing == [str(tmp_path / "no*.png")]
+    results = dict(classify_files(model, files, LABELS, top=1))
+    assert results[files[0]] is None
+    (alone,) = classify(model, [Image.open(files[1])], LABELS, top=1)[0]
+    assert results[files[1]] == [{"score": pytest.approx(alone["score"], rel=1e-4), "label": alone["label"]}]
+
+
+def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path):
+    file = tmp_path / "cat[1].png"
+    file.write_bytes(b"")
+    assert find_pictures([str(file)]) == ([file], [])
+    assert find_pictures(["no such file.png"]) == ([], ["no such file.png"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([], "no labels"),
+        (["cat", " "], "an empty label"),
+        (["cat", "dog", "Cat "], "label 'Cat' is given twice"),
+    ],
+)
+def test_labels_that_cannot_be_meant(labels, message):
+    with pytest.raises(InputError, match=message):
+        check_labels(labels)
+
+
+def test_description_counts_every_parameter_once(model):
+    facts = describe_model(model)
+    assert facts["parameters"]["total"] == sum(p.numel() for p in model.parameters())
+    layers = {layer["name"]: layer for layer in describe_layers(model)}
+    assert layers["image.whiten_spike"]["output"] == (1, 1, 24, 31, 31)
+    assert not model.training
+
+
+def test_a_run_stands_for_its_model(model, tmp_path):
+    model.save_pretrained(tmp_path / "run" / "model")
+    opened = open_model(tmp_path / "run")
+    torch.testing.assert_close(opened.state_dict(), model.state_dict())
+    for missing in (tmp_path / "nothing", Path("nothing/of-this-name/here"), tmp_path):
+        with pytest.raises(InputError):
+            open_model(missing)

@@ -1,0 +1,140 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spikeclip.data.transforms import normalize
+from spikeclip.errors import InputError
+from spikeclip.evaluate import class_embeddings, embed_pictures, embed_texts, zero_shot_metrics
+from spikeclip.teacher import Teacher
+
+
+class Words(Teacher):
+    """A teacher that knows four texts, not all of unit length."""
+
+    name, dim, fingerprint = "words", 2, "0"
+
+    def embed_texts(self, texts):
+        known = {"a cat": (2, 0), "cat": (0, 1), "a dog": (0, -3), "dog": (0, -1)}
+        return np.array([known[text] for text in texts], np.float32)
+
+
+def test_ensemble_normalises_averages_and_normalises_again():
+    classes = class_embeddings(Words(), ["cat", "dog"], ["a {c}", "{c}"])
+    half = math.sqrt(0.5)
+    torch.testing.assert_close(classes, torch.tensor([[half, half], [0.0, -1.0]]))
+    assert classes.dtype == torch.float32
+
+
+def test_ensemble_of_a_model_equals_the_formula(model):
+    classes = class_embeddings(model, ["red circle", "blue_bar"], ["a {c}.", "the {c} there"], batch_size=3)
+    for place, name in enumerate(["red circle", "blue bar"]):
+        tokens = model.tokenize([f"a {name}.", f"the {name} there"])
+        with torch.no_grad():
+            expected = F.normalize(model.encode_text(tokens, normalize=True).mean(0), dim=0)
+        torch.testing.assert_close(classes[place], expected)
+
+
+def test_every_module_gets_its_mode_back(model, pictures):
+    model.train()
+    model.text.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    class_embeddings(model, ["red circle"], ["a {c}"])
+    embed_pictures(model, pictures)
+    assert model.training
+    assert model.image.training
+    assert not model.text.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_embeddings_do_not_depend_on_the_batch(model, pictures):
+    whole, parts = embed_pictures(model, pictures), embed_pictures(model, pictures, batch_size=7)
+    torch.testing.assert_close(whole, parts, atol=1e-5, rtol=0)
+    torch.testing.assert_close(whole.norm(dim=1), torch.ones(len(pictures)))
+    settings = model.config.image
+    with torch.no_grad():
+        expected = model.encode_image(
+            normalize(torch.from_numpy(pictures.images[:5]), settings.mean, settings.std), normalize=True
+        )
+    torch.testing.assert_close(whole[:5], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(embed_pictures(model, torch.from_numpy(pictures.images)), whole)
+
+
+def test_read_only_pictures_are_fine(model, pictures):
+    images = pictures.images.view()
+    images.flags.writeable = False
+    frozen = type(pictures)("p", "test", images, pictures.ids, "0", pictures.labels, pictures.classnames)
+    assert embed_pictures(model, frozen).shape == (len(pictures), 16)
+
+
+def test_no_pictures(model):
+    assert embed_pictures(model, torch.empty(0, 32, 32, 3, dtype=torch.uint8)).shape == (0, 16)
+
+
+def test_pictures_of_another_size(model):
+    with pytest.raises(InputError, match=r"expected images of shape \(B, 3, 32, 32\), got \(2, 3, 16, 16\)"):
+        embed_pictures(model, torch.zeros(2, 16, 16, 3, dtype=torch.uint8))
+
+
+def test_a_text_teacher_has_no_pictures(pictures):
+    with pytest.raises(InputError, match="embeds text only"):
+        embed_pictures(Words(), pictures)
+
+
+def test_no_texts(model):
+    with pytest.raises(InputError, match="no texts"):
+        embed_texts(model, [])
+
+
+# Six classes, three pictures: the first right, the second right at the fourth place, the third last of all.
+IMAGES = torch.tensor([[9.0, 1, 2, 3, 4, 5], [1, 9, 8, 7, 3, 2], [0, 5, 4, 3, 2, 1]])
+
+
+def test_metrics_by_hand():
+    metrics = zero_shot_metrics(IMAGES, np.array([0, 4, 0]), torch.eye(6))
+    assert metrics["acc1"] == pytest.approx(1 / 3)
+    assert metrics["acc5"] == pytest.approx(2 / 3)
+    assert metrics["mean_per_class_recall"] == pytest.approx((1 / 2 + 0) / 2)
+
+
+def test_acc5_needs_five_classes():
+    images = torch.eye(4)
+    assert math.isnan(zero_shot_metrics(images, torch.tensor([0, 1, 2, 3]), torch.eye(4))["acc5"])
+    assert zero_shot_metrics(torch.eye(5), torch.arange(5), torch.eye(5))["acc5"] == 1
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 9), st.integers(1, 40))
+def test_metrics_against_counting(seed, classes, count):
+    rng = np.random.default_rng(seed)
+    logits, labels = (
+        rng.permuted(np.tile(np.arange(classes), (count, 1)), axis=1),
+        rng.integers(classes, size=count),
+    )
+    metrics = zero_shot_metrics(torch.from_numpy(logits).float(), labels, torch.eye(classes))
+    right = logits.argmax(1) == labels
+    assert metrics["acc1"] == pytest.approx(right.mean())
+    recalls = [right[labels == label].mean() for label in np.unique(labels)]
+    assert metrics["mean_per_class_recall"] == pytest.approx(np.mean(recalls))
+    if classes >= 5:
+        five = (np.argsort(-logits, axis=1)[:, :5] == labels[:, None]).any(1)
+        assert metrics["acc5"] == pytest.approx(five.mean())
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (IMAGES, [0, 1, 6], "labels go from 0 to 6, but there are 6 classes"),
+        (IMAGES, [0, 1], "do not fit"),
+        (IMAGES[:, :4], [0, 1, 2], "do not fit"),
+        (IMAGES[:0], [], r"of shape \(N, D\)"),
+        (IMAGES * math.nan, [0, 1, 2], "3 of 3 embeddings of pictures are not numbers"),
+    ],
+)
+def test_metrics_of_what_does_not_fit(images, labels, message):
+    with pytest.raises(InputError, match=message):
+        zero_shot_metrics(images, torch.tensor(labels, dtype=torch.long), torch.eye(6))
