@@ -203,7 +203,8 @@ class _LIF(Function):
 
 
 def _integrate(x: Tensor, r: Tensor | None, gain: Tensor, decay: float) -> Tensor:
-    u = x.to(gain.dtype) * gain  # a zero-dimensional gain would not lift a bf16 current to fp32
+    # A zero-dimensional gain would not lift a bf16 current to fp32.
+    u = x * gain if x.dtype == gain.dtype else x.to(gain.dtype).mul_(gain)
     return u if r is None else u.add_(r, alpha=decay)
 
 
@@ -225,8 +226,11 @@ class _ILIF(Function):
         last = len(x_TX) - 1
         for t, x in enumerate(x_TX.unbind()):
             u = _integrate(x, r_X, gain, decay)
-            n = u.clamp(0, D).round_()
-            r_X = u - n if streaming or t < last else None
+            if streaming or t < last:
+                n = u.clamp(0, D).round_()
+                r_X = u - n
+            else:
+                n, r_X = u.clamp_(0, D).round_(), None
             s_TX[t] = n.div_(D)
         return s_TX, r_X
 
@@ -245,12 +249,9 @@ class _ILIF(Function):
         grad_x_TX = torch.empty_like(x_TX)
         grad_gain = torch.zeros_like(gain)
         for t in range(last, -1, -1):
-            grad_n = grad_s_TX[t].to(gain.dtype) / D
-            if grad_r_X is not None and not detach_reset:
-                grad_n = grad_n - grad_r_X
-            grad_u = grad_n * inside[t]
+            grad_u = (grad_s_TX[t] * inside[t]).to(gain.dtype) / D
             if grad_r_X is not None:
-                grad_u = grad_u + grad_r_X
+                grad_u = grad_u + (grad_r_X if detach_reset else grad_r_X * ~inside[t])
             if needs_gain:
                 grad_gain = grad_gain + (grad_u * x_TX[t]).sum()
             grad_x_TX[t] = grad_u * gain
