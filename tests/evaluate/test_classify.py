@@ -74,6 +74,10 @@ def test_a_run_stands_for_its_model(model, tmp_path):
     model.save_pretrained(tmp_path / "run" / "model")
     opened = open_model(tmp_path / "run")
     torch.testing.assert_close(opened.state_dict(), model.state_dict())
+    (tmp_path / "stopped").mkdir()
+    (tmp_path / "stopped" / "recipe.json").write_text("{}")
+    with pytest.raises(InputError, match="has not finished"):
+        open_model(tmp_path / "stopped")
     for missing in (tmp_path / "nothing", Path("nothing/of-this-name/here"), tmp_path):
         with pytest.raises(InputError):
             open_model(missing)

@@ -64,6 +64,6 @@ def train(
         raise SystemExit(130) from None
     from spikeclip.cli.tables import print_record
 
-    if result.get("test"):
+    if result["test"]:  # None in all but the first process
         print_record(result["test"])
-    print(f"model: {folder / 'model'}   result: {folder / 'results.json'}")
+        print(f"model: {folder / 'model'}   result: {folder / 'results.json'}")
