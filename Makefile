@@ -9,7 +9,6 @@ demo: $(VENV)/installed
 	$(BIN)/spikeclip demo
 
 test: $(VENV)/installed
-	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -q
 
 check: $(VENV)/installed
