@@ -1,11 +1,16 @@
 import dataclasses
 import json
+import math
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import spikeclip
 from spikeclip import config
 from spikeclip.cli.keys import field_docs, recipe_keys
+from spikeclip.train.loop import Interrupted
 
 COMMANDS = ("train", "teacher", "evaluate", "classify", "info", "demo")
 
@@ -69,6 +74,64 @@ def test_info_of_a_preset(command):
     code, out, _ = command("info", "spikeclip-tiny")
     assert code == 0
     assert "16,485,764" in out
+
+
+def test_teacher_passes_on_what_was_given_and_spares_what_is_there(command, folder, monkeypatch):
+    calls = []
+
+    def train_teacher(pictures, validation, out_dir, **settings):
+        calls.append((len(pictures), len(validation), str(out_dir), settings))
+        return {"val_recall": 0.5, "history": []}
+
+    monkeypatch.setitem(sys.modules, "spikeclip.train.teacher", SimpleNamespace(train_teacher=train_teacher))
+    code, out, _ = command(
+        "teacher", "shapes", "--out", "teacher", "--limit", "600", "--epochs", "2", "--lr", "1e-3"
+    )
+    assert code == 0
+    assert "val_recall" in out
+    ((learned, held, out_dir, settings),) = calls
+    assert learned + held == 600
+    assert held > 0
+    assert (out_dir, settings) == ("teacher", {"epochs": 2, "lr": 1e-3})
+    code, _, error = command("teacher", "shapes", "--out", "teacher", "--limit", "60")
+    assert (code, len(calls)) == (1, 1)
+    assert "leave none for validation" in error
+    code, _, error = command("teacher", "shapes", "--out", "run/model")
+    assert (code, error) == (1, "Error: run/model already holds a model: --overwrite replaces it\n")
+    assert len(calls) == 1
+
+
+def test_demo_runs_where_it_is_told(command, monkeypatch):
+    folders = []
+    monkeypatch.setitem(sys.modules, "spikeclip.train.demo", SimpleNamespace(run_demo=folders.append))
+    assert command("demo")[0] == 0
+    assert command("demo", "--out", "elsewhere")[0] == 0
+    assert folders == [Path("runs/demo"), Path("elsewhere")]
+
+
+def test_train_shows_the_result_and_says_how_to_go_on(command, folder, monkeypatch):
+    record = {
+        "model": "m",
+        "dataset": "d",
+        "task": "zeroshot_classification",
+        "metrics": {"acc1": 0.25, "acc5": math.nan},
+        "spikes": None,
+        "provenance": {"data": {"split": "test", "pictures": 4}},
+    }
+    (folder / "small.yaml").write_text("stages: [{stage: contrastive, epochs: 1}]")
+    monkeypatch.setattr("spikeclip.train.run.train_run", lambda *given, **named: {"test": record})
+    code, out, _ = command("train", "small.yaml", "seed=4")
+    assert code == 0
+    assert "25.00 %" in out
+    assert "model: runs/small/model" in out
+
+    def stop(config, out, *, resume, overwrite):
+        assert (config.seed, out, resume, overwrite) == (4, Path("x"), True, False)
+        raise Interrupted("stopped; continue with --resume")
+
+    monkeypatch.setattr("spikeclip.train.run.train_run", stop)
+    result = command("train", "small.yaml", "seed=4", "--out", "x", "--resume")
+    assert result == (130, "", "stopped; continue with --resume\n")
 
 
 def test_evaluate_prints_a_table_and_writes_the_record(process, folder):

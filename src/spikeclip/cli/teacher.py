@@ -23,7 +23,9 @@ def teacher(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Pictures to learn from.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the teacher.", show_default=False)],
     split: Annotated[str, typer.Option(help="Split to learn from.")] = "train",
-    val_fraction: Annotated[float, typer.Option(help="Share of it kept for validation.")] = 0.1,
+    val_fraction: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Share of it kept for validation.")
+    ] = 0.1,
     limit: Annotated[int | None, typer.Option(help="Use only this many pictures.")] = None,
     image_size: Annotated[int, typer.Option(help="Side of the pictures, pixels.")] = 32,
     width: Annotated[int | None, typer.Option(help="Channels of both transformers.")] = None,
@@ -47,6 +49,8 @@ def teacher(
 
     whole = load_pictures(data, split, image_size, limit=limit)
     pictures, validation = validation_split(whole, val_fraction, seed or 0)
+    if not len(validation):
+        raise InputError(f"{len(whole)} pictures leave none for validation: raise --val-fraction or --limit")
     given = {
         "width": width,
         "layers": layers,
