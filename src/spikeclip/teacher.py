@@ -244,6 +244,7 @@ class TableTeacher(Teacher):
     """A table of text embeddings: `embeddings` with `texts`, or with `names` (and `raw_name`, `unique`).
 
     With names, the text that was embedded is "a {raw_name}"; texts are found by it, by raw_name and by name.
+    Upper and lower case are one, as they are to CLIP's tokenizer.
     """
 
     def __init__(self, path: Path) -> None:
@@ -265,8 +266,8 @@ class TableTeacher(Teacher):
         rows_ND = columns["embeddings"].astype(np.float32)
         self._rows_ND = rows_ND / np.maximum(np.linalg.norm(rows_ND, axis=1, keepdims=True), 1e-12)
         self.dim = rows_ND.shape[1]
-        names = [str(t) for t in columns.get("texts", columns.get("names"))]  # type: ignore[union-attr]
-        raw = [str(t) for t in columns.get("raw_name", names)]
+        names = [str(t).lower() for t in columns.get("texts", columns.get("names"))]  # type: ignore[union-attr]
+        raw = [str(t).lower() for t in columns.get("raw_name", names)]
         prompts = names if "texts" in columns else [f"a {r}" for r in raw]
         if not len(names) == len(raw) == len(rows_ND):
             raise InputError(f"{path}: {len(rows_ND)} embeddings, but {len(names)} texts")
@@ -283,14 +284,14 @@ class TableTeacher(Teacher):
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Look texts up -> (N, dim). Raises `InputError` that names what the table does not hold."""
-        absent = [t for t in dict.fromkeys(texts) if t not in self._row]
+        absent = [t for t in dict.fromkeys(texts) if t.lower() not in self._row]
         if absent:
             shown = [repr(t) + _near(t, self._row) for t in absent[:5]] + ["..."] * (len(absent) > 5)
             raise InputError(
                 f"{self.name} has no embedding of {len(absent)} of the texts: {', '.join(shown)}. A table "
                 f"embeds only the prompts and names that it holds, such as {next(iter(self._row))!r}"
             )
-        return self._rows_ND[[self._row[t] for t in texts]]
+        return self._rows_ND[[self._row[t.lower()] for t in texts]]
 
 
 def _near(text: str, known: dict[str, int]) -> str:
