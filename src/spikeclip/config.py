@@ -245,7 +245,7 @@ def from_dict(cls: type[Config], values: Mapping[str, Any], where: str = "") -> 
     return cls(**{k: _convert(hints[k], v, f"{where}.{k}" if where else k) for k, v in values.items()})
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911
+def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value

@@ -12,7 +12,9 @@ def cosine_loss(student_BD: Tensor, teacher_BD: Tensor) -> Tensor:
     return (1 - F.cosine_similarity(student_BD, teacher_BD, dim=-1)).mean()
 
 
-def contrastive_loss(a_BD: Tensor, b_BD: Tensor, scale: Tensor | float, same_BB: Tensor | None = None) -> Tensor:
+def contrastive_loss(
+    a_BD: Tensor, b_BD: Tensor, scale: Tensor | float, same_BB: Tensor | None = None
+) -> Tensor:
     """Symmetric InfoNCE between paired unit vectors (CLIP, arXiv 2103.00020).
 
     same_BB: bool, True where a row and a column mean the same thing (equal captions); each row's target is uniform
@@ -32,9 +34,11 @@ def contrastive_loss(a_BD: Tensor, b_BD: Tensor, scale: Tensor | float, same_BB:
 def sigmoid_loss(
     a_BD: Tensor, b_BD: Tensor, scale: Tensor | float, bias: Tensor | float, same_BB: Tensor | None = None
 ) -> Tensor:
-    """Pairwise sigmoid loss, mean over rows of the sum over columns (SigLIP, arXiv 2303.15343, divided as there by B)."""
+    """Pairwise sigmoid loss, mean over rows of the sum over columns (SigLIP, arXiv 2303.15343)."""
     logits_BB = scale * a_BD @ b_BD.T + bias
-    same_BB = torch.eye(len(logits_BB), dtype=torch.bool, device=logits_BB.device) if same_BB is None else same_BB
+    same_BB = (
+        torch.eye(len(logits_BB), dtype=torch.bool, device=logits_BB.device) if same_BB is None else same_BB
+    )
     return -F.logsigmoid(torch.where(same_BB, logits_BB, -logits_BB)).sum(1).mean()
 
 
@@ -48,7 +52,9 @@ def relational_loss(
     own = torch.eye(len(student_BD), dtype=torch.bool, device=student_BD.device)
     student_BB = (student_scale * student_BD @ student_BD.T).masked_fill(own, -1e4)
     teacher_BB = (teacher_scale * teacher_BD @ teacher_BD.T).masked_fill(own, -1e4)
-    return F.kl_div(student_BB.log_softmax(1), teacher_BB.log_softmax(1), reduction="batchmean", log_target=True)
+    return F.kl_div(
+        student_BB.log_softmax(1), teacher_BB.log_softmax(1), reduction="batchmean", log_target=True
+    )
 
 
 def kl_loss(student_BK: Tensor, teacher_BK: Tensor, temperature: float = 1.0) -> Tensor:

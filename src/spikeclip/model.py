@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -81,7 +82,9 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
         state = {k: v.contiguous() for k, v in self.state_dict().items()}
         _replace(save_directory / "model.safetensors", lambda path: save_file(state, path, {"format": "pt"}))
         config = {"model_type": "spikeclip", **to_dict(self.config)}
-        _replace(save_directory / "config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n"))
+        _replace(
+            save_directory / "config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n")
+        )
         if self.tokenizer is not None:
             self.tokenizer.save(save_directory / "tokenizer.json")
 
@@ -125,7 +128,9 @@ def from_pretrained(path: str | Path, **options: Any) -> SpikeCLIP:
 def load_weights(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
     """Load a state dict whose names and shapes must be the model's; raises `InputError` that lists what differs."""
     own = model.state_dict()
-    problems = [f"missing {k}" for k in own if k not in state] + [f"unexpected {k}" for k in state if k not in own]
+    problems = [f"missing {k}" for k in own if k not in state] + [
+        f"unexpected {k}" for k in state if k not in own
+    ]
     problems += [
         f"{k} is {tuple(state[k].shape)}, expected {tuple(own[k].shape)}"
         for k in own
@@ -166,10 +171,8 @@ def _download(model_id: str, options: dict[str, Any]) -> Path:
             f"{model_id} is neither a local folder nor a model that could be fetched from the hub: "
             f"{type(error).__name__}"
         ) from error
-    try:
+    with contextlib.suppress(Exception):  # a model without a tokenizer is allowed
         hf_hub_download(model_id, "tokenizer.json", **kept)
-    except Exception:  # a model without a tokenizer is allowed
-        pass
     return Path(config).parent
 
 

@@ -117,5 +117,7 @@ def _matrix(name: str, tensor: Tensor) -> Tensor:
 
 
 def _text_name(name: str) -> str:
-    name = name.replace("clip_embedding.token_embedding", "token").replace("clip_embedding.position_embedding", "position")
+    name = name.replace("clip_embedding.token_embedding", "token").replace(
+        "clip_embedding.position_embedding", "position"
+    )
     return "readout.weights_T" if name == "weights_tensor" else name

@@ -176,7 +176,7 @@ class _LIF(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_s_TX: Tensor, grad_v_X: Tensor):  # type: ignore[override] # noqa: ANN001, ANN205
+    def backward(ctx, grad_s_TX: Tensor, grad_v_X: Tensor):  # type: ignore[override] # noqa: ANN001
         x_TX, v_X, rate = ctx.saved_tensors
         v_threshold, v_reset, detach_reset, surrogate, alpha = ctx.settings
         before, charged = [], []
@@ -236,7 +236,7 @@ class _ILIF(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_s_TX: Tensor, grad_r_X: Tensor | None):  # type: ignore[override] # noqa: ANN001, ANN205
+    def backward(ctx, grad_s_TX: Tensor, grad_r_X: Tensor | None):  # type: ignore[override] # noqa: ANN001
         x_TX, r_X, gain = ctx.saved_tensors
         D, decay, detach_reset = ctx.settings
         needs_r, needs_gain = ctx.needs_input_grad[1:3]

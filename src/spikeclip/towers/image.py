@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikeclip.config import ImageConfig, NeuronConfig
@@ -58,7 +56,8 @@ class ConvTower(nn.Module):
             width = outputs
         self.groups = nn.Sequential(*convs)
         self.blocks = nn.ModuleList(
-            Block(width, config.num_heads, config.mlp_ratio, neuron, zero_init=True) for _ in range(config.depth)
+            Block(width, config.num_heads, config.mlp_ratio, neuron, zero_init=True)
+            for _ in range(config.depth)
         )
         self.readout = Readout(width, embed_dim)
         for module in self.groups:
@@ -81,7 +80,9 @@ def image_tower(config: ImageConfig, neuron: NeuronConfig, embed_dim: int) -> Sp
     if config.architecture == "conv":
         return ConvTower(config, neuron, embed_dim)
     if config.image_size % 4:
-        raise InputError(f"the spikingformer stem divides the picture by 4: image_size {config.image_size} does not fit")
+        raise InputError(
+            f"the spikingformer stem divides the picture by 4: image_size {config.image_size} does not fit"
+        )
     if len(config.widths) != 5:
         raise InputError(f"the spikingformer stem has five convolutions, got widths {list(config.widths)}")
     return Spikingformer(config, neuron, embed_dim)

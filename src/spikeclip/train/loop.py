@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from spikeclip.errors import InputError
 from spikeclip.model import SpikeCLIP
-from spikeclip.neurons import mean_spikes, record, relu_phase
+from spikeclip.neurons import record, relu_phase
 from spikeclip.train.network import StageNetwork
 from spikeclip.train.optimizer import make_optimizers, schedule
 from spikeclip.train.report import Report
@@ -59,8 +59,9 @@ def run_stage(
 ) -> Progress:
     """Train one stage and leave the weights with the best validation score in `model`.
 
-    index: number of the stage in its run. save(state): writes a checkpoint; `state` is one that was written. Raises `Interrupted` after `interrupted()`
-    turned true and a checkpoint was written, and `InputError` when the loss stops being a number.
+    index: number of the stage in its run. save(state): writes a checkpoint; `state` is one that was written.
+    Raises `Interrupted` after `interrupted()` turned true and a checkpoint was written, and `InputError` when
+    the loss stops being a number.
     """
     config = stage.config
     steps_per_epoch = max(1, stage.samples // config.batch_size)
@@ -97,7 +98,10 @@ def run_stage(
         inputs, targets = _batch(stage, indices, seed, step, epoch, accelerator)
         model.train()
         watched = step % LOG_EVERY == 0 and not config.loss.rate
-        with relu_phase(model, step < relu_steps), record(model) if watched else contextlib.nullcontext({}) as rates:
+        with (
+            relu_phase(model, step < relu_steps),
+            record(model) if watched else contextlib.nullcontext({}) as rates,
+        ):
             terms = prepared(inputs, targets)
         loss = torch.stack(list(terms.values())).sum()
         if not math.isfinite(loss.item()):
@@ -117,8 +121,9 @@ def run_stage(
             report.row(step, {"loss": loss.item(), **values, "rate": {n: r.item() for n, r in rates.items()}})
             _watch_silence(rates, silent, report)
         if progress.step % steps_per_epoch == 0:
-            spiking = progress.step > relu_steps or relu_steps >= total
-            _validate(model, stage, progress, report, epoch, relu=not spiking, select=spiking, final=total)
+            relu = step < relu_steps
+            # A ReLU is no candidate for a network that is to spike, unless the whole stage is a ReLU.
+            _validate(model, stage, progress, report, epoch, relu, select=not relu or relu_steps >= total)
         stop = interrupted()
         if stop or time.monotonic() - saved_at > every_seconds:
             checkpoint()
@@ -173,7 +178,6 @@ def _validate(
     epoch: int,
     relu: bool,
     select: bool,
-    final: int,
 ) -> None:
     model.eval()
     with relu_phase(model, relu):
@@ -188,7 +192,9 @@ def _watch_silence(rates: dict[str, Tensor], silent: dict[str, int], report: Rep
     for name, rate in rates.items():
         silent[name] = 0 if rate.item() > 0 else silent.get(name, 0) + 1
         if silent[name] == SILENT_ROWS:
-            report.warn(f"layer {name} has not spiked in the last {SILENT_ROWS} logged steps: it passes no gradient")
+            report.warn(
+                f"layer {name} has not spiked in the last {SILENT_ROWS} logged steps: it passes no gradient"
+            )
 
 
 def _not_finite(network: StageNetwork, inputs: Batch, targets: Batch, step: int) -> str:
@@ -219,7 +225,7 @@ def catch_signals() -> Iterator[Callable[[], bool]]:
 
     def ask(number: int, frame: Any) -> None:
         asked.append(number)
-        signal.signal(number, previous[number])
+        signal.signal(number, previous[signal.Signals(number)])
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -54,28 +54,44 @@ def gather_material(config: RunConfig, image_size: int) -> Material:
     whole = load_pictures(data.source, data.train_split, image_size, cache, data.limit, data.classnames)
     train, val = validation_split(whole, data.val_fraction, config.seed)
     if not len(val):
-        raise InputError(f"{data.source}: {len(whole)} pictures leave none for validation; raise data.val_fraction")
+        raise InputError(
+            f"{data.source}: {len(whole)} pictures leave none for validation; raise data.val_fraction"
+        )
     pictures = {"train": train, "val": val}
 
     teacher = Teacher.from_pretrained(config.teacher.path) if config.teacher.path else None
     present = np.unique(train.labels) if train.labels is not None else np.empty(0, np.int64)
     class_prompts = build_prompts([train.classnames[i] for i in present], data.templates)
-    texts = list(dict.fromkeys([p for prompts in class_prompts for p in prompts] + _other_texts(config, pictures, teacher)))
+    texts = list(
+        dict.fromkeys(
+            [p for prompts in class_prompts for p in prompts] + _other_texts(config, pictures, teacher)
+        )
+    )
     if not texts:
-        raise InputError(f"{data.source} has neither class names nor captions: there are no texts to train with")
+        raise InputError(
+            f"{data.source} has neither class names nor captions: there are no texts to train with"
+        )
     row = {text: i for i, text in enumerate(texts)}
 
     text_of, labels, images = {}, {}, {}
     for split, part in pictures.items():
-        labels[split] = torch.from_numpy(np.searchsorted(present, part.labels)) if part.labels is not None else torch.empty(0)
+        labels[split] = (
+            torch.from_numpy(np.searchsorted(present, part.labels))
+            if part.labels is not None
+            else torch.empty(0)
+        )
         own = part.captions or [class_prompts[label] for label in labels[split].tolist()]
         text_of[split] = _ragged([[row[text] for text in group] for group in own])
         images[split] = None
         if teacher is not None and teacher.has_images:
-            images[split] = torch.from_numpy(np.array(cached_image_embeddings(teacher, part, cache), np.float32))
+            images[split] = torch.from_numpy(
+                np.array(cached_image_embeddings(teacher, part, cache), np.float32)
+            )
     text_embeddings = None
     if teacher is not None:
-        text_embeddings = torch.from_numpy(np.array(cached_text_embeddings(teacher, texts, cache), np.float32))
+        text_embeddings = torch.from_numpy(
+            np.array(cached_text_embeddings(teacher, texts, cache), np.float32)
+        )
     return Material(
         config=config,
         pictures=pictures,

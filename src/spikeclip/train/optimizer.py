@@ -69,7 +69,10 @@ def make_optimizers(module: nn.Module, config: OptimizerConfig) -> list[Optimize
         trainable = [p for p in module.parameters() if p.requires_grad]
         decayed = [p for p in trainable if p.ndim > 1]
         kept = [p for p in trainable if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+        groups = [
+            {"params": decayed, "weight_decay": config.weight_decay},
+            {"params": kept, "weight_decay": 0.0},
+        ]
         optimizers: list[Optimizer] = [AdamW([g for g in groups if g["params"]], lr=config.lr)]
     else:
         rest = [p for p in module.parameters() if p.requires_grad and id(p) not in held]

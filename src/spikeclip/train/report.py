@@ -40,8 +40,13 @@ class Report:
         """Open the bar of stage number `index` and forget rows that a resumed run will write again."""
         self._rewind(index, step)
         self.stage_index = index
-        self.stage, self.started, self.samples, self.loss = stage.config.stage, time.monotonic(), 0, float("nan")
-        self.bar = Progress(
+        self.stage, self.started, self.samples, self.loss = (
+            stage.config.stage,
+            time.monotonic(),
+            0,
+            float("nan"),
+        )
+        bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -50,8 +55,9 @@ class Report:
             console=self.console,
             disable=not self.main or not self.console.is_terminal,
         )
-        self.bar.start()
-        self.task = self.bar.add_task(f"{self.title}{self.stage}", total=total, completed=step, info="")
+        bar.start()
+        self.bar = bar
+        self.task = bar.add_task(f"{self.title}{self.stage}", total=total, completed=step, info="")
 
     def step(self, step: int, loss: float, samples: int) -> None:
         """Count one step."""

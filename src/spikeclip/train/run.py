@@ -102,7 +102,11 @@ def train_run(
         raise Interrupted(f"stopped; the checkpoint is {checkpoint}; continue with --resume") from None
     finally:
         report.close()
-    result: dict[str, Any] = {"stages": done, "seconds": sum(stage["seconds"] for stage in done), "test": None}
+    result: dict[str, Any] = {
+        "stages": done,
+        "seconds": sum(stage["seconds"] for stage in done),
+        "test": None,
+    }
     if accelerator.is_main_process:
         model.save_pretrained(out / "model")
         if test:
@@ -113,7 +117,9 @@ def train_run(
                 Path(config.data.cache).expanduser(),
                 classnames=config.data.classnames,
             )
-            result["test"] = evaluate_model(model, pictures, templates=config.data.templates, seed=config.seed)
+            result["test"] = evaluate_model(
+                model, pictures, templates=config.data.templates, seed=config.seed
+            )
         result["recipe"] = to_dict(config)
         write_record(result, out / "results.json")
     return result
@@ -125,16 +131,19 @@ def build_model(config: RunConfig, material: Material) -> SpikeCLIP:
     if "pretrained" in settings:
         model = from_pretrained(settings["pretrained"])
         if material.embed_dim not in (None, model.config.embed_dim):
-            raise InputError(f"{settings['pretrained']} embeds in {model.config.embed_dim} dimensions, the teacher in {material.embed_dim}")
+            raise InputError(
+                f"{settings['pretrained']} embeds in {model.config.embed_dim} dimensions, "
+                f"the teacher in {material.embed_dim}"
+            )
         if model.tokenizer is not None:
             material.tokenizer = model.tokenizer
         return model
     tokenizer = material.tokenizer
     text = {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id}
     settings["text"] = {**text, **(settings.get("text") or {})}
-    if material.embed_dim is not None:
-        if settings.setdefault("embed_dim", material.embed_dim) != material.embed_dim:
-            raise InputError(f"model.embed_dim is {settings['embed_dim']}, but the teacher's is {material.embed_dim}")
+    dim = material.embed_dim
+    if dim is not None and settings.setdefault("embed_dim", dim) != dim:
+        raise InputError(f"model.embed_dim is {settings['embed_dim']}, but the teacher's is {dim}")
     model = SpikeCLIP(model_config(settings.pop("name", "spikeclip-tiny"), **settings), tokenizer)
     whiten = getattr(model.image, "whiten", None)
     if whiten is not None:
@@ -157,7 +166,9 @@ def _model_settings(config: RunConfig) -> dict[str, Any]:
     settings = dict(config.model)
     if "pretrained" in settings:
         if len(settings) > 1:
-            raise InputError("model.pretrained takes the saved model as it is; remove the other model settings")
+            raise InputError(
+                "model.pretrained takes the saved model as it is; remove the other model settings"
+            )
         from spikeclip.model import read_config
 
         return to_dict(read_config(Path(settings["pretrained"])))
@@ -182,5 +193,3 @@ def _prepare(config: RunConfig, out: Path, resume: bool, overwrite: bool) -> Non
         raise InputError(f"{out} is not empty and not a run: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     recipe.write_text(json.dumps(to_dict(config), indent=2) + "\n")
-
-

@@ -46,8 +46,15 @@ class Stage:
 def make_stage(config: StageConfig, material: Material, model: SpikeCLIP) -> Stage:
     """Build the stage that `config` names; raises `InputError` where the run lacks what it needs."""
     if config.stage != "contrastive" and material.teacher_texts_ND is None:
-        raise InputError(f"stage {config.stage} needs a teacher: set teacher.path (contrastive is the stage without)")
-    builders = {"align_text": _align_text, "align_image": _align_image, "finetune": _finetune, "contrastive": _contrastive}
+        raise InputError(
+            f"stage {config.stage} needs a teacher: set teacher.path (contrastive is the stage without)"
+        )
+    builders = {
+        "align_text": _align_text,
+        "align_image": _align_image,
+        "finetune": _finetune,
+        "contrastive": _contrastive,
+    }
     return builders[config.stage](config, material, model)
 
 
@@ -90,7 +97,9 @@ def _align_text(config: StageConfig, material: Material, model: SpikeCLIP) -> St
     def score(model: SpikeCLIP) -> float:
         return F.cosine_similarity(_encode_texts(model, tokens_NL[held]), teacher_ND[held]).mean().item()
 
-    return Stage(config, len(learned), ("text", *_scale(weights)), inputs, targets, features, loss, score, "val_cosine")
+    return Stage(
+        config, len(learned), ("text", *_scale(weights)), inputs, targets, features, loss, score, "val_cosine"
+    )
 
 
 def _align_image(config: StageConfig, material: Material, model: SpikeCLIP) -> Stage:
@@ -197,13 +206,17 @@ def _contrastive(config: StageConfig, material: Material, model: SpikeCLIP) -> S
     def loss(model: SpikeCLIP, made: Batch, wanted: Batch) -> dict[str, Tensor]:
         same, scale = _same(wanted["id"]), model.logit_scale
         if config.loss.contrastive == "sigmoid":
-            return {"sigmoid": losses.sigmoid_loss(made["image"], made["text"], scale, model.logit_bias, same)}
+            return {
+                "sigmoid": losses.sigmoid_loss(made["image"], made["text"], scale, model.logit_bias, same)
+            }
         return {"infonce": losses.contrastive_loss(made["image"], made["text"], scale, same)}
 
     def score(model: SpikeCLIP) -> float:
         made = embed_pictures(model, material.pictures["val"])
         if len(material.labels["val"]):
-            return zero_shot_metrics(made, material.labels["val"], class_embeddings_of(model, material))["acc1"]
+            return zero_shot_metrics(made, material.labels["val"], class_embeddings_of(model, material))[
+                "acc1"
+            ]
         texts = _encode_texts(model, tokens_NL[material.text_of["val"][:, 0]])
         return retrieval_metrics(made, texts, torch.arange(len(made)))["image_retrieval_recall@1"]
 
@@ -224,7 +237,9 @@ def trim(tokens_BL: Tensor, eos_id: int) -> Tensor:
     return tokens_BL[:, : int((tokens_BL == eos_id).int().argmax(1).max()) + 1]
 
 
-def _distil(model: SpikeCLIP, made: Tensor, wanted: Tensor, weights: LossConfig, teacher_scale: float) -> dict[str, Tensor]:
+def _distil(
+    model: SpikeCLIP, made: Tensor, wanted: Tensor, weights: LossConfig, teacher_scale: float
+) -> dict[str, Tensor]:
     terms = {}
     if weights.cosine:
         terms["cosine"] = weights.cosine * losses.cosine_loss(made, wanted)
@@ -246,7 +261,9 @@ def _encode_pictures(model: SpikeCLIP, batch: Batch) -> Batch:
 
 def _encode_texts(model: SpikeCLIP, tokens_NL: Tensor) -> Tensor:
     device = model.log_scale.device
-    return torch.cat([model.encode_text(chunk.to(device), normalize=True).cpu() for chunk in tokens_NL.split(512)])
+    return torch.cat(
+        [model.encode_text(chunk.to(device), normalize=True).cpu() for chunk in tokens_NL.split(512)]
+    )
 
 
 def _picture_inputs(config: StageConfig, pictures: Pictures, model: SpikeCLIP) -> Callable:
