@@ -11,6 +11,7 @@ from torch.optim import AdamW, Optimizer
 
 from spikeclip.config import OptimizerConfig
 from spikeclip.towers.norm import ConvBN, LinearBN
+from spikeclip.train.precision import has_bf16
 
 
 class Muon(Optimizer):
@@ -40,12 +41,12 @@ class Muon(Optimizer):
 
 
 def orthogonalize(matrix: Tensor, steps: int = 3, eps: float = 1e-7) -> Tensor:
-    """Push the singular values of a matrix (m, n) towards 1 by Newton-Schulz steps in bf16.
+    """Push the singular values of a matrix (m, n) towards 1 by Newton-Schulz steps, in bf16 where it is fast.
 
     Coefficients 3.4445, -4.7750, 2.0315 (Muon, Keller Jordan 2024): fast rather than exact.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16()
+    x = matrix.to(torch.bfloat16 if has_bf16(matrix.device.type) else torch.float32)
     x = x / (x.norm() + eps)
     wide = x.shape[0] <= x.shape[1]
     x = x if wide else x.T

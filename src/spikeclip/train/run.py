@@ -20,6 +20,7 @@ from spikeclip.model import SpikeCLIP, from_pretrained
 from spikeclip.train.checkpoint import load_checkpoint, save_checkpoint
 from spikeclip.train.loop import Interrupted, catch_signals, run_stage
 from spikeclip.train.material import Material, gather_material
+from spikeclip.train.precision import resolve_precision
 from spikeclip.train.report import Report
 from spikeclip.train.stages import make_stage
 
@@ -151,15 +152,6 @@ def build_model(config: RunConfig, material: Material) -> SpikeCLIP:
         whiten.fit(normalize(pixels, model.config.image.mean, model.config.image.std))
     model.image.to(memory_format=torch.channels_last)
     return model
-
-
-def resolve_precision(precision: str, device: str) -> torch.dtype:
-    """Return the autocast dtype: bf16 where the processor multiplies it natively, unless asked otherwise."""
-    if precision == "auto":
-        if device == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-        return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
 
 
 def _model_settings(config: RunConfig) -> dict[str, Any]:
