@@ -16,9 +16,11 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# SpikingJelly is for tests/peers alone, which need none of its dependencies (torchvision, SciPy, ...).
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt spikingjelly
 	touch $@
 
 clean:

@@ -116,10 +116,7 @@ def _lif(
 ) -> tuple[Tensor, Tensor]:
     if surrogate not in SURROGATES:
         raise unknown("surrogate", surrogate, SURROGATES)
-    if v_X is None:
-        start = 0.0 if v_reset is None else v_reset
-        v_X = torch.full_like(x_TX[0], start, dtype=_membrane_dtype(x_TX))
-    rate = torch.as_tensor(1 / tau, dtype=v_X.dtype, device=x_TX.device)
+    rate = torch.as_tensor(1 / tau, dtype=_membrane_dtype(x_TX), device=x_TX.device)
     return _LIF.apply(x_TX, v_X, rate, v_threshold, v_reset, detach_reset, surrogate, alpha)  # type: ignore[return-value]
 
 
@@ -140,6 +137,10 @@ def _membrane_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
+def _at_rest(x_TX: Tensor, v_reset: float | None, dtype: torch.dtype) -> Tensor:
+    return torch.full_like(x_TX[0], v_reset or 0.0, dtype=dtype)
+
+
 def _charge(x: Tensor, v: Tensor, rate: Tensor, v_reset: float | None) -> Tensor:
     drive = x - v if not v_reset else x - (v - v_reset)
     return v + drive * rate
@@ -156,7 +157,7 @@ class _LIF(Function):
     def forward(
         ctx: torch.autograd.function.FunctionCtx,
         x_TX: Tensor,
-        v_X: Tensor,
+        v_X: Tensor | None,
         rate: Tensor,
         v_threshold: float,
         v_reset: float | None,
@@ -164,8 +165,9 @@ class _LIF(Function):
         surrogate: str,
         alpha: float,
     ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(x_TX, v_X, rate)
+        ctx.save_for_backward(x_TX, v_X, rate)  # type: ignore[arg-type]
         ctx.settings = (v_threshold, v_reset, detach_reset, surrogate, alpha)  # type: ignore[attr-defined]
+        v_X = _at_rest(x_TX, v_reset, rate.dtype) if v_X is None else v_X
         s_TX = torch.empty_like(x_TX)  # not torch.stack, which would give up a channels-last layout
         for t, x in enumerate(x_TX.unbind()):
             h = _charge(x, v_X, rate, v_reset)
@@ -179,6 +181,7 @@ class _LIF(Function):
     def backward(ctx, grad_s_TX: Tensor, grad_v_X: Tensor):  # type: ignore[override] # noqa: ANN001
         x_TX, v_X, rate = ctx.saved_tensors
         v_threshold, v_reset, detach_reset, surrogate, alpha = ctx.settings
+        v_X = _at_rest(x_TX, v_reset, rate.dtype) if v_X is None else v_X
         before, charged = [], []
         for x in x_TX.unbind():
             h = _charge(x, v_X, rate, v_reset)
@@ -199,7 +202,16 @@ class _LIF(Function):
                 grad_rate = grad_rate + (grad_h * (x_TX[t] - (v - (v_reset or 0.0)))).sum()
             grad_x_TX[t] = grad_h * rate
             grad_v_X = grad_h * (1 - rate)
-        return grad_x_TX, grad_v_X, grad_rate, None, None, None, None, None
+        return (
+            grad_x_TX,
+            grad_v_X if ctx.needs_input_grad[1] else None,
+            grad_rate,
+            None,
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 def _integrate(x: Tensor, r: Tensor | None, gain: Tensor, decay: float) -> Tensor:
@@ -220,7 +232,7 @@ class _ILIF(Function):
         detach_reset: bool,
         streaming: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        ctx.save_for_backward(x_TX, r_X, gain)
+        ctx.save_for_backward(x_TX, r_X, gain)  # type: ignore[arg-type]
         ctx.settings = (D, decay, detach_reset)  # type: ignore[attr-defined]
         s_TX = torch.empty_like(x_TX)
         last = len(x_TX) - 1

@@ -70,7 +70,8 @@ class LIF(Neuron):
         return functional.lif_step(x_X, state, **self._settings())
 
     def extra_repr(self) -> str:
-        return f"tau={self.tau}, v_threshold={self.v_threshold}, v_reset={self.v_reset}"
+        tau = torch.as_tensor(self.time_constant()).item()
+        return f"tau={tau:g}, v_threshold={self.v_threshold}, v_reset={self.v_reset}"
 
 
 class PLIF(LIF):
@@ -124,10 +125,12 @@ class ILIF(Neuron):
         return functional.ilif(x_TX, **self._settings())
 
     def step(self, x_X: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        if self.relu:
+            return self.forward(x_X), None
         return functional.ilif_step(x_X, state, **self._settings())
 
     def extra_repr(self) -> str:
-        return f"D={self.D}, range={float(self.range):g}"
+        return f"D={self.D}, range={torch.as_tensor(self.range).item():g}"
 
 
 class ReLU(Neuron):
@@ -146,8 +149,11 @@ class QuantReLU(ILIF):
     At T=1 it is I-LIF by another name, which is why it is the fair baseline of an I-LIF network.
     """
 
+    def forward(self, x_TX: Tensor) -> Tensor:
+        return super().forward(x_TX[None])[0]  # all of it in one time step
+
     def step(self, x_X: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        return self.forward(x_X[None])[0], None
+        return self.forward(x_X), None
 
 
 def make_neuron(config: NeuronConfig, scale: float = 1.0) -> Neuron:
