@@ -335,7 +335,7 @@ def model_config(name: str, **overrides: Any) -> ModelConfig:
     if "neuron" in overrides:
         changes["kind"] = overrides["neuron"]
         changes.setdefault("T", 4 if overrides["neuron"] in ("lif", "plif") else 1)
-    image = dict(overrides.get("image") or {})
+    image, text = _table(overrides, "image"), _table(overrides, "text")
     if "image_size" in overrides:
         image["image_size"] = overrides["image_size"]
     config = ModelConfig(
@@ -343,23 +343,42 @@ def model_config(name: str, **overrides: Any) -> ModelConfig:
         embed_dim=_convert(int, overrides.get("embed_dim", config.embed_dim), "embed_dim"),
         neuron=from_dict(NeuronConfig, to_dict(config.neuron) | changes, "neuron"),
         image=from_dict(ImageConfig, to_dict(config.image) | image, "image"),
-        text=from_dict(TextConfig, to_dict(config.text) | dict(overrides.get("text") or {}), "text"),
+        text=from_dict(TextConfig, to_dict(config.text) | text, "text"),
     )
     check(config)
     return config
 
 
+def _table(overrides: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = overrides.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise InputError(f"{key}: expected a table of settings, got {value!r}")
+    return dict(value)
+
+
 def check(config: ModelConfig) -> None:
     """Raise `InputError` where the parts of a model configuration do not fit each other."""
-    neuron = config.neuron
+    neuron, image, text = config.neuron, config.image, config.text
     if neuron.kind in ("relu", "quant_relu") and neuron.T != 1:
         raise InputError(
             f"neuron={neuron.kind} has no time: use T=1, not T={neuron.T} "
             "(quant_relu with D = T x D levels is the twin of a spiking network with T steps)"
         )
-    for name, value in (("T", neuron.T), ("D", neuron.D), ("embed_dim", config.embed_dim)):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
+    for name, value, least in (
+        ("T", neuron.T, 1),
+        ("D", neuron.D, 1),
+        ("embed_dim", config.embed_dim, 1),
+        ("image.widths", min(image.widths, default=1), 1),
+        ("image.depth", image.depth, 0),
+        ("image.mlp_ratio", image.mlp_ratio, 1),
+        ("text.width", text.width, 1),
+        ("text.depth", text.depth, 0),
+        ("text.mlp_ratio", text.mlp_ratio, 1),
+    ):
+        if value < least:
+            raise InputError(f"{name} must be at least {least}, got {value}")
+    if not 0 <= text.eos_id < text.vocab_size:
+        raise InputError(f"text.eos_id {text.eos_id} is outside a vocabulary of {text.vocab_size} tokens")
     if neuron.tau <= 1:
         raise InputError(f"tau must be above 1 time step, got {neuron.tau}")
     if neuron.range <= 0 or neuron.alpha <= 0:

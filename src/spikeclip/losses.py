@@ -1,4 +1,4 @@
-"""What the stages minimise. Every loss is a mean over the batch, so none depends on its size."""
+"""What the stages minimise. Every loss is a mean over the batch; contrastive ones see more negatives in a larger."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -62,7 +63,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
         raise InputError(f"{path} holds no state dict")
     if any(k.startswith("weights.") for k in state):
         state = {k: v for k, v in state.items() if k.startswith("weights.")}
@@ -97,13 +100,11 @@ def _text(state: dict[str, Tensor]) -> TextMLP:
 
 
 def _image_name(name: str) -> str:
-    part, _, rest = name.partition(".")
-    if part == "patch_embed":
-        layer, kind = rest.split(".")[0].removeprefix("block").split("_")
-        return f"stem.convs.{layer}.{kind}.{rest.split('.')[1]}"
-    if part == "block":
-        index, room, layer, kind = rest.split(".")
-        return f"blocks.{index}.{_BLOCK.get(f'{room}.{layer}', f'{room}.{layer}')}.{kind}"
+    if stem := re.fullmatch(r"patch_embed\.block(\d)_(conv|bn)\.(\w+)", name):
+        return "stem.convs.{}.{}.{}".format(*stem.groups())
+    if block := re.fullmatch(r"block\.(\d+)\.(\w+\.\w+)\.(\w+)", name):
+        index, layer, kind = block.groups()
+        return f"blocks.{index}.{_BLOCK.get(layer, layer)}.{kind}"
     return {"weights_tensor": "readout.0.weights_T"}.get(name, name.replace("proj.", "readout.1."))
 
 

@@ -20,7 +20,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, num_heads: int, neuron: NeuronConfig, scale: float | None = None) -> None:
         super().__init__()
-        if width % num_heads:
+        if num_heads < 1 or width % num_heads:
             raise InputError(f"width {width} is not divisible into {num_heads} heads")
         self.num_heads = num_heads
         self.scale = (width // num_heads) ** -0.5 if scale is None else scale

@@ -1,0 +1,148 @@
+import ast
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+import spikeclip.config
+from spikeclip.config import (
+    PRESETS,
+    ImageConfig,
+    ModelConfig,
+    NeuronConfig,
+    RunConfig,
+    StageConfig,
+    from_dict,
+    model_config,
+    to_dict,
+)
+from spikeclip.errors import InputError
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_called_what_they_say_and_survive_json(name):
+    config = model_config(name)
+    assert config.name == name
+    assert config == PRESETS[name]()
+    assert from_dict(ModelConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+@given(
+    st.builds(
+        NeuronConfig,
+        kind=st.sampled_from(["lif", "plif", "ilif", "relu", "quant_relu"]),
+        tau=st.floats(1.01, 100),
+        v_reset=st.none() | st.floats(-1, 0),
+        learn_range=st.booleans(),
+    )
+)
+def test_configs_survive_yaml(config):
+    assert from_dict(NeuronConfig, yaml.safe_load(yaml.safe_dump(to_dict(config)))) == config
+
+
+def test_a_recipe_is_read_with_its_nested_parts():
+    recipe = yaml.safe_load(
+        "model: {name: spikeclip-tiny, neuron: lif}\n"
+        "stages:\n- stage: finetune\n  optimizer: {lr: 1e-3, clip_norm: null}\n  loss: {kl: 2}\n"
+    )
+    config = from_dict(RunConfig, recipe)
+    assert config.model == {"name": "spikeclip-tiny", "neuron": "lif"}
+    stage = config.stages[0]
+    assert (stage.stage, stage.optimizer.lr, stage.optimizer.clip_norm) == ("finetune", 1e-3, None)
+    assert (stage.loss.kl, type(stage.loss.kl)) == (2.0, float)
+    assert stage.epochs == StageConfig().epochs
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"stagse": []}, r"unknown key in the recipe 'stagse'; did you mean 'stages'\?"),
+        ({"stages": [{"epoch": 1}]}, r"unknown key in stages.0 'epoch'; did you mean 'epochs'\?"),
+        ({"stages": [{"stage": "fine"}]}, r"unknown value of stages.0.stage 'fine'"),
+        ({"stages": {"stage": "finetune"}}, r"stages: expected list, got {'stage': 'finetune'}"),
+        ({"stages": [{"epochs": "ten"}]}, r"stages.0.epochs: expected int, got 'ten'"),
+        ({"stages": [{"epochs": 1.5}]}, r"stages.0.epochs: expected int, got 1.5"),
+        ({"seed": True}, r"seed: expected int, got True"),
+        ({"compile": "yes"}, r"compile: expected bool, got 'yes'"),
+        ({"data": "cifar10"}, r"data: expected a table of settings, got 'cifar10'"),
+        ({"data": {"val_fraction": "much"}}, r"data.val_fraction: expected float, got 'much'"),
+        ([], r"RunConfig: expected a table of settings, got \[\]"),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_named_with_its_place(recipe, message):
+    with pytest.raises(InputError, match=message):
+        from_dict(RunConfig, recipe)
+
+
+@pytest.mark.parametrize("values", [{"mean": [0.5, 0.5]}, {"mean": 0.5}, {"widths": [8, "x"]}])
+def test_tuples_have_their_length_and_type(values):
+    with pytest.raises(InputError, match=next(iter(values))):
+        from_dict(ImageConfig, values)
+
+
+def test_every_field_is_documented():
+    for node in ast.parse(Path(spikeclip.config.__file__).read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            for field, after in zip(node.body, [*node.body[1:], None], strict=True):
+                if isinstance(field, ast.AnnAssign):
+                    assert isinstance(after, ast.Expr), f"{node.name}: {ast.unparse(field)}"
+
+
+def test_the_number_of_steps_follows_the_neuron():
+    assert model_config("spikeclip-paper").neuron.T == 4
+    assert model_config("spikeclip-paper", neuron="relu").neuron.T == 1
+    assert model_config("spikeclip-base", neuron="lif").neuron.T == 4
+    assert model_config("spikeclip-base", neuron="ilif", T=3).neuron.T == 3
+    assert model_config("spikeclip-paper", T=2).neuron == NeuronConfig(kind="lif", T=2)
+
+
+def test_overrides_leave_the_rest_alone():
+    config = model_config("spikeclip-base", image_size=64, embed_dim=256, D=8, text={"depth": 1})
+    base = model_config("spikeclip-base")
+    assert config.image == dataclasses.replace(base.image, image_size=64)
+    assert config.text == dataclasses.replace(base.text, depth=1)
+    assert config.neuron == dataclasses.replace(base.neuron, D=8)
+    assert config.embed_dim == 256
+    assert model_config("spikeclip-base") == base
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"neurons": "lif"}, r"unknown model setting 'neurons'; did you mean 'neuron'\?"),
+        ({"treshold": 1.0}, r"unknown model setting 'treshold'; did you mean 'v_threshold'\?"),
+        ({"neuron": "lfi"}, r"unknown value of neuron.kind 'lfi'; did you mean 'lif'\?"),
+        ({"surrogate": "arctan"}, r"unknown value of neuron.surrogate 'arctan'; did you mean 'atan'\?"),
+        ({"image": {"width": [8]}}, r"unknown key in image 'width'; did you mean 'widths'\?"),
+        ({"text": {"architecture": "lstm"}}, r"unknown value of text.architecture 'lstm'"),
+        ({"image": 32}, r"image: expected a table of settings, got 32"),
+        ({"text": "small"}, r"text: expected a table of settings, got 'small'"),
+        ({"T": 2.5}, r"neuron.T: expected int, got 2.5"),
+        ({"embed_dim": "512"}, r"embed_dim: expected int, got '512'"),
+        ({"neuron": "relu", "T": 2}, r"neuron=relu has no time: use T=1, not T=2"),
+        ({"neuron": "quant_relu", "T": 2}, r"neuron=quant_relu has no time.*D = T x D"),
+        ({"T": 0}, r"T must be at least 1, got 0"),
+        ({"D": 0}, r"D must be at least 1, got 0"),
+        ({"embed_dim": 0}, r"embed_dim must be at least 1, got 0"),
+        ({"tau": 1.0}, r"tau must be above 1 time step, got 1.0"),
+        ({"range": 0.0}, r"range and alpha must be above 0, got range=0.0"),
+        ({"image": {"widths": [8, 0]}}, r"image.widths must be at least 1, got 0"),
+        ({"image": {"depth": -1}}, r"image.depth must be at least 0, got -1"),
+        ({"text": {"mlp_ratio": 0}}, r"text.mlp_ratio must be at least 1, got 0"),
+        ({"text": {"vocab_size": 300}}, r"text.eos_id 49407 is outside a vocabulary of 300 tokens"),
+    ],
+)
+def test_settings_that_cannot_work_say_why(overrides, message):
+    with pytest.raises(InputError, match=message):
+        model_config("spikeclip-tiny", **overrides)
+
+
+def test_an_unknown_model_suggests_one():
+    with pytest.raises(InputError, match=r"unknown model 'spikeclip-bass'; did you mean 'spikeclip-base'\?"):
+        model_config("spikeclip-bass")
+    with pytest.raises(InputError, match=r"unknown model 'vit'; known: spikeclip-base, .*spikeclip-tiny"):
+        model_config("vit")
