@@ -1,0 +1,315 @@
+"""Teachers: Hugging Face models, sentence encoders and tables behind one interface."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    CLIPConfig,
+    CLIPModel,
+    PreTrainedTokenizerFast,
+    SiglipConfig,
+    SiglipModel,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+from spikeclip.data.tokenizer import Tokenizer
+from spikeclip.errors import InputError
+from spikeclip.teacher import Teacher
+
+TEXTS = ["a red circle", "a very small blue square on the left", "green"]
+SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+NOUNS = Path(__file__).parents[2] / "shared/data/text/clip_vitb32_nouns.npz"
+
+
+def save_tokenizer(folder: Path, length: int) -> Tokenizer:
+    from tokenizers import Tokenizer as Inner
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = Tokenizer.train(TEXTS, 300)
+    tokenizer.save(folder)
+    inner = Inner.from_file(str(folder / "tokenizer.json"))
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    inner.post_processor = TemplateProcessing(
+        single=f"{start} $A {end}", special_tokens=[(start, tokenizer.start_id), (end, tokenizer.eos_id)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token=start, eos_token=end, pad_token="<|pad|>", model_max_length=length
+    ).save_pretrained(folder)
+    return tokenizer
+
+
+@pytest.fixture(scope="module", params=["clip", "siglip"])
+def dual(request, tmp_path_factory):
+    """A random CLIP or SigLIP of two narrow layers in a folder, its kind and the model."""
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(0)
+    tokenizer = save_tokenizer(folder, 16)
+    text = {**SIZES, "vocab_size": tokenizer.vocab_size, "max_position_embeddings": 16}
+    vision = {**SIZES, "image_size": 32, "patch_size": 8}
+    if request.param == "clip":
+        text |= {"eos_token_id": tokenizer.eos_id, "bos_token_id": tokenizer.start_id, "projection_dim": 24}
+        model = CLIPModel(
+            CLIPConfig(text_config=text, vision_config={**vision, "projection_dim": 24}, projection_dim=24)
+        )
+        processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    else:
+        model = SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
+        processor = SiglipImageProcessorPil(size={"height": 32, "width": 32})
+    model.eval().save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return request.param, folder, model, processor
+
+
+@pytest.mark.parametrize("side", [32, 50, 20])
+def test_images_equal_transformers(dual, side):
+    _, folder, model, processor = dual
+    images = np.random.default_rng(side).integers(0, 256, (5, side, side, 3), dtype=np.uint8)
+    teacher = Teacher.from_pretrained(folder)
+    pixels = teacher.transform(images)
+    expected = processor(images=list(images), return_tensors="pt")["pixel_values"]
+    assert (pixels - expected).abs().max() < 1.1 / 255 / 0.26  # Pillow may round one step the other way
+    with torch.no_grad():
+        features = F.normalize(model.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
+    got = teacher.embed_images(images, batch_size=2)
+    assert got.shape == (5, teacher.dim)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, features, atol=1e-5)
+
+
+def test_texts_equal_transformers(dual):
+    kind, folder, model, _ = dual
+    teacher = Teacher.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    padding = {"padding": "max_length" if kind == "siglip" else "longest", "max_length": 16}
+    tokens = tokenizer(TEXTS, truncation=True, return_tensors="pt", **padding)
+    if kind == "siglip":  # which never reads a mask
+        del tokens["attention_mask"]
+    tokens.pop("token_type_ids", None)
+    with torch.no_grad():
+        features = F.normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
+    got = teacher.embed_texts(TEXTS)
+    assert got.shape == (3, teacher.dim)
+    np.testing.assert_allclose(got, features, atol=1e-5)
+    np.testing.assert_allclose(got[2:], teacher.embed_texts(TEXTS[2:]), atol=1e-5)
+    assert teacher.embed_texts(["a red circle " * 20]).shape == (1, teacher.dim)
+    assert teacher.embed_texts([]).shape == (0, teacher.dim)
+
+
+def test_scale_and_bias_are_the_models(dual):
+    kind, folder, model, _ = dual
+    teacher = Teacher.from_pretrained(folder)
+    assert teacher.logit_scale == pytest.approx(model.logit_scale.exp().item())
+    assert teacher.logit_bias == (pytest.approx(model.logit_bias.item()) if kind == "siglip" else 0)
+
+
+def test_fingerprint_is_of_what_is_computed_not_of_the_place(dual, tmp_path):
+    _, folder, _, _ = dual
+    first = Teacher.from_pretrained(folder)
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    assert Teacher.from_pretrained(copy).fingerprint == first.fingerprint
+    weights = load_file(copy / "model.safetensors")
+    weights["logit_scale"] += 0.5
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    assert Teacher.from_pretrained(copy).fingerprint != first.fingerprint
+    assert Teacher.from_pretrained(folder, precision="bf16").transform_fingerprint != (
+        first.transform_fingerprint
+    )
+
+
+def test_pictures_that_are_not_square_are_cropped_by_clip_and_stretched_by_siglip(dual):
+    kind, folder, _, processor = dual
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 64, 3), dtype=np.uint8)
+    pixels = Teacher.from_pretrained(folder).transform(images)
+    expected = processor(images=list(images), return_tensors="pt")["pixel_values"]
+    assert pixels.shape == (2, 3, 32, 32)
+    assert (pixels - expected).abs().max() < 1.1 / 255 / 0.26, kind
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """A random BERT of two narrow layers: its folder and the model."""
+    folder = tmp_path_factory.mktemp("bert")
+    torch.manual_seed(0)
+    tokenizer = save_tokenizer(folder, 16)
+    config = BertConfig(vocab_size=tokenizer.vocab_size, max_position_embeddings=16, **SIZES)
+    model = BertModel(config).eval()
+    model.save_pretrained(folder)
+    return folder, model
+
+
+def sentence_layout(bert: Path, to: Path, pooling: dict, *modules: str) -> Path:
+    """The folder as sentence-transformers lays it out: modules.json, the encoder in it, the pooling below."""
+    shutil.copytree(bert, to)
+    kinds = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
+    entries = [
+        {
+            "idx": i,
+            "name": str(i),
+            "path": kinds.get(name, name),
+            "type": f"sentence_transformers.models.{name}",
+        }
+        for i, name in enumerate(("Transformer", "Pooling", *modules))
+    ]
+    (to / "modules.json").write_text(json.dumps(entries))
+    (to / "1_Pooling").mkdir()
+    (to / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32, **pooling}))
+    (to / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16}))
+    return to
+
+
+def pooled(folder: Path, model: BertModel, how: str) -> np.ndarray:
+    """Each text alone, so that there is no padding to mask."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = []
+    for text in TEXTS:
+        tokens = tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            h_LD = model(input_ids=tokens["input_ids"]).last_hidden_state[0]
+        rows.append(F.normalize(h_LD[0] if how == "cls" else h_LD.mean(0), dim=0))
+    return torch.stack(rows).numpy()
+
+
+@pytest.mark.parametrize(
+    ("pooling", "how"),
+    [
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"),
+        ({"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}, "cls"),
+        ({"pooling_mode": "cls"}, "cls"),
+    ],
+)
+def test_sentence_encoder_pools_as_it_says(bert, tmp_path, pooling, how):
+    folder, model = bert
+    teacher = Teacher.from_pretrained(sentence_layout(folder, tmp_path / "st", pooling, "Normalize"))
+    np.testing.assert_allclose(teacher.embed_texts(TEXTS), pooled(folder, model, how), atol=1e-5)
+    assert teacher.dim == 32
+    assert teacher.tokenizer_file == tmp_path / "st" / "tokenizer.json"
+
+
+def test_plain_encoder_pools_the_mean(bert):
+    folder, model = bert
+    got = Teacher.from_pretrained(folder).embed_texts(TEXTS)
+    np.testing.assert_allclose(got, pooled(folder, model, "mean"), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "modules", "message"),
+    [
+        ({"pooling_mode_max_tokens": True}, (), "pooling max_tokens is not supported; expected mean or cls"),
+        ({"pooling_mode": "mean"}, ("Dense",), "module 'Dense' is not supported"),
+    ],
+)
+def test_sentence_encoder_that_would_be_computed_wrongly_is_refused(
+    bert, tmp_path, pooling, modules, message
+):
+    with pytest.raises(InputError, match=message):
+        Teacher.from_pretrained(sentence_layout(bert[0], tmp_path / "st", pooling, *modules))
+
+
+def test_no_image_side_is_said(bert):
+    teacher = Teacher.from_pretrained(bert[0])
+    assert not teacher.has_images
+    with pytest.raises(InputError, match="embeds text only; images need a CLIP or SigLIP teacher"):
+        teacher.embed_images(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+def test_table_finds_texts_and_names_what_it_lacks(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((3, 8))
+    np.savez(tmp_path / "t.npz", embeddings=rows, texts=["a red circle", "A Dog", "green"])
+    teacher = Teacher.from_pretrained(tmp_path / "t.npz")
+    assert (teacher.dim, teacher.has_images, teacher.texts) == (8, False, ["a red circle", "a dog", "green"])
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    np.testing.assert_allclose(teacher.embed_texts(["green", "a dog", "GREEN"]), unit[[2, 1, 2]], atol=1e-6)
+    with pytest.raises(
+        InputError, match=r"t\.npz has no embedding of 2 of the texts: 'a red circl' \(near: 'a "
+    ):
+        teacher.embed_texts(["a red circl", "green", "zzz"])
+
+
+def test_table_of_names_embeds_a_name_and_prefers_unique_rows(tmp_path):
+    rows = np.eye(3, 4, dtype=np.float32)
+    columns = {"names": ["bank_1", "bank_2", "dog"], "raw_name": ["bank", "bank", "dog"]}
+    np.savez(tmp_path / "t.npz", embeddings=rows, unique=np.array([False, True, True]), **columns)
+    teacher = Teacher.from_pretrained(tmp_path / "t.npz")
+    assert teacher.texts == ["a bank", "a dog"]
+    np.testing.assert_array_equal(
+        teacher.embed_texts(["a bank", "bank", "bank_1", "dog"]), rows[[1, 1, 0, 2]]
+    )
+
+
+@pytest.mark.skipif(not NOUNS.is_file(), reason=f"the table of CLIP's nouns is not at {NOUNS}")
+def test_the_table_of_clip_nouns():
+    teacher = Teacher.from_pretrained(NOUNS)
+    assert teacher.texts is not None
+    some = teacher.texts[:50]
+    rows = teacher.embed_texts(some)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-3)
+    assert (rows @ rows.T).argmax(1).tolist() == list(range(50))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"embeddings": np.ones((2, 3))}, "expected arrays `embeddings` and `texts`"),
+        ({"embeddings": np.ones((2, 3)), "texts": ["one"]}, "2 embeddings, but 1 texts"),
+    ],
+)
+def test_table_that_does_not_fit(tmp_path, columns, message):
+    np.savez(tmp_path / "t.npz", **columns)
+    with pytest.raises(InputError, match=message):
+        Teacher.from_pretrained(tmp_path / "t.npz")
+
+
+def test_table_that_is_damaged_or_absent(tmp_path):
+    (tmp_path / "t.npz").write_bytes(b"PK and nothing")
+    with pytest.raises(InputError, match="not a readable"):
+        Teacher.from_pretrained(tmp_path / "t.npz")
+    with pytest.raises(InputError, match="no such table"):
+        Teacher.from_pretrained(tmp_path / "no.npz")
+
+
+def test_folder_without_weights(dual, tmp_path):
+    copy = shutil.copytree(dual[1], tmp_path / "copy", ignore=shutil.ignore_patterns("*.safetensors"))
+    with pytest.raises(InputError, match="the model cannot be loaded"):
+        Teacher.from_pretrained(copy)
+
+
+def test_weights_that_lack_a_tensor_are_not_filled_with_random_numbers(dual, tmp_path):
+    copy = shutil.copytree(dual[1], tmp_path / "copy")
+    weights = load_file(copy / "model.safetensors")
+    lost = next(name for name in sorted(weights) if name.endswith("fc1.weight"))
+    del weights[lost]
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=f"the weights lack 1 tensors, such as {lost}"):
+        Teacher.from_pretrained(copy)
+
+
+def test_what_is_no_teacher(tmp_path):
+    with pytest.raises(InputError, match=r"is not a model: expected config\.json"):
+        Teacher.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(InputError, match="cannot teach with a model of type 'gpt2'"):
+        Teacher.from_pretrained(tmp_path)
+    with pytest.raises(InputError, match="is a file"):
+        Teacher.from_pretrained(tmp_path / "config.json")
+    with pytest.raises(InputError, match="no such folder"):
+        Teacher.from_pretrained(tmp_path / "nothing" / "here")
+
+
+def test_hub_name_without_network(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        InputError, match="no such folder, and the Hugging Face hub gave no model of this name"
+    ):
+        Teacher.from_pretrained("nobody/no-such-model")
