@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,15 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
 
         Raises `InputError` for another shape or for ids outside the vocabulary.
         """
-        if tokens.ndim != 2 or tokens.is_floating_point():
+        if tokens.ndim != 2 or tokens.shape[1] == 0 or tokens.is_floating_point():
             raise InputError(f"expected token ids of shape (B, L), got {tuple(tokens.shape)} {tokens.dtype}")
+        if len(tokens) and not torch.compiler.is_compiling():  # a compiled graph cannot branch on values
+            least, most = (int(token) for token in tokens.aminmax())
+            if least < 0 or most >= self.config.text.vocab_size:
+                raise InputError(
+                    f"token ids from {least} to {most}, but this model's vocabulary has "
+                    f"{self.config.text.vocab_size}: were the texts tokenized by another model's tokenizer?"
+                )
         embeddings = self.text(tokens).float()
         return F.normalize(embeddings, dim=-1) if normalize else embeddings
 
@@ -77,22 +85,54 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
         """Return the scaled cosine similarities (B_images, B_texts)."""
         return self.logit_scale * self.encode_image(images, True) @ self.encode_text(tokens, True).T
 
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        push_to_hub: bool = False,
+        repo_id: str | None = None,
+        **options: Any,
+    ) -> str | None:
+        """Save config.json, model.safetensors, tokenizer.json and, where there is none, a model card.
+
+        The files are written to a folder inside `save_directory` and moved when all are whole, so that a failure
+        leaves the model that was there. `push_to_hub` uploads them too; `repo_id` defaults to the folder's name
+        and `options` are those of `push_to_hub`. Returns the URL of the upload, if any.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as staging:
+            super().save_pretrained(staging, **options)
+            if (folder / "README.md").exists():
+                (Path(staging) / "README.md").unlink()
+            files = list(Path(staging).iterdir())
+            for file in files:
+                with open(file, "rb") as written:
+                    os.fsync(written.fileno())
+            for file in files:
+                os.replace(file, folder / file.name)
+        if self.tokenizer is None:
+            (folder / "tokenizer.json").unlink(missing_ok=True)
+        return self.push_to_hub(repo_id or folder.name, **options) if push_to_hub else None
+
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Write config.json, model.safetensors and tokenizer.json, each atomically."""
         state = {k: v.contiguous() for k, v in self.state_dict().items()}
-        _replace(save_directory / "model.safetensors", lambda path: save_file(state, path, {"format": "pt"}))
+        save_file(state, save_directory / "model.safetensors", {"format": "pt"})
         config = {"model_type": "spikeclip", **to_dict(self.config)}
-        _replace(
-            save_directory / "config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n")
-        )
+        (save_directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         if self.tokenizer is not None:
             self.tokenizer.save(save_directory / "tokenizer.json")
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, **options: Any) -> SpikeCLIP:
-        folder = Path(model_id)
+    def from_pretrained(cls, path: str | Path, **options: Any) -> SpikeCLIP:  # type: ignore[override]
+        """Load a model in eval mode from a folder, or from the Hugging Face hub by name.
+
+        options: those of `huggingface_hub.hf_hub_download`, such as `revision` and `local_files_only`. Raises
+        `InputError` where there is no model, or one that cannot be read.
+        """
+        folder = Path(path).expanduser()
         if not folder.is_dir():
-            folder = _download(model_id, options)
+            folder = _download(str(path), options)
         config = read_config(folder)
         tokenizer_file = folder / "tokenizer.json"
         model = cls(config, Tokenizer.load(tokenizer_file) if tokenizer_file.is_file() else None)
@@ -121,8 +161,8 @@ def list_models() -> list[str]:
 
 
 def from_pretrained(path: str | Path, **options: Any) -> SpikeCLIP:
-    """Load a model from a folder or the Hugging Face hub; raises `InputError` where there is none."""
-    return SpikeCLIP.from_pretrained(str(path), **options)
+    """Load a model from a folder or the Hugging Face hub; see `SpikeCLIP.from_pretrained`."""
+    return SpikeCLIP.from_pretrained(path, **options)
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
@@ -153,7 +193,7 @@ def read_config(folder: Path) -> ModelConfig:
         raise InputError(f"{file} is not valid JSON: {error}") from error
     if not isinstance(values, dict) or values.pop("model_type", None) != "spikeclip":
         raise InputError(f"{file} does not describe a spikeclip model (model_type is not 'spikeclip')")
-    config = from_dict(ModelConfig, values)
+    config = from_dict(ModelConfig, values, str(file))
     check(config)
     return config
 
@@ -161,25 +201,14 @@ def read_config(folder: Path) -> ModelConfig:
 def _download(model_id: str, options: dict[str, Any]) -> Path:
     if model_id.startswith((".", "/", "~")) or model_id.count("/") != 1:
         raise InputError(f"no such folder: {model_id} (a hub name looks like 'owner/model')")
-    known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
-    kept = {k: options[k] for k in known if k in options}
     try:
-        hf_hub_download(model_id, "model.safetensors", **kept)
-        config = hf_hub_download(model_id, "config.json", **kept)
+        hf_hub_download(model_id, "model.safetensors", **options)
+        config = hf_hub_download(model_id, "config.json", **options)
     except Exception as error:
         raise InputError(
             f"{model_id} is neither a local folder nor a model that could be fetched from the hub: "
             f"{type(error).__name__}"
         ) from error
     with contextlib.suppress(Exception):  # a model without a tokenizer is allowed
-        hf_hub_download(model_id, "tokenizer.json", **kept)
+        hf_hub_download(model_id, "tokenizer.json", **options)
     return Path(config).parent
-
-
-def _replace(path: Path, write: Any) -> None:
-    """Write a file by way of a temporary one, so that an interruption leaves the old file whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary)
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

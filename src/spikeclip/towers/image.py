@@ -78,6 +78,13 @@ def image_tower(config: ImageConfig, neuron: NeuronConfig, embed_dim: int) -> Sp
     if not 32 <= config.image_size <= 224:
         raise InputError(f"image_size must be between 32 and 224 pixels, got {config.image_size}")
     if config.architecture == "conv":
+        # Whitening takes one pixel off the side, every group halves it.
+        most = (config.image_size - 1).bit_length() - 1
+        if not 1 <= len(config.widths) <= most:
+            raise InputError(
+                f"pictures of {config.image_size} pixels leave room for 1 to {most} convolution groups, "
+                f"got widths {list(config.widths)}"
+            )
         return ConvTower(config, neuron, embed_dim)
     if config.image_size % 4:
         raise InputError(

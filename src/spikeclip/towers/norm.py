@@ -45,7 +45,7 @@ class BatchNorm(nn.Module):
     def _shared(self, x_RC: Tensor, mask_R: Tensor | None) -> Tensor:
         shape = (1, -1) + (1,) * (x_RC.ndim - 2)
         axes = [0, *range(2, x_RC.ndim)]
-        x = x_RC.float()
+        x = x_RC.to(self.running_mean.dtype)
         weight = x.new_ones(1) if mask_R is None else mask_R.to(x.dtype)[:, None]
         count = weight.sum() if mask_R is not None else x.new_tensor(x.numel() / x.shape[1])
         sums = torch.cat([(x * weight).sum(axes) if mask_R is not None else x.sum(axes), count[None]])
@@ -55,11 +55,10 @@ class BatchNorm(nn.Module):
         centred = x - mean.view(shape)
         squares = (centred.square() * weight).sum(axes) if mask_R is not None else centred.square().sum(axes)
         var = _sum_over_processes(squares) / count
-        if self.training:
-            with torch.no_grad():
-                unbiased = var * (count / (count - 1).clamp(min=1))
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(unbiased, self.momentum)
+        with torch.no_grad():
+            unbiased = var * (count / (count - 1).clamp(min=1))
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(unbiased, self.momentum)
         scale = self.weight / (var + self.eps).sqrt()
         return (centred * scale.view(shape) + self.bias.view(shape)).to(x_RC.dtype)
 
@@ -77,7 +76,7 @@ def _sum_over_processes(x: Tensor) -> Tensor:
 
 
 class ConvBN(nn.Module):
-    """Convolution and BatchNorm over (T, B, C, H, W), with an optional 2x or 3x3/2 max-pool in between or after."""
+    """Convolution and BatchNorm over (T, B, C, H, W), with an optional max-pool of `pool_first` in between."""
 
     def __init__(
         self,

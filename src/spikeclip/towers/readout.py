@@ -24,7 +24,7 @@ class Readout(nn.Module):
         T = x_TBC.shape[0]
         steps_T = torch.arange(T, device=x_TBC.device, dtype=torch.float32)
         weights_T11 = (self.slope * steps_T).softmax(0).view(T, 1, 1)
-        return self.linear((x_TBC.float() * weights_T11).sum(0))
+        return self.linear((x_TBC * weights_T11).sum(0))
 
 
 class PublishedReadout(nn.Module):
@@ -39,4 +39,4 @@ class PublishedReadout(nn.Module):
 
     def forward(self, x_TBC: Tensor) -> Tensor:
         """(T, B, C) -> (B, C), the weighted sum over time."""
-        return (x_TBC.float() * self.weights_T.view(-1, 1, 1)).sum(0)
+        return (x_TBC * self.weights_T.view(-1, 1, 1)).sum(0)

@@ -49,7 +49,7 @@ class TextTransformer(nn.Module):
         for block in self.blocks:
             x_TBLC = block(x_TBLC, mask_BL)
         weight_BL1 = (mask_BL / mask_BL.sum(1, keepdim=True))[..., None]
-        return self.readout((x_TBLC.float() * weight_BL1).sum(2))
+        return self.readout((x_TBLC * weight_BL1).sum(2))
 
 
 class TextMLP(nn.Module):

@@ -1,0 +1,312 @@
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from spikeclip import create_model, from_pretrained, list_models
+from spikeclip.data import Tokenizer
+from spikeclip.errors import InputError
+from spikeclip.model import SpikeCLIP
+
+TEXTS = ["a red circle", "a small blue square", "two green triangles"]
+IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.train(TEXTS, 300)
+
+
+@pytest.fixture
+def make(tokenizer):
+    def make(seed=0, tokenized=True, **changes) -> SpikeCLIP:
+        torch.manual_seed(seed)
+        text = {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id, "context_length": 24}
+        text |= {"width": 16, "depth": 1, "num_heads": 2}
+        image = {"widths": [8, 16], "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+        model = create_model(
+            "spikeclip-tiny", **{"embed_dim": 16, "image": image, "text": text, "range": 1.0, **changes}
+        )
+        model.tokenizer = tokenizer if tokenized else None
+        return model.eval()
+
+    return make
+
+
+def embeddings(model):
+    with torch.no_grad():
+        return model.encode_image(IMAGES), model.encode_text(model.tokenize(TEXTS)), model.logit_scale
+
+
+def assert_same(model, other):
+    for ours, theirs in zip(embeddings(model), embeddings(other), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("neuron", ["lif", "plif", "ilif", "relu", "quant_relu"])
+def test_a_saved_model_is_the_same_model(make, tmp_path, neuron):
+    model = make(neuron=neuron, learn_range=True)
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            value.add_(0.01)
+    model.save_pretrained(tmp_path)
+    loaded = from_pretrained(tmp_path)
+    assert not loaded.training
+    assert loaded.config == model.config
+    assert loaded.tokenizer.fingerprint == model.tokenizer.fingerprint
+    assert_same(loaded, model)
+    assert_same(SpikeCLIP.from_pretrained(str(tmp_path)), model)
+
+
+def test_loading_a_folder_needs_no_network(make, tmp_path):
+    make().save_pretrained(tmp_path)
+    code = (
+        "import socket, sys\n"
+        "def refuse(*_, **__): raise AssertionError('network')\n"
+        "socket.socket.connect = socket.getaddrinfo = refuse\n"
+        "import spikeclip\n"
+        "print(spikeclip.from_pretrained(sys.argv[1]).config.name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("spikeclip-tiny\n", 0), done.stderr
+
+
+def test_saving_again_replaces_the_model_but_not_its_card(make, tmp_path):
+    make().save_pretrained(tmp_path)
+    (tmp_path / "README.md").write_text("written by hand")
+    other = make(seed=1, T=2)
+    other.save_pretrained(tmp_path)
+    assert_same(from_pretrained(tmp_path), other)
+    assert (tmp_path / "README.md").read_text() == "written by hand"
+    make(tokenized=False).save_pretrained(tmp_path)
+    assert from_pretrained(tmp_path).tokenizer is None
+    assert sorted(os.listdir(tmp_path)) == ["README.md", "config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["spikeclip.model.save_file", "spikeclip.model.to_dict", "spikeclip.data.Tokenizer.save", "os.fsync"],
+)
+def test_a_save_that_fails_leaves_the_old_model(make, tmp_path, monkeypatch, broken):
+    old = make()
+    old.save_pretrained(tmp_path)
+    before = sorted(os.listdir(tmp_path))
+
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broken, full)
+        with pytest.raises(OSError, match="No space left"):
+            make(seed=1, embed_dim=8).save_pretrained(tmp_path)
+    assert_same(from_pretrained(tmp_path), old)
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_pushing_uploads_what_was_saved(make, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", lambda **_: Api(calls))
+    assert make().save_pretrained(tmp_path / "mine", push_to_hub=True) == "url"
+    assert make().push_to_hub("owner/mine", private=True) == "url"
+    assert calls == [
+        ("mine", ["README.md", "config.json", "model.safetensors", "tokenizer.json"]),
+        ("owner/mine", ["README.md", "config.json", "model.safetensors", "tokenizer.json"]),
+    ]
+    assert from_pretrained(tmp_path / "mine").config.embed_dim == 16
+
+
+class Api:
+    """Stands in for the hub."""
+
+    def __init__(self, calls):
+        self.calls = calls
+
+    def create_repo(self, repo_id, **_):
+        return type("Url", (), {"repo_id": repo_id})
+
+    def upload_folder(self, repo_id, folder_path, **_):
+        self.calls.append((repo_id, sorted(os.listdir(folder_path))))
+        return "url"
+
+
+def test_a_model_by_hub_name(make, tmp_path, monkeypatch):
+    model = make()
+    model.save_pretrained(tmp_path)
+
+    def download(repo_id, filename, revision=None):
+        assert (repo_id, revision) == ("owner/model", "v1")
+        return str(tmp_path / filename)
+
+    monkeypatch.setattr("spikeclip.model.hf_hub_download", download)
+    assert_same(from_pretrained("owner/model", revision="v1"), model)
+
+
+@pytest.mark.parametrize("name", ["no-such-folder", "./a/b", "a/b/c", "/nowhere/at/all"])
+def test_neither_a_folder_nor_a_hub_name(name):
+    with pytest.raises(InputError, match=f"no such folder: {name}"):
+        from_pretrained(name)
+
+
+def test_a_hub_that_does_not_answer(monkeypatch):
+    def download(*_, **__):
+        raise ConnectionError
+
+    monkeypatch.setattr("spikeclip.model.hf_hub_download", download)
+    with pytest.raises(InputError, match="owner/model is neither a local folder nor .* ConnectionError"):
+        from_pretrained("owner/model")
+
+
+def edit_config(folder, change):
+    values = json.loads((folder / "config.json").read_text())
+    change(values)
+    (folder / "config.json").write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "config.json").unlink(), "is not a spikeclip model: it has no config.json"),
+        (lambda f: (f / "config.json").write_text('{"model_type": '), "config.json is not valid JSON"),
+        (lambda f: (f / "config.json").write_text("[1, 2]"), "does not describe a spikeclip model"),
+        (
+            lambda f: edit_config(f, lambda v: v.update(model_type="clip")),
+            "does not describe a spikeclip model",
+        ),
+        (
+            lambda f: edit_config(f, lambda v: v.update(new_key=1)),
+            "unknown key in .*config.json 'new_key'",
+        ),
+        (
+            lambda f: edit_config(f, lambda v: v["neuron"].update(tau="x")),
+            "neuron.tau: expected float, got 'x'",
+        ),
+        (lambda f: edit_config(f, lambda v: v["neuron"].update(T=0)), "T must be at least 1"),
+        (lambda f: (f / "model.safetensors").unlink(), "has a config.json but no model.safetensors"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-99]),
+            "model.safetensors is not a readable safetensors file",
+        ),
+        (
+            lambda f: (f / "model.safetensors").write_bytes(b"PK\x03\x04 a pickle"),
+            "model.safetensors is not a readable safetensors file",
+        ),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json is not a tokenizer.json"),
+    ],
+)
+def test_a_damaged_folder_is_described(make, tmp_path, damage, message):
+    make().save_pretrained(tmp_path)
+    damage(tmp_path)
+    for load in (from_pretrained, SpikeCLIP.from_pretrained):
+        with pytest.raises(InputError, match=message):
+            load(tmp_path)
+
+
+def test_weights_of_another_model_are_described(make, tmp_path):
+    make().save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    state = load_file(file)
+    renamed = {("other" if name == "log_scale" else name): value for name, value in state.items()}
+    save_file(renamed, file)
+    with pytest.raises(
+        InputError, match=r"does not match its configuration: missing log_scale; unexpected other$"
+    ):
+        from_pretrained(tmp_path)
+    save_file(state, file)
+    edit_config(tmp_path, lambda values: values.update(embed_dim=8))
+    with pytest.raises(
+        InputError, match=r"image.readout.linear.weight is \(16, 16\), expected \(8, 16\); .* and 1 more"
+    ):
+        from_pretrained(tmp_path)
+
+
+def test_encoders_return_fp32_and_unit_vectors_where_asked(make):
+    model, tokens = make(), make().tokenize(TEXTS)
+    with torch.autocast("cpu", torch.bfloat16):
+        pairs = [
+            (model.encode_image(IMAGES), model.encode_image(IMAGES, normalize=True)),
+            (model.encode_text(tokens), model.encode_text(tokens, normalize=True)),
+        ]
+    for raw, unit in pairs:
+        assert raw.shape == unit.shape == (3, 16)
+        assert raw.dtype == unit.dtype == torch.float32
+        torch.testing.assert_close(unit.norm(dim=1), torch.ones(3))
+        torch.testing.assert_close(unit * raw.norm(dim=1, keepdim=True), raw)
+
+
+def test_similarities_are_cosines_times_the_scale(make):
+    model = make()
+    tokens = model.tokenize(TEXTS[:2])
+    with torch.no_grad():
+        logits = model(IMAGES, tokens)
+        assert model.logit_scale.item() == pytest.approx(1 / 0.07)
+        images, texts = model.encode_image(IMAGES), model.encode_text(tokens)
+        expected = torch.cosine_similarity(images[:, None], texts[None], dim=2) / 0.07
+        torch.testing.assert_close(logits, expected)
+        model.log_scale.fill_(math.log(1000))
+        assert model.logit_scale.item() == pytest.approx(100)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 1, 32, 32), (2, 3, 64, 64), (2, 3, 32, 31)])
+def test_pictures_of_another_shape(make, shape):
+    with pytest.raises(InputError, match=r"expected images of shape \(B, 3, 32, 32\), got \(\d"):
+        make().encode_image(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("tokens", [torch.zeros(4).long(), torch.zeros(2, 4), torch.zeros(2, 0).long()])
+def test_token_ids_of_another_shape(make, tokens):
+    with pytest.raises(InputError, match=r"expected token ids of shape \(B, L\), got \(\d"):
+        make().encode_text(tokens)
+
+
+@pytest.mark.parametrize("token", [-1, 300, 49407])
+def test_token_ids_of_another_vocabulary(make, token):
+    model = make()
+    tokens = model.tokenize(TEXTS)
+    tokens[1, 1] = token
+    with pytest.raises(
+        InputError, match=f"token ids from .*{token}.* vocabulary has {model.tokenizer.vocab_size}"
+    ):
+        model.encode_text(tokens)
+    last = torch.tensor([[model.tokenizer.vocab_size - 1, 0]])
+    assert model.encode_text(last).isfinite().all()
+
+
+def test_encoding_text_compiles_in_one_piece(make):
+    model = make()
+    tokens = model.tokenize(TEXTS)
+    compiled = torch.compile(model.encode_text, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(tokens), model.encode_text(tokens))
+
+
+def test_empty_batches_have_empty_embeddings(make):
+    model = make()
+    assert model.encode_image(IMAGES[:0]).shape == (0, 16)
+    assert model.encode_text(torch.zeros(0, 5).long()).shape == (0, 16)
+
+
+def test_texts_need_a_tokenizer_and_are_cut_to_the_context(make):
+    with pytest.raises(InputError, match="this model has no tokenizer"):
+        make(tokenized=False).tokenize("a cat")
+    model = make()
+    tokens = model.tokenize(["a", "word " * 60])
+    assert tokens.shape == (2, 24)
+    assert tokens[1, -1] == model.tokenizer.eos_id
+    assert model.encode_text(tokens).isfinite().all()
+
+
+def test_presets_are_listed():
+    assert list_models() == ["spikeclip-paper", "spikeclip-base", "spikeclip-tiny"]
+    with pytest.raises(InputError, match="unknown model 'spikeclip-tinny'; did you mean 'spikeclip-tiny'"):
+        create_model("spikeclip-tinny")
+
+
+def test_a_configuration_is_checked_where_the_model_is_built(make):
+    config = dataclasses.replace(make().config, embed_dim=0)
+    with pytest.raises(InputError, match="embed_dim must be at least 1"):
+        SpikeCLIP(config)
