@@ -158,7 +158,7 @@ def test_a_hub_that_does_not_answer(monkeypatch):
         raise ConnectionError
 
     monkeypatch.setattr("spikeclip.model.hf_hub_download", download)
-    with pytest.raises(InputError, match="owner/model is neither a local folder nor .* ConnectionError"):
+    with pytest.raises(InputError, match=r"owner/model is neither a local folder nor .* ConnectionError"):
         from_pretrained("owner/model")
 
 
