@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -29,7 +30,7 @@ from spikeclip.data.transforms import augment, normalize
 from spikeclip.errors import InputError
 from spikeclip.losses import contrastive_loss
 from spikeclip.train.optimizer import make_optimizers, schedule
-from spikeclip.train.run import resolve_precision
+from spikeclip.train.precision import resolve_precision
 from spikeclip.train.stages import trim
 
 TEMPLATE = "a photo of a {c}."
@@ -67,14 +68,14 @@ def train_teacher(
     validation score are kept, and `out` appears whole at the end or not at all; a teacher that was there is
     replaced.
 
-    Returns {"val_recall@1" (share of pictures whose nearest caption is one of their own) or, without captions,
+    Returns {"val_recall@1" (share of pictures nearest to their own of all first captions) or, without captions,
     "val_acc1", "best_epoch", "epochs", "seconds", "parameters", "logit_scale", "history"}. Raises `InputError`
     for settings that do not fit, for pictures without captions or labels, for an `out` that is not a teacher's,
     and when the loss stops being a number.
     """
     _check(pictures, out, width, layers, patch_size, epochs, batch_size)
     texts, own = _captions(pictures)
-    val_texts, val_own = _captions(validation)
+    val_texts, val_own = _captions(_first_captions(validation))
     tokenizer = Tokenizer.train(texts, vocab_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -191,6 +192,12 @@ def _captions(pictures: Pictures) -> tuple[list[str], list[list[int]]]:
         raise InputError(f"{pictures.name} has neither captions nor labels: there is nothing to learn from")
     prompts = build_prompts(pictures.classnames, [TEMPLATE])
     return [prompt for (prompt,) in prompts], [[label] for label in pictures.labels.tolist()]
+
+
+def _first_captions(pictures: Pictures) -> Pictures:
+    """Keep one caption a picture: the others may be shorter and true of other pictures too."""
+    captions = pictures.captions and [group[:1] for group in pictures.captions]
+    return dataclasses.replace(pictures, captions=captions)
 
 
 def _config(tokenizer: Tokenizer, image_size: int, width: int, layers: int, patch_size: int) -> CLIPConfig:
