@@ -106,7 +106,7 @@ def train_teacher(
         disable=not console.is_terminal,
     )
     with bar:
-        task = bar.add_task(f"{title}teacher", total=epochs * steps, info="")
+        task = bar.add_task(f"{title}contrastive", total=epochs * steps, info="")
         for epoch in range(epochs):
             model.train()
             total = 0.0
@@ -140,7 +140,7 @@ def train_teacher(
             score = _score(model, validation, val_tokens_NL, val_own)
             history.append({"epoch": epoch + 1, "loss": total / steps, score_name: score})
             console.print(
-                f"{title}teacher epoch {epoch + 1}  loss {total / steps:.4f}  {score_name} {score:.4f}",
+                f"{title}contrastive epoch {epoch + 1}  loss {total / steps:.4f}  {score_name} {score:.4f}",
                 highlight=False,
             )
             if score >= best["score"]:
