@@ -27,6 +27,8 @@ LOG_EVERY = 20
 SILENT_ROWS = 5
 """Rows of the log after which a layer without a spike is reported."""
 
+_ADVICE = "; lower the learning rate (the last checkpoint is kept)"
+
 
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM: the checkpoint has been written."""
@@ -60,8 +62,8 @@ def run_stage(
     """Train one stage and leave the weights with the best validation score in `model`.
 
     index: number of the stage in its run. save(state): writes a checkpoint; `state` is one that was written.
-    Raises `Interrupted` after `interrupted()` turned true and a checkpoint was written, and `InputError` when
-    the loss stops being a number.
+    Raises `Interrupted` after `interrupted()` turned true in any process and a checkpoint was written, and
+    `InputError` when the loss or a weight stops being a number.
     """
     config = stage.config
     steps_per_epoch = max(1, stage.samples // config.batch_size)
@@ -83,6 +85,7 @@ def run_stage(
             optimizer.load_state_dict(saved)
 
     def checkpoint() -> None:
+        _check_weights(model, progress.step)
         progress.seconds = before + time.monotonic() - started
         held = [optimizer.state_dict() for optimizer in optimizers]
         save({"progress": vars(progress), "model": model.state_dict(), "optimizers": held})
@@ -97,15 +100,13 @@ def run_stage(
         indices = _epoch_order(stage.samples, seed, epoch)[place * config.batch_size :][: config.batch_size]
         inputs, targets = _batch(stage, indices, seed, step, epoch, accelerator)
         model.train()
-        watched = step % LOG_EVERY == 0 and not config.loss.rate
-        with (
-            relu_phase(model, step < relu_steps),
-            record(model) if watched else contextlib.nullcontext({}) as rates,
-        ):
-            terms = prepared(inputs, targets)
-        loss = torch.stack(list(terms.values())).sum()
-        if not math.isfinite(loss.item()):
-            raise InputError(_not_finite(network, inputs, targets, step))
+        watched = record(model) if step % LOG_EVERY == 0 else contextlib.nullcontext({})
+        with relu_phase(model, step < relu_steps):
+            with watched as rates:
+                terms = prepared(inputs, targets)
+            loss = torch.stack(list(terms.values())).sum()
+            if not math.isfinite(loss.item()):
+                raise InputError(_not_finite(network, inputs, targets, step))
         accelerator.backward(loss)
         if config.optimizer.clip_norm is not None:
             accelerator.clip_grad_norm_(network.parameters(), config.optimizer.clip_norm)
@@ -121,10 +122,11 @@ def run_stage(
             report.row(step, {"loss": loss.item(), **values, "rate": {n: r.item() for n, r in rates.items()}})
             _watch_silence(rates, silent, report)
         if progress.step % steps_per_epoch == 0:
+            _check_weights(model, progress.step)
             relu = step < relu_steps
             # A ReLU is no candidate for a network that is to spike, unless the whole stage is a ReLU.
             _validate(model, stage, progress, report, epoch, relu, select=not relu or relu_steps >= total)
-        stop = interrupted()
+        stop = _any_process(interrupted(), accelerator)
         if stop or time.monotonic() - saved_at > every_seconds:
             checkpoint()
             saved_at = time.monotonic()
@@ -134,6 +136,7 @@ def run_stage(
     if progress.best_state:
         model.load_state_dict(progress.best_state)
     model.eval()
+    accelerator.free_memory()  # it keeps what it prepared, and every stage prepares the model anew
     report.end(stage, progress)
     return progress
 
@@ -182,10 +185,23 @@ def _validate(
     model.eval()
     with relu_phase(model, relu):
         score = stage.score(model)
-    report.epoch(epoch, progress.step, {stage.score_name: score}, model)
+    report.epoch(epoch, progress.step - 1, {stage.score_name: score}, model)
     if select and score >= progress.best_score:
         progress.best_score, progress.best_step = score, progress.step
         progress.best_state = {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def _any_process(flag: bool, accelerator: Accelerator) -> bool:
+    """Whether the flag is set anywhere, so that all processes stop after the same step."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)))
+
+
+def _check_weights(model: SpikeCLIP, step: int) -> None:
+    for name, value in model.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise InputError(f"{name} is not a number after step {step}{_ADVICE}")
 
 
 def _watch_silence(rates: dict[str, Tensor], silent: dict[str, int], report: Report) -> None:
@@ -215,7 +231,7 @@ def _not_finite(network: StageNetwork, inputs: Batch, targets: Batch, step: int)
     for handle in handles:
         handle.remove()
     where = f"first in layer {first[0]}" if first else "in the loss itself"
-    return f"the loss is not a number at step {step}, {where}; lower the learning rate (the last checkpoint is kept)"
+    return f"the loss is not a number at step {step}, {where}{_ADVICE}"
 
 
 @contextlib.contextmanager

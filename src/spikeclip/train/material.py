@@ -48,8 +48,8 @@ class Material:
         return F.normalize(torch.stack(means), dim=-1)
 
 
-def gather_material(config: RunConfig, image_size: int) -> Material:
-    """Load pictures, texts and teacher of a run; computes the teacher's embeddings once and stores them."""
+def gather_material(config: RunConfig, image_size: int, device: str = "cpu") -> Material:
+    """Load pictures, texts and teacher of a run; the teacher embeds once, on `device`, and what it made is stored."""
     data, cache = config.data, Path(config.data.cache).expanduser()
     whole = load_pictures(data.source, data.train_split, image_size, cache, data.limit, data.classnames)
     train, val = validation_split(whole, data.val_fraction, config.seed)
@@ -59,7 +59,7 @@ def gather_material(config: RunConfig, image_size: int) -> Material:
         )
     pictures = {"train": train, "val": val}
 
-    teacher = Teacher.from_pretrained(config.teacher.path) if config.teacher.path else None
+    teacher = Teacher.from_pretrained(config.teacher.path, device=device) if config.teacher.path else None
     present = np.unique(train.labels) if train.labels is not None else np.empty(0, np.int64)
     class_prompts = build_prompts([train.classnames[i] for i in present], data.templates)
     texts = list(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,24 +66,27 @@ def make_optimizers(module: nn.Module, config: OptimizerConfig) -> list[Optimize
         for weight in [m.conv.weight if isinstance(m, ConvBN) else m.linear.weight]
         if weight.requires_grad
     ]
-    held = {id(p) for p in filters}
+    trainable = [p for p in module.parameters() if p.requires_grad]
     if config.kind == "adamw":
-        trainable = [p for p in module.parameters() if p.requires_grad]
-        decayed = [p for p in trainable if p.ndim > 1]
-        kept = [p for p in trainable if p.ndim <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": config.weight_decay},
-            {"params": kept, "weight_decay": 0.0},
-        ]
-        optimizers: list[Optimizer] = [AdamW([g for g in groups if g["params"]], lr=config.lr)]
+        optimizers: list[Optimizer] = [_adamw(trainable, config.lr, config.weight_decay)]
     else:
-        rest = [p for p in module.parameters() if p.requires_grad and id(p) not in held]
+        held = {id(p) for p in filters}
+        rest = [p for p in trainable if id(p) not in held]
         optimizers = [Muon(filters, config.lr, config.momentum)] if filters else []
-        optimizers += [AdamW(rest, lr=config.scalar_lr, weight_decay=config.weight_decay, betas=(0.9, 0.95))]
+        optimizers += [_adamw(rest, config.scalar_lr, config.weight_decay, betas=(0.9, 0.95))]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
     return optimizers
+
+
+def _adamw(parameters: list[nn.Parameter], lr: float, weight_decay: float, **options: Any) -> AdamW:
+    """AdamW that decays matrices, and leaves vectors and single numbers alone."""
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return AdamW([group for group in groups if group["params"]], lr=lr, **options)
 
 
 def schedule(step: int, total: int, config: OptimizerConfig) -> float:

@@ -15,7 +15,7 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> RunConf
     """Read a recipe and apply overrides such as `seed=1`, `model.neuron=relu` or `stages.2.epochs=3`.
 
     Values are read as YAML. Raises `InputError` for a missing file, bad YAML, an unknown key (with the near one)
-    or a value of the wrong type.
+    or a value that is of the wrong type or cannot work.
     """
     path = Path(path)
     if not path.is_file():
@@ -29,12 +29,31 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> RunConf
     for override in overrides or []:
         _apply(values, override)
     config = from_dict(RunConfig, values)
-    settings = dict(config.model)
-    if "pretrained" not in settings:
-        model_config(settings.pop("name", "spikeclip-tiny"), **settings)
     if not config.stages:
         raise InputError(f"{path} lists no stages: add `stages:` with at least one `- stage: ...`")
+    _check(config)
     return config
+
+
+def _check(config: RunConfig) -> None:
+    """Raise `InputError` for numbers that cannot work, before anything is loaded."""
+    settings, spiking_only = dict(config.model), False
+    if "pretrained" not in settings:
+        neuron = model_config(settings.pop("name", "spikeclip-tiny"), **settings).neuron.kind
+        spiking_only = neuron in ("lif", "plif")
+    if not 0 < config.data.val_fraction <= 0.5:
+        raise InputError(f"data.val_fraction must be above 0 and at most 0.5, got {config.data.val_fraction}")
+    for i, stage in enumerate(config.stages):
+        for key, value in (("epochs", stage.epochs), ("batch_size", stage.batch_size)):
+            if value < 1:
+                raise InputError(f"stages.{i}.{key} must be at least 1, got {value}")
+        for key, value in (("relu_first", stage.relu_first), ("optimizer.warmup", stage.optimizer.warmup)):
+            if not 0 <= value <= 1:
+                raise InputError(f"stages.{i}.{key} is a share of the steps, from 0 to 1, got {value}")
+        if stage.relu_first and spiking_only:
+            raise InputError(
+                f"stages.{i}.relu_first works with neuron ilif or quant_relu; lif and plif have no ReLU phase"
+            )
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -45,7 +64,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
     target: Any = values
     for part in parents:
         target = target.setdefault(part, {}) if isinstance(target, dict) else _item(target, part, key)
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{key}: {text!r} is not valid YAML") from error
     if isinstance(target, list):
         _item(target, last, key)
         target[int(last)] = value
@@ -57,5 +79,6 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 def _item(target: Any, part: str, key: str) -> Any:
     if not isinstance(target, list) or not part.isdigit() or int(part) >= len(target):
-        raise InputError(f"{key}: {part!r} is not the number of an entry (there are {len(target)})")
+        count = f"there are {len(target)}" if isinstance(target, list) else "this is a value, not a list"
+        raise InputError(f"{key}: {part!r} is not the number of an entry ({count})")
     return target[int(part)]

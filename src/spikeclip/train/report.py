@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spikeclip.errors import missing_extra
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 
 class Report:
     """Progress of one run. Only the main process writes; `title` names the run in its lines."""
 
     def __init__(self, folder: Path, main: bool = True, title: str = "", quiet: bool = False) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise missing_extra("tensorboard", "train") from error
-        self.main, self.title = main, title
+        if find_spec("tensorboard") is None:
+            raise missing_extra("tensorboard", "train")
+        self.main, self.title, self.folder = main, title, folder
         self.console = Console(quiet=quiet or not main, stderr=True)
         self.file = folder / "metrics.jsonl"
-        self.board = SummaryWriter(str(folder / "tensorboard")) if main else None
+        self.board: SummaryWriter | None = None
         self.bar: Progress | None = None
         self.stage = ""
         self.loss = 0.0
@@ -32,14 +35,22 @@ class Report:
     def _rewind(self, index: int, step: int) -> None:
         if not self.main or not self.file.exists():
             return
-        rows = [json.loads(line) for line in self.file.read_text().splitlines() if line.endswith("}")]
+        rows = []
+        for line in self.file.read_text().splitlines():
+            with contextlib.suppress(ValueError):  # the row that a kill cut short
+                rows.append(json.loads(line))
         kept = [row for row in rows if (row["stage_index"], row["step"]) < (index, step)]
         self.file.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
     def begin(self, index: int, stage: Any, total: int, step: int) -> None:
         """Open the bar of stage number `index` and forget rows that a resumed run will write again."""
+        from torch.utils.tensorboard import SummaryWriter
+
         self._rewind(index, step)
         self.stage_index = index
+        if self.main:  # a board per stage, because purging goes by the step alone
+            board = self.folder / "tensorboard" / f"{index}-{stage.config.stage}"
+            self.board = SummaryWriter(str(board), purge_step=step)
         self.stage, self.started, self.samples, self.loss = (
             stage.config.stage,
             time.monotonic(),
@@ -72,7 +83,7 @@ class Report:
 
     def row(self, step: int, values: dict[str, Any]) -> None:
         """Append one row to metrics.jsonl and TensorBoard."""
-        if not self.main or self.board is None:
+        if self.board is None:
             return
         row = {"stage": self.stage, "stage_index": self.stage_index, "step": step, **values}
         with self.file.open("a") as file:
@@ -80,9 +91,9 @@ class Report:
         for name, value in values.items():
             if isinstance(value, dict):
                 for key, part in value.items():
-                    self.board.add_scalar(f"{self.stage_index}-{self.stage}/{name}/{key}", part, step)
+                    self.board.add_scalar(f"{name}/{key}", part, step)
             else:
-                self.board.add_scalar(f"{self.stage_index}-{self.stage}/{name}", value, step)
+                self.board.add_scalar(name, value, step)
 
     def epoch(self, epoch: int, step: int, scores: dict[str, float], model: Any) -> None:
         """Report the validation after an epoch."""
@@ -108,9 +119,10 @@ class Report:
         )
 
     def close(self) -> None:
-        """Stop the bar, whatever happened."""
+        """Stop the bar and close the board, whatever happened."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
         if self.board is not None:
-            self.board.flush()
+            self.board.close()
+            self.board = None

@@ -53,10 +53,13 @@ def train_run(
 
     set_seed(config.seed)
     image_size = _model_settings(config)["image"]["image_size"]
-    material = gather_material(config, image_size)
+    with accelerator.main_process_first():  # one process fills the caches, the others read them
+        material = gather_material(config, image_size, str(accelerator.device))
     model = build_model(config, material).to(accelerator.device)
-    done: list[dict[str, Any]] = state["done"] if state else []
+    done: list[dict[str, Any]] = []
+    inner: dict[str, Any] | None = None
     if state:
+        done, inner = state["done"], state["stage"]
         model.load_state_dict(state["weights"])
     if config.compile:
         model.image.compile(fullgraph=True)
@@ -69,11 +72,10 @@ def train_run(
                 weights = {name: value.clone() for name, value in model.state_dict().items()}
                 stage = make_stage(config.stages[index], material, model.eval())
 
-                def save(inner: dict[str, Any], weights: dict = weights) -> None:
+                def save(inside: dict[str, Any], weights: dict = weights) -> None:
                     if accelerator.is_main_process:
-                        save_checkpoint(checkpoint, {"done": done, "weights": weights, "stage": inner})
+                        save_checkpoint(checkpoint, {"done": done, "weights": weights, "stage": inside})
 
-                inner = state["stage"] if state and len(state["done"]) == index else None
                 progress = run_stage(
                     model,
                     stage,
@@ -87,6 +89,7 @@ def train_run(
                     state=inner,
                     interrupted=interrupted,
                 )
+                inner = None  # the stages after the one that was interrupted start afresh
                 done.append(
                     {
                         "stage": config.stages[index].stage,
@@ -128,18 +131,31 @@ def train_run(
 
 def build_model(config: RunConfig, material: Material) -> SpikeCLIP:
     """Build the run's model: vocabulary from the tokenizer, dimension from the teacher, whitening from the pictures."""
-    settings = dict(config.model)
-    if "pretrained" in settings:
-        model = from_pretrained(settings["pretrained"])
-        if material.embed_dim not in (None, model.config.embed_dim):
-            raise InputError(
-                f"{settings['pretrained']} embeds in {model.config.embed_dim} dimensions, "
-                f"the teacher in {material.embed_dim}"
-            )
-        if model.tokenizer is not None:
-            material.tokenizer = model.tokenizer
-        return model
-    tokenizer = material.tokenizer
+    model = _pretrained(config, material) if "pretrained" in config.model else _new(config, material)
+    model.image.to(memory_format=torch.channels_last)
+    return model
+
+
+def _pretrained(config: RunConfig, material: Material) -> SpikeCLIP:
+    folder = config.model["pretrained"]
+    model = from_pretrained(folder)
+    if material.embed_dim not in (None, model.config.embed_dim):
+        raise InputError(
+            f"{folder} embeds in {model.config.embed_dim} dimensions, the teacher in {material.embed_dim}"
+        )
+    if model.tokenizer is None:
+        model.tokenizer = material.tokenizer
+    material.tokenizer, text = model.tokenizer, model.config.text
+    if material.tokenizer.vocab_size > text.vocab_size or material.tokenizer.eos_id != text.eos_id:
+        raise InputError(
+            f"{folder} has no tokenizer and reads {text.vocab_size} tokens that end in {text.eos_id}, the run's "
+            f"has {material.tokenizer.vocab_size} that end in {material.tokenizer.eos_id}: set `tokenizer`"
+        )
+    return model
+
+
+def _new(config: RunConfig, material: Material) -> SpikeCLIP:
+    settings, tokenizer = dict(config.model), material.tokenizer
     text = {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id}
     settings["text"] = {**text, **(settings.get("text") or {})}
     dim = material.embed_dim
@@ -150,7 +166,6 @@ def build_model(config: RunConfig, material: Material) -> SpikeCLIP:
     if whiten is not None:
         pixels = torch.from_numpy(material.pictures["train"].images[:WHITENING_PICTURES])
         whiten.fit(normalize(pixels, model.config.image.mean, model.config.image.std))
-    model.image.to(memory_format=torch.channels_last)
     return model
 
 

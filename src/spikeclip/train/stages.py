@@ -84,10 +84,16 @@ def _align_text(config: StageConfig, material: Material, model: SpikeCLIP) -> St
         terms = _distil(model, made["text"], wanted["text"], weights, material.teacher_scale)
         if weights.interactive and "image" in wanted:
             described = wanted["id"] >= 0
-            same = _same(wanted["id"][described])
-            terms["interactive"] = weights.interactive * losses.contrastive_loss(
-                made["text"][described], wanted["image"][described], model.logit_scale, same
-            )
+            if described.any():
+                pairs = losses.contrastive_loss(
+                    made["text"][described],
+                    wanted["image"][described],
+                    model.logit_scale,
+                    _same(wanted["id"][described]),
+                )
+            else:
+                pairs = 0 * model.logit_scale  # no picture in this batch, and no parameter unused
+            terms["interactive"] = weights.interactive * pairs
         elif weights.interactive:
             terms["interactive"] = weights.interactive * losses.contrastive_loss(
                 made["text"], wanted["text"], model.logit_scale

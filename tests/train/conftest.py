@@ -1,0 +1,108 @@
+"""A small folder of pictures, a table that teaches their names, and runs of a very small model on them."""
+
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from spikeclip.config import RunConfig, from_dict
+from spikeclip.data import load_pictures
+from spikeclip.data.shapes import COLOURS, PAIRS, SHAPES
+from spikeclip.train import material as material_module
+from spikeclip.train.material import gather_material
+from spikeclip.train.run import build_model, train_run
+
+CLASSES = [f"{colour} {shape}" for colour in ("red", "green", "blue") for shape in ("ring", "bar")]
+DIM = 16
+MODEL = {"range": 1.0, "image": {"widths": [8, 16, 16]}, "text": {"width": 16, "depth": 1, "num_heads": 2}}
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory) -> Path:
+    """`pictures` (train: 40 of each class, test: 10), `table.npz` and an empty `cache`."""
+    root = tmp_path_factory.mktemp("train")
+    drawn = load_pictures("shapes", "train", 32, limit=3500)
+    for name in CLASSES:
+        rows = np.flatnonzero(drawn.labels == PAIRS.index(name))[:50]
+        for i, row in enumerate(rows):
+            folder = root / "pictures" / ("train" if i < 40 else "test") / name
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(drawn.images[row]).save(folder / f"{i:02}.png")
+    words = {word: vector for word, vector in zip([*COLOURS, *SHAPES], np.eye(DIM), strict=True)}
+    noise = np.random.default_rng(0).normal(0, 0.1, (len(PAIRS), DIM))
+    rows = np.array([sum(words[word] for word in name.split()) for name in PAIRS]) + noise
+    np.savez(root / "table.npz", embeddings=rows, texts=[f"a photo of a {name}." for name in PAIRS])
+    return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shapes_once():
+    """Draw the built-in pictures once for all tests: it takes two seconds."""
+    load = functools.cache(
+        lambda key: load_pictures(*json.loads(key)[:2], 32, json.loads(key)[2], json.loads(key)[3])
+    )
+
+    def remembered(source, split, size, cache, limit=None, classnames=None):
+        if source != "shapes":
+            return load_pictures(source, split, size, cache, limit, classnames)
+        return load(json.dumps([source, split, str(cache), limit]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(material_module, "load_pictures", remembered)
+        yield
+
+
+@pytest.fixture
+def recipe(root):
+    """Return the plain values of a run: `recipe({"stage": ..., ...}, ..., seed=1, data={...})`."""
+
+    def make(*stages, model=None, data=None, teacher=True, **changes) -> dict:
+        stages = [{"epochs": 2, "batch_size": 36, "optimizer": {"lr": 0.01}, **stage} for stage in stages]
+        data = {"source": str(root / "pictures"), "cache": str(root / "cache"), **(data or {})}
+        teacher = {"path": str(root / "table.npz"), "logit_scale": 10.0} if teacher else {}
+        model = {**MODEL, **(model or {})}
+        common = {"precision": "fp32", "vocab_size": 320}
+        return {"model": model, "data": data, "teacher": teacher, "stages": list(stages), **common, **changes}
+
+    return make
+
+
+@pytest.fixture
+def config(recipe):
+    return lambda *stages, **changes: from_dict(RunConfig, recipe(*stages, **changes))
+
+
+@pytest.fixture
+def prepared(config):
+    """Return (config, material, model) of a run that has not started."""
+
+    def make(*stages, **changes):
+        made = config(*stages, **changes)
+        material = gather_material(made, 32)
+        torch.manual_seed(made.seed)
+        return made, material, build_model(made, material)
+
+    return make
+
+
+@pytest.fixture
+def run(config, tmp_path):
+    """Train and return (result, folder); `out` names the folder."""
+
+    def make(*stages, out="run", resume=False, test=False, **changes):
+        made = config(*stages, **changes)
+        return train_run(made, tmp_path / out, resume=resume, quiet=True, test=test), tmp_path / out
+
+    return make
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model" / "model.safetensors").read_bytes()
