@@ -1,0 +1,201 @@
+"""Training of a teacher: what it learns, what it leaves behind, and what it refuses."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from transformers import AutoTokenizer, CLIPModel, CLIPProcessor
+
+from spikeclip.data import Tokenizer
+from spikeclip.data.shapes import shapes
+from spikeclip.errors import InputError
+from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, zero_shot_metrics
+from spikeclip.teacher import Teacher
+from spikeclip.train import teacher as module
+from spikeclip.train.teacher import train_teacher
+
+FILES = ["config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json"]
+FILES += ["tokenizer_config.json"]
+SMALL = {"width": 32, "layers": 1, "patch_size": 8, "batch_size": 32, "lr": 3e-3, "quiet": True}
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return shapes("train", 320), shapes("test", 80)
+
+
+@pytest.fixture(scope="module")
+def trained(drawn, tmp_path_factory):
+    """The folder and the result of a small teacher trained for six epochs."""
+    out = tmp_path_factory.mktemp("teacher") / "t"
+    return out, train_teacher(*drawn, out, epochs=6, **SMALL)
+
+
+def labelled(pictures):
+    """Of the pictures the red and the blue ones, with a class for each colour and no captions."""
+    colours = pictures.labels // 8
+    chosen = np.flatnonzero((colours == 0) | (colours == 2))
+    return dataclasses.replace(
+        pictures.subset(chosen), labels=colours[chosen] // 2, classnames=["red", "blue"], captions=None
+    )
+
+
+def test_the_loss_falls_and_the_result_says_how_it_went(trained, drawn):
+    _, result = trained
+    history = result["history"]
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6] == list(range(1, result["epochs"] + 1))
+    assert history[-1]["loss"] < history[0]["loss"] - 0.3
+    assert history[0]["loss"] == pytest.approx(math.log(32), abs=0.5)  # it knows nothing yet
+    best = max(row["val_recall@1"] for row in history)
+    assert result["val_recall@1"] == best == history[result["best_epoch"] - 1]["val_recall@1"]
+    assert best > 3 / len(drawn[1])
+    assert 1 < result["logit_scale"] <= 100.001
+    assert result["seconds"] > 0
+
+
+def test_the_folder_is_a_hugging_face_model_with_the_same_features(trained, drawn):
+    out, result = trained
+    assert sorted(file.name for file in out.iterdir()) == FILES
+    teacher = Teacher.from_pretrained(out)
+    model, processor = CLIPModel.from_pretrained(out).eval(), CLIPProcessor.from_pretrained(out)
+    assert sum(p.numel() for p in model.parameters()) == result["parameters"]
+    assert teacher.logit_scale == pytest.approx(result["logit_scale"])
+
+    images, texts = drawn[1].images[:8], [group[0] for group in drawn[1].captions[:8]]
+    inputs = processor(
+        images=[Image.fromarray(i) for i in images], text=texts, return_tensors="pt", padding=True
+    )
+    with torch.no_grad():
+        expected = model(**inputs)
+    np.testing.assert_allclose(teacher.embed_images(images), expected.image_embeds, atol=1e-5)
+    np.testing.assert_allclose(teacher.embed_texts(texts), expected.text_embeds, atol=1e-5)
+
+
+def test_the_saved_features_are_those_that_were_validated(trained, drawn):
+    out, result = trained
+    teacher = Teacher.from_pretrained(out)
+    first = [group[0] for group in drawn[1].captions]
+    texts = list(dict.fromkeys(first))
+    nearest = (teacher.embed_images(drawn[1].images) @ teacher.embed_texts(texts).T).argmax(1)
+    hits = np.mean([texts[n] == own for n, own in zip(nearest, first, strict=True)])
+    assert hits == pytest.approx(result["val_recall@1"], abs=1.5 / len(first))  # one tie may fall otherwise
+
+
+def test_both_tokenizers_agree_and_a_student_can_read_it(trained):
+    out, _ = trained
+    ours, theirs = Tokenizer.load(out), AutoTokenizer.from_pretrained(out)
+    for text in ("a red circle at the top left", "Grün, 7 möglich"):
+        assert theirs(text)["input_ids"] == ours.encode(text)[0].tolist()
+    assert Teacher.from_pretrained(out).tokenizer_file == out / "tokenizer.json"
+
+
+def test_labels_without_captions_become_prompts(drawn, tmp_path):
+    learned, held = labelled(drawn[0]), labelled(drawn[1])
+    result = train_teacher(
+        learned, held, tmp_path / "t", epochs=16, **{**SMALL, "batch_size": 16, "lr": 1e-3}
+    )
+    assert "val_recall@1" not in result
+    assert result["val_acc1"] >= 0.9
+    teacher = Teacher.from_pretrained(tmp_path / "t")
+    classes = class_embeddings(teacher, held.classnames, ["a photo of a {c}."])
+    accuracy = zero_shot_metrics(embed_pictures(teacher, held), held.labels, classes)["acc1"]
+    assert accuracy == pytest.approx(result["val_acc1"])
+
+
+def test_equal_seeds_give_equal_teachers_wherever_they_are_saved(drawn, tmp_path):
+    def fingerprint(name: str, seed: int) -> str:
+        train_teacher(drawn[0], drawn[1], tmp_path / name, epochs=1, seed=seed, **SMALL)
+        return Teacher.from_pretrained(tmp_path / name).fingerprint
+
+    before = torch.random.get_rng_state()
+    first = fingerprint("a", 0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(99)
+    assert fingerprint("deep/below/b", 0) == first
+    assert fingerprint("c", 1) != first
+
+
+def test_a_teacher_that_was_there_is_replaced_whole(drawn, tmp_path):
+    out = tmp_path / "t"
+    train_teacher(*drawn, out, epochs=1, **SMALL)
+    before = Teacher.from_pretrained(out).fingerprint
+    (out / "special_tokens_map.json").write_text("{}")
+    train_teacher(*drawn, out, epochs=1, **{**SMALL, "seed": 1})
+    assert sorted(file.name for file in out.iterdir()) == FILES
+    assert Teacher.from_pretrained(out).fingerprint != before
+    assert [path.name for path in tmp_path.iterdir()] == ["t"]
+
+
+@pytest.mark.parametrize("where", ["contrastive_loss", "_save_tokenizer"])
+def test_an_interruption_leaves_what_was_there(where, drawn, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "t"
+    train_teacher(*drawn, out, epochs=1, **SMALL)
+    before = Teacher.from_pretrained(out).fingerprint
+    monkeypatch.setattr(module, where, interrupt)
+    for name in ("t", "new"):
+        with pytest.raises(KeyboardInterrupt):
+            train_teacher(*drawn, tmp_path / name, epochs=1, **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["t"]
+    assert Teacher.from_pretrained(out).fingerprint == before
+
+
+def test_the_scale_stays_below_a_hundred(drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "contrastive_loss", lambda image, text, scale, same: -scale.log())
+    result = train_teacher(*drawn, tmp_path / "t", epochs=2, **{**SMALL, "lr": 0.3})
+    assert result["logit_scale"] == pytest.approx(100)
+
+
+def test_equal_captions_are_no_negatives(drawn, tmp_path, monkeypatch):
+    seen = []
+    honest = module.contrastive_loss
+
+    def watch(image_BD, text_BD, scale, same_BB):
+        equal_BB = F.cosine_similarity(text_BD[:, None], text_BD[None], dim=-1) > 1 - 1e-5
+        seen.append((same_BB.sum().item(), torch.equal(same_BB, equal_BB)))
+        return honest(image_BD, text_BD, scale, same_BB)
+
+    monkeypatch.setattr(module, "contrastive_loss", watch)
+    train_teacher(*drawn, tmp_path / "t", epochs=1, **SMALL)
+    assert all(agree for _, agree in seen)
+    assert max(count for count, _ in seen) > 32
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 40}, "width must be a multiple of 32, got 40"),
+        ({"patch_size": 7}, "patch_size must divide the pictures' side of 32 pixels, got 7"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
+        ({"vocab_size": 100}, "vocab_size must be at least 259, got 100"),
+        ({"lr": 1e30, "epochs": 9}, "not a number in epoch .; lower the learning rate"),
+    ],
+)
+def test_settings_that_do_not_fit(change, message, drawn, tmp_path):
+    with pytest.raises(InputError, match=message):
+        train_teacher(*drawn, tmp_path / "t", **{"epochs": 1, **SMALL, **change})
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_without_texts(drawn, tmp_path):
+    bare = dataclasses.replace(drawn[0], captions=None, labels=None)
+    with pytest.raises(InputError, match="neither captions nor labels"):
+        train_teacher(bare, drawn[1], tmp_path / "t", **SMALL)
+    lacking = dataclasses.replace(drawn[0], captions=[[], *drawn[0].captions[1:]])
+    with pytest.raises(InputError, match="a picture without any caption"):
+        train_teacher(lacking, drawn[1], tmp_path / "t", **SMALL)
+
+
+def test_a_folder_of_something_else_is_spared(drawn, tmp_path):
+    (tmp_path / "thesis.txt").write_text("three years")
+    for out in (tmp_path, tmp_path / "thesis.txt"):
+        with pytest.raises(InputError, match="is not empty and not a teacher"):
+            train_teacher(*drawn, out, **SMALL)
+    assert (tmp_path / "thesis.txt").read_text() == "three years"
