@@ -117,11 +117,8 @@ def train_teacher(
                 images_BHWC = torch.from_numpy(pictures.images[indices.numpy()])
                 images_BHWC = augment(images_BHWC, augmentation, epoch, generator)
                 x_BCHW = normalize(images_BHWC.to(device), MEAN, STD)
-                with torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
-                    image_BD = _embed_images(model, x_BCHW)
-                    text_BD = _embed_texts(model, trim(tokens_NL[ids], tokenizer.eos_id).to(device))
-                same_BB = (ids[:, None] == ids[None, :]).to(device)
-                loss = contrastive_loss(image_BD, text_BD, model.logit_scale.exp(), same_BB)
+                tokens_BL = trim(tokens_NL[ids], tokenizer.eos_id).to(device)
+                loss = _loss(model, x_BCHW, tokens_BL, ids.to(device), precision)
                 if not math.isfinite(loss.item()):
                     raise InputError(
                         f"the teacher's loss is not a number in epoch {epoch + 1}; lower the learning rate"
@@ -228,6 +225,15 @@ def _draw(own: list[list[int]], indices: Tensor, generator: torch.Generator) -> 
     share = torch.rand(len(indices), generator=generator).tolist()
     groups = [own[i] for i in indices.tolist()]
     return torch.tensor([group[int(u * len(group))] for group, u in zip(groups, share, strict=True)])
+
+
+def _loss(
+    model: CLIPModel, x_BCHW: Tensor, tokens_BL: Tensor, ids_B: Tensor, precision: torch.dtype
+) -> Tensor:
+    """InfoNCE between pictures and their texts; equal ids are equal texts."""
+    with torch.autocast(x_BCHW.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
+        image_BD, text_BD = _embed_images(model, x_BCHW), _embed_texts(model, tokens_BL)
+    return contrastive_loss(image_BD, text_BD, model.logit_scale.exp(), ids_B[:, None] == ids_B[None, :])
 
 
 def _embed_images(model: CLIPModel, x_BCHW: Tensor) -> Tensor:
