@@ -62,27 +62,35 @@ def pictures_once():
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe(root):
     """Return the plain values of a run: `recipe({"stage": ..., ...}, ..., seed=1, data={...})`."""
 
     def make(*stages, model=None, data=None, teacher=True, **changes) -> dict:
         stages = [{"epochs": 2, "batch_size": 27, "optimizer": {"lr": 0.01}, **stage} for stage in stages]
         data = {"source": str(root / "pictures"), "cache": str(root / "cache"), **(data or {})}
-        teacher = {"path": str(root / "table.npz"), "logit_scale": 10.0} if teacher else {}
+        if teacher is True:
+            teacher = {"path": str(root / "table.npz"), "logit_scale": 10.0}
         model = {**MODEL, **(model or {})}
         common = {"precision": "fp32", "vocab_size": 320}
-        return {"model": model, "data": data, "teacher": teacher, "stages": list(stages), **common, **changes}
+        return {
+            "model": model,
+            "data": data,
+            "teacher": teacher or {},
+            "stages": list(stages),
+            **common,
+            **changes,
+        }
 
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config(recipe):
     return lambda *stages, **changes: from_dict(RunConfig, recipe(*stages, **changes))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def prepared(config):
     """Return (config, material, model) of a run that has not started."""
 

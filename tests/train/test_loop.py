@@ -167,7 +167,7 @@ def test_relu_first_with_lif(neuron, run):
 @pytest.mark.parametrize("neuron", ["lif", "plif", "ilif", "relu", "quant_relu"])
 def test_every_neuron_learns(neuron, run):
     time = {"T": 2} if neuron in ("lif", "plif") else {}
-    result, folder = run({"stage": "finetune", "epochs": 8}, model={"neuron": neuron, **time})
+    result, _ = run({"stage": "finetune", "epochs": 6}, model={"neuron": neuron, **time})
     assert result["stages"][0]["best"] > 0.4  # chance is 1/6
 
 
