@@ -141,7 +141,7 @@ class AugmentConfig:
 @dataclass(frozen=True)
 class OptimizerConfig:
     kind: Literal["adamw", "muon"] = "adamw"
-    """muon: Muon for hidden matrices and filters, SGD with momentum for the rest; adamw for everything."""
+    """muon: Muon for hidden matrices and filters, AdamW for the rest; adamw for everything."""
     lr: float = 1e-3
     """Peak learning rate (muon: of the matrices and filters)."""
     scalar_lr: float = 0.02

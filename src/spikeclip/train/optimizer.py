@@ -23,7 +23,7 @@ class Muon(Optimizer):
     makes its size meaningless, and a fixed one keeps the step's relative size known.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.6) -> None:
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.6) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
@@ -67,13 +67,15 @@ def make_optimizers(module: nn.Module, config: OptimizerConfig) -> list[Optimize
         if weight.requires_grad
     ]
     trainable = [p for p in module.parameters() if p.requires_grad]
+    optimizers: list[Optimizer] = []
     if config.kind == "adamw":
-        optimizers: list[Optimizer] = [_adamw(trainable, config.lr, config.weight_decay)]
+        optimizers.append(_adamw(trainable, config.lr, config.weight_decay))
     else:
         held = {id(p) for p in filters}
         rest = [p for p in trainable if id(p) not in held]
-        optimizers = [Muon(filters, config.lr, config.momentum)] if filters else []
-        optimizers += [_adamw(rest, config.scalar_lr, config.weight_decay, betas=(0.9, 0.95))]
+        if filters:
+            optimizers.append(Muon(filters, config.lr, config.momentum))
+        optimizers.append(_adamw(rest, config.scalar_lr, config.weight_decay, betas=(0.9, 0.95)))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]

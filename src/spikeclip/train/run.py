@@ -132,7 +132,7 @@ def train_run(
 def build_model(config: RunConfig, material: Material) -> SpikeCLIP:
     """Build the run's model: vocabulary from the tokenizer, dimension from the teacher, whitening from the pictures."""
     model = _pretrained(config, material) if "pretrained" in config.model else _new(config, material)
-    model.image.to(memory_format=torch.channels_last)
+    model.image.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 
 
