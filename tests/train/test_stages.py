@@ -1,0 +1,237 @@
+"""The four stages: what each learns, what it leaves alone and what it asks for."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from conftest import CLASSES, DIM, rows
+from small_run import with_images
+
+from spikeclip.config import AugmentConfig, LossConfig
+from spikeclip.errors import InputError
+from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, zero_shot_metrics
+from spikeclip.model import from_pretrained
+from spikeclip.train.run import build_model
+from spikeclip.train.stages import make_stage, trim
+
+CAPTIONS = {"source": "shapes", "limit": 300, "val_fraction": 0.2}
+
+
+def state_of(model, part: str) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items() if name.split(".")[0] == part}
+
+
+def same(a: dict, b: dict) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("stage", "moves", "stays"),
+    [
+        ({"stage": "align_text", "batch_size": 31}, {"text"}, {"image", "log_scale", "logit_bias"}),
+        ({"stage": "align_image"}, {"image"}, {"text", "log_scale", "logit_bias"}),
+        (
+            {"stage": "align_image", "loss": {"relational": 1.0}},
+            {"image", "log_scale"},
+            {"text", "logit_bias"},
+        ),
+        ({"stage": "finetune"}, {"image", "log_scale"}, {"text", "logit_bias"}),
+        ({"stage": "finetune", "logit_scale": 20.0}, {"image"}, {"text", "logit_bias"}),
+        ({"stage": "contrastive"}, {"image", "text", "log_scale"}, {"logit_bias"}),
+        (
+            {"stage": "contrastive", "loss": {"contrastive": "sigmoid"}},
+            {"image", "text", "log_scale", "logit_bias"},
+            set(),
+        ),
+    ],
+    ids=str,
+)
+def test_a_stage_moves_its_own_parts_only(stage, moves, stays, prepared, run):
+    """Weights and the running statistics of BatchNorm: a frozen tower gives the same embeddings afterwards."""
+    before = prepared(stage)[2]
+    after = from_pretrained(run(stage)[1] / "model")
+    if "logit_scale" in stage:
+        assert after.logit_scale.item() == pytest.approx(20)
+    for part in stays:
+        assert same(state_of(before, part), state_of(after, part))
+    for part in moves:
+        assert not same(state_of(before, part), state_of(after, part))
+    running = {name: value for name, value in before.state_dict().items() if "running_mean" in name}
+    for name, value in running.items():
+        assert torch.equal(value, after.state_dict()[name]) == (name.split(".")[0] not in moves)
+
+
+def test_the_three_stages_teach_a_student(run, prepared):
+    stages = [
+        {"stage": "align_text", "epochs": 60, "batch_size": 31, "optimizer": {"lr": 0.01}},
+        {"stage": "align_image", "epochs": 10},
+        {"stage": "finetune", "epochs": 4},
+    ]
+    result, folder = run(*stages)
+    print(result)
+    text, image, tuned = (stage["best"] for stage in result["stages"])
+    assert text > 0.6
+    assert image > 0.5
+    assert tuned > 0.6
+    material = prepared(*stages)[1]
+    model = from_pretrained(folder / "model")
+    made = embed_pictures(model, material.pictures["val"])
+    classes = class_embeddings(model, sorted(CLASSES), ["a photo of a {c}."])
+    assert zero_shot_metrics(made, material.labels["val"], classes)["acc1"] == tuned
+
+
+@pytest.mark.parametrize("kind", ["infonce", "sigmoid"])
+def test_contrastive_learns_from_captions_without_a_teacher(kind, run):
+    stage = {"stage": "contrastive", "batch_size": 48, "epochs": 13, "loss": {"contrastive": kind}}
+    _, folder = run({**stage, "optimizer": {"lr": 1e-2}}, data=CAPTIONS, teacher=False)
+    losses = [row[kind] for row in rows(folder) if kind in row]
+    print(losses, [row for row in rows(folder) if "epoch" in row][-1])
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_images_align_to_a_teacher_that_only_reads(prepared):
+    _, material, model = prepared({"stage": "align_image"})
+    assert material.teacher_images == {"train": None, "val": None}
+    stage = make_stage(material.config.stages[0], material, model)
+    indices = torch.tensor([0, 50, 100])
+    wanted = stage.targets(indices, torch.Generator())
+    assert torch.equal(wanted["image"], wanted["text"])
+    names = [material.pictures["train"].classnames[i] for i in material.pictures["train"].labels[indices]]
+    assert [material.texts[i] for i in wanted["id"]] == [f"a photo of a {name}." for name in names]
+
+
+def test_images_align_to_captions_of_a_teacher_that_only_reads(prepared, tmp_path):
+    captions = prepared({"stage": "contrastive"}, data=CAPTIONS, teacher=False)[1].texts
+    vectors = np.random.default_rng(0).normal(size=(len(captions), DIM))
+    np.savez(tmp_path / "captions.npz", embeddings=vectors, texts=captions)
+    _, material, model = prepared(
+        {"stage": "align_image"}, data=CAPTIONS, teacher={"path": str(tmp_path / "captions.npz")}
+    )
+    stage = make_stage(material.config.stages[0], material, model)
+    indices = torch.arange(len(material.pictures["train"]))
+    wanted = stage.targets(indices, torch.Generator().manual_seed(0))
+    own = material.pictures["train"].captions
+    drawn = [own[i].index(material.texts[row]) for i, row in enumerate(wanted["id"].tolist())]
+    assert set(drawn) == {0, 1, 2}  # each of a picture's captions has its turn
+
+
+def test_a_teacher_of_images_is_the_target_of_images(prepared):
+    _, material, model = prepared({"stage": "align_image"})
+    material = with_images(material)
+    stage = make_stage(material.config.stages[0], material, model)
+    wanted = stage.targets(torch.tensor([3, 1]), torch.Generator())
+    assert torch.equal(wanted["image"], material.teacher_images["train"][[3, 1]])
+
+
+def test_picture_and_caption_of_a_pair_belong_together(prepared):
+    """Both halves of a contrastive batch draw the same caption."""
+    _, material, model = prepared({"stage": "contrastive"}, data=CAPTIONS, teacher=False)
+    stage = make_stage(material.config.stages[0], material, model)
+    indices = torch.randperm(200)
+    for seed in range(3):
+        inputs = stage.inputs(indices, 0, torch.Generator().manual_seed(seed))
+        ids = stage.targets(indices, torch.Generator().manual_seed(seed))["id"]
+        expected = material.tokenizer([material.texts[i] for i in ids], 77)
+        assert torch.equal(inputs["tokens"], expected)
+        assert all(
+            material.texts[text] in material.pictures["train"].captions[i]
+            for text, i in zip(ids, indices, strict=True)
+        )
+
+
+def test_the_loss_of_a_batch_seen_twice_is_the_same(prepared):
+    _, material, model = prepared({"stage": "finetune"}, data={"val_fraction": 0.2})
+    augment = AugmentConfig(crop=0, flip="none")
+    config = dataclasses.replace(
+        material.config.stages[0], augment=augment, loss=LossConfig(kl=2.0, label_smoothing=0.1)
+    )
+    for kind in ("finetune", "align_image"):
+        stage = make_stage(dataclasses.replace(config, stage=kind), material, model.eval())
+
+        def loss(indices, stage=stage):
+            made = stage.features(model, stage.inputs(indices, 0, torch.Generator()))
+            return stage.loss(model, made, stage.targets(indices, torch.Generator()))
+
+        once, twice = loss(torch.arange(20)), loss(torch.arange(20).repeat(2))
+        assert once.keys() == twice.keys() == ({"ce", "kl"} if kind == "finetune" else {"cosine"})
+        for name in once:
+            torch.testing.assert_close(once[name], twice[name])
+
+
+def test_texts_without_a_picture_cost_nothing_in_the_interactive_term(prepared):
+    """Of 64 texts in the table 6 are prompts of classes that have pictures."""
+    _, material, model = prepared({"stage": "align_text", "loss": {"interactive": 1.0}})
+    material = with_images(material)
+    stage = make_stage(material.config.stages[0], material, model.eval())
+
+    def interactive(indices):
+        made = stage.features(model, stage.inputs(indices, 0, torch.Generator()))
+        return stage.loss(model, made, stage.targets(indices, torch.Generator()))["interactive"]
+
+    prompts = torch.arange(6)
+    assert interactive(prompts).item() > 0
+    torch.testing.assert_close(interactive(torch.arange(40)), interactive(prompts))
+    assert interactive(torch.arange(10, 30)).item() == 0
+
+
+def test_validation_texts_are_not_learned(prepared):
+    _, material, model = prepared({"stage": "align_text"})
+    stage = make_stage(material.config.stages[0], material, model)
+    learned = stage.inputs(torch.arange(stage.samples), 0, torch.Generator())["tokens"]
+    texts = {material.tokenizer.decode(row) for row in learned.tolist()}
+    held = set(material.texts) - texts
+    assert len(held) == len(material.texts) - stage.samples > 0
+    assert not held & {prompt for prompts in material.class_prompts for prompt in prompts}
+
+
+def test_trim_drops_columns_that_are_padding_everywhere():
+    tokens = torch.tensor([[1, 5, 2, 0, 0, 0], [1, 5, 6, 2, 0, 0]])
+    assert torch.equal(trim(tokens, 2), tokens[:, :4])
+    clip = torch.tensor([[1, 5, 2, 2, 2], [1, 2, 2, 2, 2]])  # padded with the end token, as CLIP does
+    assert torch.equal(trim(clip, 2), clip[:, :3])
+
+
+@pytest.mark.parametrize("stage", ["align_text", "align_image", "finetune"])
+def test_a_stage_that_needs_a_teacher_says_so(stage, run):
+    with pytest.raises(InputError, match=f"stage {stage} needs a teacher: set teacher.path"):
+        run({"stage": stage}, teacher=False)
+
+
+def test_finetune_needs_labels(prepared):
+    _, material, model = prepared({"stage": "finetune"})
+    material = dataclasses.replace(material, labels={"train": torch.empty(0), "val": torch.empty(0)})
+    with pytest.raises(InputError, match="needs labels, and this data has captions only"):
+        make_stage(material.config.stages[0], material, model)
+
+
+def test_too_few_pictures_for_validation(prepared):
+    with pytest.raises(InputError, match=r"leave none for validation; raise data.val_fraction"):
+        prepared({"stage": "finetune"}, data={"limit": 18})
+
+
+def test_the_embedding_has_the_teachers_dimension(prepared):
+    assert prepared({"stage": "align_image"})[2].config.embed_dim == DIM
+    with pytest.raises(InputError, match=f"model.embed_dim is 32, but the teacher's is {DIM}"):
+        prepared({"stage": "align_image"}, model={"embed_dim": 32})
+
+
+def test_pretrained_continues_from_a_saved_model(config, prepared, run, tmp_path):
+    _, folder = run({"stage": "align_image", "epochs": 1}, out="first")
+    saved = from_pretrained(folder / "model")
+    made = config({"stage": "finetune", "epochs": 1})
+    made = dataclasses.replace(made, model={"pretrained": str(folder / "model")})
+    material = prepared({"stage": "finetune"})[1]
+    model = build_model(made, material)
+    assert all(torch.equal(value, saved.state_dict()[name]) for name, value in model.state_dict().items())
+    assert material.tokenizer.fingerprint == saved.tokenizer.fingerprint
+
+    (folder / "model" / "tokenizer.json").unlink()
+    fitting = prepared({"stage": "finetune"})[1]
+    assert build_model(made, fitting).tokenizer is fitting.tokenizer
+    with pytest.raises(InputError, match=r"has no tokenizer and reads .* tokens that end in"):
+        build_model(made, prepared({"stage": "finetune"}, vocab_size=400)[1])
+    with pytest.raises(InputError, match=f"embeds in {DIM} dimensions, the teacher in 8"):
+        build_model(made, dataclasses.replace(fitting, embed_dim=8))
+    with pytest.raises(InputError, match="takes the saved model as it is; remove the other model settings"):
+        run({"stage": "finetune"}, model={"pretrained": str(folder / "model")}, out="second")
