@@ -219,7 +219,7 @@ class RunConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Autocast of matrix products: auto is bf16 where the processor has it. Membranes are fp32 always."""
     compile: bool = False
-    """Compile the towers with torch.compile."""
+    """Compile the towers with torch.compile; not together with loss.rate."""
     tokenizer: str = "auto"
     """auto (the teacher's, or trained on the run's texts), or a tokenizer.json."""
     vocab_size: int = 2048

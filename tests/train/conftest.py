@@ -1,13 +1,13 @@
 """A small folder of pictures, a table that teaches their names, and runs of a very small model on them."""
 
 import functools
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_run import CLASSES, DIM, MODEL
 
 from spikeclip.config import RunConfig, from_dict
 from spikeclip.data import load_pictures
@@ -15,10 +15,6 @@ from spikeclip.data.shapes import COLOURS, PAIRS, SHAPES
 from spikeclip.train import material as material_module
 from spikeclip.train.material import gather_material
 from spikeclip.train.run import build_model, train_run
-
-CLASSES = [f"{colour} {shape}" for colour in ("red", "green", "yellow") for shape in ("ring", "bar")]
-DIM = 16
-MODEL = {"range": 1.0, "image": {"widths": [8, 16, 16]}, "text": {"width": 16, "depth": 1, "num_heads": 2}}
 
 
 @pytest.fixture(scope="session")
@@ -112,11 +108,3 @@ def run(config, tmp_path):
         return train_run(made, tmp_path / out, resume=resume, quiet=True, test=test), tmp_path / out
 
     return make
-
-
-def rows(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def weights(folder: Path) -> bytes:
-    return (folder / "model" / "model.safetensors").read_bytes()

@@ -1,4 +1,7 @@
-"""`python small_run.py RECIPE OUT RESULT`: three small runs, by as many processes as the environment says."""
+"""A very small run and what it left behind.
+
+`python small_run.py RECIPE OUT RESULT` makes three of them, by as many processes as the environment says.
+"""
 
 import contextlib
 import dataclasses
@@ -16,6 +19,18 @@ from spikeclip.errors import InputError
 from spikeclip.train import loop
 from spikeclip.train import run as run_module
 from spikeclip.train.loop import Interrupted
+
+CLASSES = [f"{colour} {shape}" for colour in ("red", "green", "yellow") for shape in ("ring", "bar")]
+DIM = 16
+MODEL = {"range": 3.0, "image": {"widths": [8, 16, 16]}, "text": {"width": 16, "depth": 1, "num_heads": 2}}
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model" / "model.safetensors").read_bytes()
 
 
 def with_images(material):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from conftest import rows
+from small_run import rows
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from spikeclip.errors import InputError
@@ -168,7 +168,7 @@ def test_relu_first_with_lif(neuron, run):
 def test_every_neuron_learns(neuron, run):
     time = {"T": 2} if neuron in ("lif", "plif") else {}
     result, _ = run({"stage": "finetune", "epochs": 6}, model={"neuron": neuron, **time})
-    assert result["stages"][0]["best"] > 0.4  # chance is 1/6
+    assert result["stages"][0]["best"] > 0.6  # chance is 1/6
 
 
 def spikes(folder, material, layers="image") -> dict[str, float]:
@@ -286,6 +286,30 @@ def test_the_learning_rate_follows_the_schedule_to_its_end(run, monkeypatch):
     run({**ALIGN, "optimizer": {"lr": 0.01, "schedule": "linear", "warmup": 0.25, "final": 0.5}})
     rise, fall = [1 / 3, 2 / 3, 1], [1 - 0.5 * i / 9 for i in range(9)]
     assert rates == pytest.approx([0.01 * share for share in rise + fall])
+
+
+def test_a_compiled_tower_trains_as_the_plain_one(run, monkeypatch):
+    """The capture is tested, not the code generator, which takes a minute: one graph, in both phases."""
+    compiled = []
+
+    def compile_graph(module, **settings):
+        compile_module(module, backend="eager", **settings)
+        compiled.append(module)
+
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_graph)
+    stage = {**ALIGN, "relu_first": 0.5}
+    monkeypatch.setattr(loop, "LOG_EVERY", 4)
+    plain, compiled_run = (
+        run(stage, out="plain", test=True),
+        run(stage, out="compiled", compile=True, test=True),
+    )
+    assert len(compiled) == 2
+    for a, b in zip(rows(plain[1]), rows(compiled_run[1]), strict=True):
+        assert {k: b[k] for k in b if k != "samples_per_second"} == {
+            k: a[k] for k in a if k != "samples_per_second"
+        }
+    assert compiled_run[0]["test"]["spikes"] == plain[0]["test"]["spikes"]
 
 
 def test_a_batch_larger_than_the_data_is_one_step(run):

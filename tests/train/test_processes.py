@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import small_run
 import torch
-from conftest import rows
 from safetensors.torch import load_file
+from small_run import rows
 
 STAGES = [
     {"stage": "align_text", "batch_size": 10, "loss": {"interactive": 0.5, "relational": 0.5}},
@@ -79,7 +79,6 @@ def test_two_processes_are_one(recipe, prepared, port, tmp_path, monkeypatch):
             torch.cat([(b[name] - a[name]).flatten() for name in names]).norm().item()
             for a, b in ((start, first), (first, second))
         )
-        print(tower, moved, apart)
         assert apart < 0.03 * moved, tower
 
     for rank in range(2):

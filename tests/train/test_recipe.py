@@ -113,6 +113,12 @@ def test_lif_has_no_relu_phase(neuron, load):
         load(GOOD, f"model.neuron={neuron}", "stages.1.relu_first=0.5")
 
 
+def test_compile_and_the_rate_regulariser_exclude_each_other(load):
+    assert load(GOOD, "compile=true").compile
+    with pytest.raises(InputError, match=r"stages.1.loss.rate reads layers that compile hides"):
+        load(GOOD, "compile=true", "stages.1.loss.rate=0.1")
+
+
 def test_missing_recipe(tmp_path):
     with pytest.raises(InputError, match="no such recipe"):
         load_recipe(tmp_path / "none.yaml")

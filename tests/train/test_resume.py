@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 import yaml
-from conftest import rows, weights
+from small_run import rows, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from spikeclip.config import RunConfig, from_dict

@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, DIM, rows
-from small_run import with_images
+from small_run import CLASSES, DIM, rows, with_images
 
 from spikeclip.config import AugmentConfig, LossConfig
 from spikeclip.errors import InputError
@@ -65,15 +64,14 @@ def test_a_stage_moves_its_own_parts_only(stage, moves, stays, prepared, run):
 def test_the_three_stages_teach_a_student(run, prepared):
     stages = [
         {"stage": "align_text", "epochs": 60, "batch_size": 31, "optimizer": {"lr": 0.01}},
-        {"stage": "align_image", "epochs": 10},
+        {"stage": "align_image", "epochs": 8, "relu_first": 0.5},
         {"stage": "finetune", "epochs": 4},
     ]
     result, folder = run(*stages)
-    print(result)
     text, image, tuned = (stage["best"] for stage in result["stages"])
-    assert text > 0.6
-    assert image > 0.5
-    assert tuned > 0.6
+    assert text > 0.8
+    assert image > 0.9
+    assert tuned > 0.9
     material = prepared(*stages)[1]
     model = from_pretrained(folder / "model")
     made = embed_pictures(model, material.pictures["val"])
@@ -86,8 +84,7 @@ def test_contrastive_learns_from_captions_without_a_teacher(kind, run):
     stage = {"stage": "contrastive", "batch_size": 48, "epochs": 13, "loss": {"contrastive": kind}}
     _, folder = run({**stage, "optimizer": {"lr": 1e-2}}, data=CAPTIONS, teacher=False)
     losses = [row[kind] for row in rows(folder) if kind in row]
-    print(losses, [row for row in rows(folder) if "epoch" in row][-1])
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.6 * losses[0]
 
 
 def test_images_align_to_a_teacher_that_only_reads(prepared):

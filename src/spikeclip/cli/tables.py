@@ -42,6 +42,22 @@ def print_record(record: Mapping[str, Any]) -> None:
     print_table(title, (record["task"], ""), rows, numbers=(1,))
 
 
+def print_networks(title: str, networks: Sequence[Mapping[str, Any]]) -> None:
+    """Print networks side by side: the rows of `run_demo`."""
+    columns = ("network", "seen pairs", "held-out pairs", "spikes per neuron and step", "training")
+    rows = [
+        (
+            row["name"],
+            _percent(row["seen"]),
+            _percent(row["held_out"]),
+            _number(row["mean_rate"]),
+            f"{row['seconds']:.0f} s",
+        )
+        for row in networks
+    ]
+    print_table(title, columns, rows, numbers=(1, 2, 3, 4))
+
+
 def _percent(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{100 * value:.2f} %"
 

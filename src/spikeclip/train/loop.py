@@ -100,9 +100,8 @@ def run_stage(
         indices = _epoch_order(stage.samples, seed, epoch)[place * config.batch_size :][: config.batch_size]
         inputs, targets = _batch(stage, indices, seed, step, epoch, accelerator)
         model.train()
-        watched = record(model) if step % LOG_EVERY == 0 else contextlib.nullcontext({})
         with relu_phase(model, step < relu_steps):
-            with watched as rates:
+            with _watch(model) if step % LOG_EVERY == 0 else contextlib.nullcontext({}) as rates:
                 terms = prepared(inputs, targets)
             loss = torch.stack(list(terms.values())).sum()
             if not math.isfinite(loss.item()):
@@ -204,6 +203,13 @@ def _check_weights(model: SpikeCLIP, step: int) -> None:
             raise InputError(f"{name} is not a number after step {step}{_ADVICE}")
 
 
+@contextlib.contextmanager
+def _watch(model: SpikeCLIP) -> Iterator[dict[str, Tensor]]:
+    """Record firing rates; a compiled tower runs as it was written meanwhile, because it calls no hooks."""
+    with torch.compiler.set_stance("force_eager"), record(model) as rates:
+        yield rates
+
+
 def _watch_silence(rates: dict[str, Tensor], silent: dict[str, int], report: Report) -> None:
     for name, rate in rates.items():
         silent[name] = 0 if rate.item() > 0 else silent.get(name, 0) + 1
@@ -226,7 +232,7 @@ def _not_finite(network: StageNetwork, inputs: Batch, targets: Batch, step: int)
 
     leaves = [(n, m) for n, m in network.model.named_modules() if n and not list(m.children())]
     handles = [module.register_forward_hook(watch(name)) for name, module in leaves]
-    with torch.no_grad():
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # compiled towers call no hooks
         network(inputs, targets)
     for handle in handles:
         handle.remove()

@@ -50,6 +50,8 @@ def _check(config: RunConfig) -> None:
         for key, value in (("relu_first", stage.relu_first), ("optimizer.warmup", stage.optimizer.warmup)):
             if not 0 <= value <= 1:
                 raise InputError(f"stages.{i}.{key} is a share of the steps, from 0 to 1, got {value}")
+        if stage.loss.rate and config.compile:
+            raise InputError(f"stages.{i}.loss.rate reads layers that compile hides: set compile: false")
         if stage.relu_first and spiking_only:
             raise InputError(
                 f"stages.{i}.relu_first works with neuron ilif or quant_relu; lif and plif have no ReLU phase"

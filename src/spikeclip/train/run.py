@@ -121,8 +121,9 @@ def train_run(
                 Path(config.data.cache).expanduser(),
                 classnames=config.data.classnames,
             )
+            saved = from_pretrained(out / "model").to(accelerator.device)
             result["test"] = evaluate_model(
-                model, pictures, templates=config.data.templates, seed=config.seed
+                saved, pictures, templates=config.data.templates, seed=config.seed
             )
         result["recipe"] = to_dict(config)
         write_record(result, out / "results.json")

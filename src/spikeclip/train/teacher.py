@@ -62,8 +62,8 @@ def train_teacher(
 ) -> dict[str, Any]:
     """Train a CLIP from random weights and save it to `out` in Hugging Face's format, for `Teacher` to open.
 
-    pictures, validation: with captions, of which one is drawn at each step, or with labels, which become
-    "a photo of a {c}.". width, layers: of both transformers, width a multiple of 32 and also the dimension of
+    pictures, validation: with captions, or with labels, which add the caption "a photo of a {c}.". At each step
+    one of a picture's captions is drawn, and none of its captions is a negative. width, layers: of both transformers, width a multiple of 32 and also the dimension of
     the embedding. patch_size: in pixels, divides the pictures' side. lr: at its peak. The weights with the best
     validation score are kept, and `out` appears whole at the end or not at all; a teacher that was there is
     replaced.
@@ -74,8 +74,8 @@ def train_teacher(
     and when the loss stops being a number.
     """
     _check(pictures, out, width, layers, patch_size, epochs, batch_size)
-    texts, own = _captions(pictures)
-    val_texts, val_own = _captions(_first_captions(validation))
+    texts, own_NM = _texts(pictures)
+    val_texts, val_own_NM = _texts(_first_captions(validation))
     tokenizer = Tokenizer.train(texts, vocab_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -113,12 +113,13 @@ def train_teacher(
             order = torch.randperm(len(pictures), generator=generator)
             for step in range(steps):
                 indices = order[step * batch_size :][:batch_size]
-                ids = _draw(own, indices, generator)
+                ids_B = _draw(own_NM[indices], generator)
+                same_BB = (own_NM[indices][:, None, :] == ids_B[None, :, None]).any(-1)
                 images_BHWC = torch.from_numpy(pictures.images[indices.numpy()])
                 images_BHWC = augment(images_BHWC, augmentation, epoch, generator)
                 x_BCHW = normalize(images_BHWC.to(device), MEAN, STD)
-                tokens_BL = trim(tokens_NL[ids], tokenizer.eos_id).to(device)
-                loss = _loss(model, x_BCHW, tokens_BL, ids.to(device), precision)
+                tokens_BL = trim(tokens_NL[ids_B], tokenizer.eos_id).to(device)
+                loss = _loss(model, x_BCHW, tokens_BL, same_BB.to(device), precision)
                 if not math.isfinite(loss.item()):
                     raise InputError(
                         f"the teacher's loss is not a number in epoch {epoch + 1}; lower the learning rate"
@@ -134,7 +135,7 @@ def train_teacher(
                 total += loss.item()
                 rate = (done + 1) * len(indices) / (time.monotonic() - started)
                 bar.update(task, advance=1, info=f"loss {loss.item():.3f}  {rate:.0f}/s")
-            score = _score(model, validation, val_tokens_NL, val_own)
+            score = _score(model, validation, val_tokens_NL, val_own_NM)
             history.append({"epoch": epoch + 1, "loss": total / steps, score_name: score})
             console.print(
                 f"{title}contrastive epoch {epoch + 1}  loss {total / steps:.4f}  {score_name} {score:.4f}",
@@ -177,24 +178,26 @@ def _check(
         raise InputError(f"{out} is not empty and not a teacher: choose another --out")
 
 
-def _captions(pictures: Pictures) -> tuple[list[str], list[list[int]]]:
-    """Return the different texts and, for each picture, the places of its own; every class's for labels."""
-    if pictures.captions is not None:
-        if not all(pictures.captions):
-            raise InputError(f"{pictures.name} {pictures.split}: a picture without any caption")
-        place: dict[str, int] = {}
-        own = [[place.setdefault(text, len(place)) for text in group] for group in pictures.captions]
-        return list(place), own
-    if pictures.labels is None:
-        raise InputError(f"{pictures.name} has neither captions nor labels: there is nothing to learn from")
-    prompts = build_prompts(pictures.classnames, [TEMPLATE])
-    return [prompt for (prompt,) in prompts], [[label] for label in pictures.labels.tolist()]
+def _texts(pictures: Pictures) -> tuple[list[str], Tensor]:
+    """Return the different texts, every class's prompt among them, and each picture's rows (N, M), -1 for none."""
+    groups = [list(group) for group in pictures.captions or [[]] * len(pictures)]
+    place: dict[str, int] = {}
+    if pictures.labels is not None:
+        prompts = [prompt for (prompt,) in build_prompts(pictures.classnames, [TEMPLATE])]
+        place = {text: i for i, text in enumerate(dict.fromkeys(prompts))}
+        groups = [[*group, prompts[label]] for group, label in zip(groups, pictures.labels, strict=True)]
+    if not all(groups):
+        raise InputError(f"{pictures.name} {pictures.split}: a picture with neither a caption nor a label")
+    rows = [[place.setdefault(text, len(place)) for text in group] for group in groups]
+    most = max(map(len, rows))
+    return list(place), torch.tensor([row + [-1] * (most - len(row)) for row in rows])
 
 
 def _first_captions(pictures: Pictures) -> Pictures:
-    """Keep one caption a picture: the others may be shorter and true of other pictures too."""
-    captions = pictures.captions and [group[:1] for group in pictures.captions]
-    return dataclasses.replace(pictures, captions=captions)
+    """Keep one caption a picture, where there are any: shorter ones may be true of other pictures too."""
+    if pictures.captions is None:
+        return pictures
+    return dataclasses.replace(pictures, captions=[group[:1] for group in pictures.captions], labels=None)
 
 
 def _config(tokenizer: Tokenizer, image_size: int, width: int, layers: int, patch_size: int) -> CLIPConfig:
@@ -220,20 +223,20 @@ def _config(tokenizer: Tokenizer, image_size: int, width: int, layers: int, patc
     )
 
 
-def _draw(own: list[list[int]], indices: Tensor, generator: torch.Generator) -> Tensor:
+def _draw(own_BM: Tensor, generator: torch.Generator) -> Tensor:
     """Draw one of each picture's texts (B,)."""
-    share = torch.rand(len(indices), generator=generator).tolist()
-    groups = [own[i] for i in indices.tolist()]
-    return torch.tensor([group[int(u * len(group))] for group, u in zip(groups, share, strict=True)])
+    share_B = torch.rand(len(own_BM), generator=generator)
+    place_B = (share_B * (own_BM >= 0).sum(1)).long()
+    return own_BM.gather(1, place_B[:, None])[:, 0]
 
 
 def _loss(
-    model: CLIPModel, x_BCHW: Tensor, tokens_BL: Tensor, ids_B: Tensor, precision: torch.dtype
+    model: CLIPModel, x_BCHW: Tensor, tokens_BL: Tensor, same_BB: Tensor, precision: torch.dtype
 ) -> Tensor:
-    """InfoNCE between pictures and their texts; equal ids are equal texts."""
+    """InfoNCE; same_BB: True where the text of the column is one of those of the row's picture."""
     with torch.autocast(x_BCHW.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
         image_BD, text_BD = _embed_images(model, x_BCHW), _embed_texts(model, tokens_BL)
-    return contrastive_loss(image_BD, text_BD, model.logit_scale.exp(), ids_B[:, None] == ids_B[None, :])
+    return contrastive_loss(image_BD, text_BD, model.logit_scale.exp(), same_BB)
 
 
 def _embed_images(model: CLIPModel, x_BCHW: Tensor) -> Tensor:
@@ -248,7 +251,7 @@ def _embed_texts(model: CLIPModel, tokens_BL: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _score(model: CLIPModel, pictures: Pictures, tokens_TL: Tensor, own: list[list[int]]) -> float:
+def _score(model: CLIPModel, pictures: Pictures, tokens_TL: Tensor, own_NM: Tensor) -> float:
     """Share of the pictures whose nearest text is one of their own."""
     model.eval()
     device = model.logit_scale.device
@@ -257,7 +260,7 @@ def _score(model: CLIPModel, pictures: Pictures, tokens_TL: Tensor, own: list[li
     for start in range(0, len(pictures), 512):
         images_BHWC = torch.from_numpy(np.array(pictures.images[start : start + 512])).to(device)
         nearest_B = (_embed_images(model, normalize(images_BHWC, MEAN, STD)) @ texts_TD.T).argmax(1)
-        hits += sum(n in group for n, group in zip(nearest_B.tolist(), own[start:][:512], strict=True))
+        hits += int((own_NM[start : start + 512] == nearest_B.cpu()[:, None]).sum())
     return hits / len(pictures)
 
 

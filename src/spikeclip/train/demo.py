@@ -1,0 +1,110 @@
+"""The whole road on the built-in pictures: a teacher, a spiking student, its ReLU twin, and what they recognise."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spikeclip.config import RunConfig
+from spikeclip.data.pictures import Pictures, validation_split
+from spikeclip.data.shapes import shapes
+from spikeclip.errors import InputError
+from spikeclip.evaluate.figure import predictions_figure
+from spikeclip.evaluate.open import open_model
+from spikeclip.evaluate.record import evaluate_model, write_record
+from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures
+from spikeclip.model import SpikeCLIP, from_pretrained
+from spikeclip.train.recipe import load_recipe
+from spikeclip.train.run import train_run
+from spikeclip.train.teacher import train_teacher
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "shapes.yaml"
+"""The recipe of both students; a link to the repository's recipes/."""
+SPLITS = {"seen": "test", "held_out": "heldout"}
+"""Colour-shape pairs that training pictures show, and pairs that none shows; each among all 64 names."""
+_CONTENTS = {"teacher", "spiking", "relu", "model", "results.json", "predictions.png"}
+_SHOWN = 16
+
+
+def run_demo(out: Path, recipe: Path = RECIPE, **teacher: Any) -> dict[str, Any]:
+    """Train teacher, spiking network and `relu` twin; evaluate them on seen and held-out pairs.
+
+    Leaves `out`/model (the spiking network), results.json and predictions.png, and the three runs. An earlier
+    demo in `out` is replaced. teacher: settings of `train_teacher`. Returns what results.json holds: `networks`,
+    one row each with name, accuracies as fractions, mean firing rate (spikes per neuron and time step, None for
+    the ordinary networks) and training seconds; `seconds` of everything; the `records`. Raises `InputError`
+    where `out` holds anything else.
+    """
+    _clear(out)
+    started = time.monotonic()
+    config = load_recipe(recipe)
+    config = dataclasses.replace(
+        config, teacher=dataclasses.replace(config.teacher, path=str(out / "teacher"))
+    )
+    pictures = {name: shapes(split) for name, split in SPLITS.items()}
+
+    train, validation = validation_split(shapes("train"), config.data.val_fraction, config.seed)
+    trained = train_teacher(train, validation, out / "teacher", title="teacher  ", **teacher)
+    networks = {"teacher": (out / "teacher", trained["seconds"])}
+    for name, student in _students(config).items():
+        result = train_run(student, out / name, title=f"{name}  ", test=False)
+        networks[name] = (out / name / "model", result["seconds"])
+    shutil.copytree(out / "spiking" / "model", out / "model")
+
+    rows, records = [], []
+    for name, (folder, seconds) in networks.items():
+        row, made = _evaluate(name, folder, pictures, config)
+        rows.append({**row, "seconds": seconds})
+        records += made
+    _draw(out, pictures["held_out"], config, rows[1]["held_out"])
+    results = {"networks": rows, "seconds": time.monotonic() - started, "records": records}
+    write_record(results, out / "results.json")
+    return results
+
+
+def _students(config: RunConfig) -> dict[str, RunConfig]:
+    relu = dataclasses.replace(config, model={**config.model, "neuron": "relu"})
+    return {"spiking": config, "relu": relu}
+
+
+def _evaluate(
+    name: str, folder: Path, pictures: dict[str, Pictures], config: RunConfig
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    model = open_model(folder)
+    records = {
+        key: evaluate_model(
+            model, part, templates=config.data.templates, seed=config.seed, pretrained=str(folder)
+        )
+        for key, part in pictures.items()
+    }
+    accuracies = {key: record["metrics"]["acc1"] for key, record in records.items()}
+    spiking = isinstance(model, SpikeCLIP) and model.config.neuron.kind != "relu"
+    rate = records["seen"]["spikes"]["mean_rate"] if spiking else None
+    return {"name": name, **accuracies, "mean_rate": rate}, list(records.values())
+
+
+def _draw(out: Path, pictures: Pictures, config: RunConfig, accuracy: float) -> None:
+    """Save predictions.png: the first held-out pictures and what the saved model takes them for."""
+    model = from_pretrained(out / "model")
+    shown = pictures.subset(np.arange(_SHOWN))
+    classes_KD = class_embeddings(model, shown.classnames, config.data.templates)
+    scores_NK = (model.logit_scale.item() * embed_pictures(model, shown) @ classes_KD.T).softmax(-1)
+    title = f"Colour-shape pairs that no training picture showed: {accuracy:.0%} of {len(pictures)} right"
+    figure = predictions_figure(shown, scores_NK, shown.classnames, title=title)
+    figure.savefig(out / "predictions.png")
+
+
+def _clear(out: Path) -> None:
+    if out.is_dir():
+        foreign = sorted({entry.name for entry in out.iterdir()} - _CONTENTS)
+        if foreign:
+            raise InputError(f"{out} holds {foreign[0]!r}, which no demo wrote: choose another --out")
+        shutil.rmtree(out)
+    elif out.exists():
+        raise InputError(f"{out} is a file; --out names a folder")
+    out.mkdir(parents=True)
