@@ -101,10 +101,18 @@ def test_teacher_passes_on_what_was_given_and_spares_what_is_there(command, fold
     assert len(calls) == 1
 
 
-def test_demo_runs_where_it_is_told(command, monkeypatch):
+def test_demo_runs_where_it_is_told_and_prints_one_table(command, monkeypatch):
     folders = []
-    monkeypatch.setitem(sys.modules, "spikeclip.train.demo", SimpleNamespace(run_demo=folders.append))
-    assert command("demo")[0] == 0
+
+    def run_demo(out):
+        folders.append(out)
+        row = {"name": "spiking", "seen": 0.9, "held_out": 0.81, "mean_rate": 0.5, "seconds": 3.2}
+        return {"networks": [row, {**row, "name": "relu", "mean_rate": None}]}
+
+    monkeypatch.setitem(sys.modules, "spikeclip.train.demo", SimpleNamespace(run_demo=run_demo))
+    code, out, _ = command("demo")
+    assert code == 0
+    assert "81.00 %" in out and "0.5000" in out and "predictions.png" in out  # noqa: PT018
     assert command("demo", "--out", "elsewhere")[0] == 0
     assert folders == [Path("runs/demo"), Path("elsewhere")]
 
