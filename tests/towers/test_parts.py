@@ -73,6 +73,7 @@ def _normalise(rows):
 def _process(rank, folder):
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
     torch.save(_normalise(HALVES[rank]), f"{folder}/{rank}.pt")
+    dist.barrier()  # gloo aborts where one process leaves while the other still listens
     dist.destroy_process_group()
 
 

@@ -158,12 +158,12 @@ def test_equal_captions_are_no_negatives(drawn, tmp_path, monkeypatch):
 
     def watch(image_BD, text_BD, scale, same_BB):
         equal_BB = F.cosine_similarity(text_BD[:, None], text_BD[None], dim=-1) > 1 - 1e-5
-        seen.append((same_BB.sum().item(), torch.equal(same_BB, equal_BB)))
+        seen.append((same_BB.sum().item(), not bool((equal_BB & ~same_BB).any())))
         return honest(image_BD, text_BD, scale, same_BB)
 
     monkeypatch.setattr(module, "contrastive_loss", watch)
     train_teacher(*drawn, tmp_path / "t", epochs=1, **SMALL)
-    assert all(agree for _, agree in seen)
+    assert all(spared for _, spared in seen)
     assert max(count for count, _ in seen) > 32
 
 
@@ -186,10 +186,10 @@ def test_settings_that_do_not_fit(change, message, drawn, tmp_path):
 
 def test_pictures_without_texts(drawn, tmp_path):
     bare = dataclasses.replace(drawn[0], captions=None, labels=None)
-    with pytest.raises(InputError, match="neither captions nor labels"):
+    with pytest.raises(InputError, match="a picture with neither a caption nor a label"):
         train_teacher(bare, drawn[1], tmp_path / "t", **SMALL)
-    lacking = dataclasses.replace(drawn[0], captions=[[], *drawn[0].captions[1:]])
-    with pytest.raises(InputError, match="a picture without any caption"):
+    lacking = dataclasses.replace(drawn[0], captions=[[], *drawn[0].captions[1:]], labels=None)
+    with pytest.raises(InputError, match="a picture with neither a caption nor a label"):
         train_teacher(lacking, drawn[1], tmp_path / "t", **SMALL)
 
 

@@ -63,10 +63,10 @@ def train_teacher(
     """Train a CLIP from random weights and save it to `out` in Hugging Face's format, for `Teacher` to open.
 
     pictures, validation: with captions, or with labels, which add the caption "a photo of a {c}.". At each step
-    one of a picture's captions is drawn, and none of its captions is a negative. width, layers: of both transformers, width a multiple of 32 and also the dimension of
-    the embedding. patch_size: in pixels, divides the pictures' side. lr: at its peak. The weights with the best
-    validation score are kept, and `out` appears whole at the end or not at all; a teacher that was there is
-    replaced.
+    one of a picture's captions is drawn, and none of its captions is a negative. width, layers: of both
+    transformers, width a multiple of 32 and also the dimension of the embedding. patch_size: in pixels, divides
+    the pictures' side. lr: at its peak. The weights with the best validation score are kept, and `out` appears
+    whole at the end or not at all; a teacher that was there is replaced.
 
     Returns {"val_recall@1" (share of pictures nearest to their own of all first captions) or, without captions,
     "val_acc1", "best_epoch", "epochs", "seconds", "parameters", "logit_scale", "history"}. Raises `InputError`
