@@ -21,3 +21,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
 def missing_extra(module: str, extra: str) -> InputError:
     """Return an `InputError` that names the optional extra which brings `module`."""
     return InputError(f"this needs {module}, which is not installed: pip install 'spikeclip[{extra}]'")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, or its class name where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spikeclip.errors import InputError
+from spikeclip.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import datasets
@@ -112,7 +112,7 @@ def list_parquet(folder: Path, files: list[Path], split: str, scratch: Path) -> 
     except Exception as error:  # pyarrow and datasets raise their own families on damaged files
         cause = error.__cause__ or error
         raise InputError(
-            f"{folder}: cannot read the parquet files of {split!r} ({_first_line(cause)})"
+            f"{folder}: cannot read the parquet files of {split!r} ({first_line(cause)})"
         ) from error
     finally:
         if not quiet:
@@ -145,10 +145,6 @@ def list_rows(
     if labels is None and captions is None:
         raise InputError(f"{source}: neither labels nor captions in the columns {rows.column_names}")
     return Listing(_ids(rows, image, split), read, labels, classnames, captions)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _column(rows: datasets.Dataset, names: tuple[str, ...]) -> str | None:

@@ -26,7 +26,7 @@ from spikeclip.data.listing import (
 )
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.shapes import shapes
-from spikeclip.errors import InputError, missing_extra, unknown
+from spikeclip.errors import InputError, first_line, missing_extra, unknown
 
 _FORMAT = 1  # part of every cache key: raise it when decoding or the files in the cache change
 
@@ -155,14 +155,14 @@ def _hub(source: str, split: str) -> _Source:
     except RepositoryNotFoundError:
         raise InputError(f"{failure}, and the Hugging Face hub has no data set of that name") from None
     except HfHubHTTPError as error:
-        raise InputError(f"{failure}, and the Hugging Face hub refused it ({_brief(error)})") from error
+        raise InputError(f"{failure}, and the Hugging Face hub refused it ({first_line(error)})") from error
     except Exception:  # no network, in whichever way; a copy that `datasets` downloaded earlier will do
         offline = True
     try:
         with _without_network() if offline else nullcontext():
             loaded = datasets.load_dataset(source)
     except Exception as error:  # connection, missing files, ambiguous configuration: each has its own family
-        problem = "could not be reached" if offline else f"could not deliver it ({_brief(error)})"
+        problem = "could not be reached" if offline else f"could not deliver it ({first_line(error)})"
         raise InputError(f"{failure}, and the Hugging Face hub {problem}") from error
     assert isinstance(loaded, datasets.DatasetDict)
     found = _choose(source, split, map(str, loaded))
@@ -181,10 +181,6 @@ def _without_network() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
-
-
-def _brief(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _choose(source: str, split: str, splits: Iterable[str]) -> str:

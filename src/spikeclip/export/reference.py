@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from spikeclip.config import ImageConfig, NeuronConfig, TextConfig
-from spikeclip.errors import InputError
+from spikeclip.errors import InputError, first_line
 from spikeclip.model import load_weights
 from spikeclip.towers.image import Spikingformer
 from spikeclip.towers.text import TextMLP
@@ -60,7 +60,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path} cannot be read as weights: {first_line(error)}") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(

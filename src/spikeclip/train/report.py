@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
+def progress_bar(console: Console, shown: bool = True) -> Progress:
+    """Return a bar of steps with an estimate; its tasks have a field `info`. Only a terminal shows it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    info = TextColumn("{task.fields[info]}")
+    return Progress(
+        *columns, info, TimeRemainingColumn(), console=console, disable=not shown or not console.is_terminal
+    )
+
+
 class Report:
     """Progress of one run. Only the main process writes; `title` names the run in its lines."""
 
@@ -57,15 +66,7 @@ class Report:
             0,
             float("nan"),
         )
-        bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[info]}"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.main or not self.console.is_terminal,
-        )
+        bar = progress_bar(self.console, shown=self.main)
         bar.start()
         self.bar = bar
         self.task = bar.add_task(f"{self.title}{self.stage}", total=total, completed=step, info="")

@@ -16,7 +16,6 @@ import tokenizers
 import torch
 import torch.nn.functional as F
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
@@ -31,6 +30,7 @@ from spikeclip.errors import InputError
 from spikeclip.losses import contrastive_loss
 from spikeclip.train.optimizer import make_optimizers, schedule
 from spikeclip.train.precision import resolve_precision
+from spikeclip.train.report import progress_bar
 from spikeclip.train.stages import trim
 
 TEMPLATE = "a photo of a {c}."
@@ -96,15 +96,7 @@ def train_teacher(
 
     started = time.monotonic()
     console = Console(quiet=quiet, stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[info]}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
+    bar = progress_bar(console)
     with bar:
         task = bar.add_task(f"{title}contrastive", total=epochs * steps, info="")
         for epoch in range(epochs):

@@ -10,8 +10,7 @@ import pytest
 
 from spikeclip.data import Pictures
 from spikeclip.data.shapes import shapes
-from spikeclip.embedding_cache import cached_image_embeddings, cached_text_embeddings
-from spikeclip.teacher import Teacher
+from spikeclip.teacher import Teacher, cached_image_embeddings, cached_text_embeddings
 
 
 class CountingTeacher(Teacher):

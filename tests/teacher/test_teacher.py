@@ -30,7 +30,7 @@ from spikeclip.teacher import Teacher
 
 TEXTS = ["a red circle", "a very small blue square on the left", "green"]
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-NOUNS = Path(__file__).parents[2] / "shared/data/text/clip_vitb32_nouns.npz"
+NOUNS = Path(__file__).resolve().parents[3] / "shared/data/text/clip_vitb32_nouns.npz"
 
 
 def save_tokenizer(folder: Path, length: int) -> Tokenizer:

@@ -8,16 +8,14 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spikeclip.data.pictures import Pictures
-
-if TYPE_CHECKING:
-    from spikeclip.teacher import Teacher
+from spikeclip.teacher.base import Teacher
 
 _TEXT_CHUNK = 1024
 
@@ -59,17 +57,6 @@ def cached_text_embeddings(
         dtype=dtype,
         label=f"{teacher.name}: texts" if progress else None,
     )
-
-
-def folder_fingerprint(folder: Path) -> str:
-    """Hash the files of a model folder that decide what it computes: weights, configuration, tokenizer."""
-    digest = hashlib.sha256()
-    files = (f for f in folder.rglob("*") if f.suffix in (".safetensors", ".bin", ".json", ".txt", ".model"))
-    for file in sorted(f for f in files if f.is_file()):
-        digest.update(file.relative_to(folder).as_posix().encode())
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _hash(*parts: str) -> str:

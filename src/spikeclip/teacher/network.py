@@ -1,0 +1,78 @@
+"""What teachers with a network share: weights, tokenizer, batches and precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spikeclip.errors import InputError, first_line
+from spikeclip.teacher.base import Teacher
+from spikeclip.teacher.folder import folder_fingerprint
+
+TEXT_BATCH = 256
+
+
+class NetworkTeacher(Teacher):
+    """What teachers with a network share: the tokenizer, the batches and the precision."""
+
+    def __init__(self, folder: Path, name: str, device: str, precision: str) -> None:
+        self.folder, self.name, self.device, self.precision = folder, name, device, precision
+        self.fingerprint = folder_fingerprint(folder)
+        tokenizer_file = folder / "tokenizer.json"
+        self.tokenizer_file = tokenizer_file if tokenizer_file.is_file() else None
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+        try:
+            return AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        except (OSError, ValueError, ImportError, KeyError) as error:
+            if (
+                self.tokenizer_file is None
+            ):  # else the class wants sentencepiece, and tokenizer.json holds the same
+                raise InputError(
+                    f"{self.name}: its tokenizer cannot be read ({first_line(error)})"
+                ) from error
+            return PreTrainedTokenizerFast.from_pretrained(self.folder, local_files_only=True)
+
+    def _batched(self, items: Any, size: int, embed: Callable[[Any], Tensor]) -> np.ndarray:
+        out_ND = np.empty((len(items), self.dim), np.float32)
+        device = torch.device(self.device).type
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
+            for i in range(0, len(items), size):
+                out_ND[i : i + size] = F.normalize(embed(items[i : i + size]).float(), dim=-1).cpu().numpy()
+        return out_ND
+
+
+def load(cls: Any, folder: Path, name: str) -> Any:
+    from transformers.utils import logging
+
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model, info = cls.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (
+        Exception
+    ) as error:  # unknown type, no weights, damaged file: transformers has no exception of its own
+        raise InputError(f"{name}: the model cannot be loaded ({first_line(error)})") from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key or "vision" in key)
+    if missing:  # transformers would go on with random numbers
+        raise InputError(f"{name}: the weights lack {len(missing)} tensors, such as {missing[0]}")
+    return model.requires_grad_(False)
