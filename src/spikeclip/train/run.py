@@ -41,7 +41,8 @@ def train_run(
 
     `resume` continues an interrupted run from its checkpoint with the same recipe and ends with the weights an
     uninterrupted run would have. `overwrite` removes an earlier run in `out`. `test` reports the test split once,
-    at the end. Returns {"stages": [...], "seconds": training time, "test": record or None}. Raises `InputError`,
+    at the end. Returns {"stages": [...], "seconds": training time, "precision": of the training,
+    "test": record or None}. Raises `InputError`,
     and `Interrupted` after Ctrl-C.
     """
     accelerator = Accelerator()
@@ -109,6 +110,7 @@ def train_run(
     result: dict[str, Any] = {
         "stages": done,
         "seconds": sum(stage["seconds"] for stage in done),
+        "precision": "bf16" if precision == torch.bfloat16 else "fp32",
         "test": None,
     }
     if accelerator.is_main_process:
