@@ -1,0 +1,246 @@
+"""From a trained PyTorch tower to a `Graph`: the only place that walks modules, and the only one with PyTorch.
+
+Every module of the towers has a function here that repeats its `forward` in operations. BatchNorm and the 1/D
+of I-LIF activations end up in the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spikeclip import neurons
+from spikeclip.config import ImageConfig
+from spikeclip.errors import InputError
+from spikeclip.graph import ops
+from spikeclip.graph.ops import Graph, Op
+from spikeclip.towers.block import MLP, Attention, Block
+from spikeclip.towers.image import ConvTower, Spikingformer
+from spikeclip.towers.norm import BatchNorm, ConvBN, LinearBN
+from spikeclip.towers.readout import PublishedReadout, Readout
+from spikeclip.towers.stem import Stem, Whitening
+from spikeclip.towers.text import TextMLP, TextTransformer
+
+AnyOp = TypeVar("AnyOp", bound=Op)
+
+
+@torch.no_grad()
+def lower(tower: nn.Module, config: ImageConfig | None = None) -> Graph:
+    """Lower an image or a text tower in its evaluation form.
+
+    config: of an image tower, for the size of its pictures and their normalisation (default: 32 pixels, none).
+    Raises `InputError` that names the module for which there is no operation.
+    """
+    builder = _Builder(config)
+    builder.add(tower, "", ())
+    return Graph(builder.ops)
+
+
+class _Builder:
+    """The operations so far; `unit` is what 1 in an operation's output stands for (1/D for integer spikes)."""
+
+    def __init__(self, config: ImageConfig | None) -> None:
+        self.ops: list[Op] = []
+        self.unit: dict[str, float] = {}
+        self.config = config
+
+    def add(self, module: nn.Module, path: str, inputs: tuple[str, ...], **settings: Any) -> str:
+        """Append the operations of `module`; return the name of its output."""
+        function = _LOWER.get(type(module))
+        if function is None:
+            raise InputError(f"{path or 'the tower'}: no operation stands for a {type(module).__name__}")
+        return function(self, module, path, *inputs, **settings)
+
+    def emit(self, op: Op, unit: float | None = None) -> str:
+        """Append one operation; its output has the unit of its first input unless another is given."""
+        self.ops.append(op)
+        self.unit[op.name] = self.unit[op.inputs[0]] if unit is None and op.inputs else unit or 1.0
+        return op.name
+
+
+def _array(x: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(x.detach().float().cpu().numpy())
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _affine(bn: BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return BatchNorm in evaluation as (scale, shift), in float64."""
+    scale = bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()
+    return scale, bn.bias.double() - bn.running_mean.double() * scale
+
+
+def _linear(b: _Builder, linear: nn.Linear, path: str, x: str, bn: BatchNorm | None = None) -> str:
+    weight_IO = linear.weight.double().T * b.unit[x]
+    bias_O = torch.zeros(linear.out_features) if linear.bias is None else linear.bias
+    bias_O = bias_O.double()
+    if bn is not None:
+        scale, shift = _affine(bn)
+        weight_IO, bias_O = weight_IO * scale, bias_O * scale + shift
+    return b.emit(ops.Linear(path, (x,), _array(weight_IO), _array(bias_O)), unit=1.0)
+
+
+def _linear_bn(b: _Builder, module: LinearBN, path: str, x: str) -> str:
+    return _linear(b, module.linear, path, x, module.bn)
+
+
+def _conv_bn(b: _Builder, module: ConvBN, path: str, x: str) -> str:
+    scale, shift = _affine(module.bn)
+    weight_RSIO = module.conv.weight.double().permute(2, 3, 1, 0) * b.unit[x] * scale
+    name = path if module.pool_first is None else _join(path, "conv")
+    out = b.emit(ops.Conv(name, (x,), _array(weight_RSIO), _array(shift), padding=1), unit=1.0)
+    if module.pool_first is None:
+        return out
+    if bool((scale < 0).any()):  # the largest value before BatchNorm would be the smallest behind it
+        raise InputError(f"{path}: a negative BatchNorm gain behind a max-pool cannot be folded")
+    return b.emit(ops.MaxPool(path, (out,), module.pool_first, module.pool_first))
+
+
+def _neuron(b: _Builder, module: neurons.Neuron, path: str, x: str, T: int) -> str:
+    if isinstance(module, neurons.LIF):  # PLIF is one
+        tau = float(torch.as_tensor(module.time_constant()))
+        op = ops.Neuron(path, (x,), "lif", T, tau, module.v_threshold, module.v_reset)
+        return b.emit(op, unit=1.0)
+    if isinstance(module, neurons.ILIF):
+        op = ops.Neuron(path, (x,), "ilif", T, module.tau, D=module.D, range=float(module.range))
+        return b.emit(op, unit=1 / module.D)
+    return b.emit(ops.Neuron(path, (x,), "relu"), unit=1.0)
+
+
+def _attention(b: _Builder, module: Attention, path: str, x: str, *mask: str, T: int) -> str:
+    s = b.add(module.spike, _join(path, "spike"), (x,), T=T)
+    qkv = []
+    for name in "qkv":
+        current = b.add(getattr(module, name), _join(path, name), (s,))
+        qkv.append(b.add(getattr(module, f"{name}_spike"), _join(path, f"{name}_spike"), (current,), T=T))
+    scale = module.scale * b.unit[qkv[0]] ** 3
+    product = b.emit(ops.Attention(_join(path, "product"), (*qkv, *mask), module.num_heads, scale), unit=1.0)
+    s = b.add(module.product_spike, _join(path, "product_spike"), (product,), T=T)
+    return b.add(module.proj, _join(path, "proj"), (s,))
+
+
+def _mlp(b: _Builder, module: MLP, path: str, x: str, T: int) -> str:
+    for i in "12":
+        x = b.add(getattr(module, f"spike{i}"), _join(path, f"spike{i}"), (x,), T=T)
+        x = b.add(getattr(module, f"fc{i}"), _join(path, f"fc{i}"), (x,))
+    return x
+
+
+def _block(b: _Builder, module: Block, path: str, x: str, *mask: str, T: int) -> str:
+    attention = b.add(module.attention, _join(path, "attention"), (x, *mask), T=T)
+    x = b.emit(ops.Add(_join(path, "attention.add"), (x, attention)))
+    mlp = b.add(module.mlp, _join(path, "mlp"), (x,), T=T)
+    return b.emit(ops.Add(_join(path, "mlp.add"), (x, mlp)))
+
+
+def _readout(b: _Builder, module: Readout, path: str, x: str, T: int) -> str:
+    weights_T = (module.slope.double() * torch.arange(T)).softmax(0)
+    x = b.emit(ops.Readout(_join(path, "time"), (x,), _array(weights_T)))
+    return _linear(b, module.linear, _join(path, "linear"), x)
+
+
+def _published_readout(b: _Builder, module: PublishedReadout, path: str, x: str, T: int) -> str:
+    return b.emit(ops.Readout(path, (x,), _array(module.weights_T)))
+
+
+def _image(b: _Builder) -> str:
+    size, mean, std = 32, (0.0,) * 3, (1.0,) * 3
+    if b.config is not None:
+        size, mean, std = b.config.image_size, b.config.mean, b.config.std
+    return b.emit(ops.Image("image", (), (size, size, 3), tuple(mean), tuple(std)))
+
+
+def _stem(b: _Builder, module: Stem, path: str, x: str) -> str:
+    x = b.add(module.convs[0], _join(path, "convs.0"), (x,))
+    for i, spike in enumerate(module.spikes):
+        if i >= 2:
+            x = b.emit(ops.MaxPool(_join(path, f"pool{i}"), (x,), size=3, stride=2, padding=1))
+        x = b.add(spike, _join(path, f"spikes.{i}"), (x,), T=module.T)
+        x = b.add(module.convs[i + 1], _join(path, f"convs.{i + 1}"), (x,))
+    return x
+
+
+def _spikingformer(b: _Builder, tower: Spikingformer, path: str) -> str:
+    T = tower.stem.T
+    x = b.add(tower.stem, _join(path, "stem"), (_image(b),))
+    x = b.emit(ops.Reshape("tokens", (x,), (-1, tower.stem.convs[-1].bn.bias.numel())))
+    for i, block in enumerate(tower.blocks):
+        x = b.add(block, f"blocks.{i}", (x,), T=T)
+    x = b.emit(ops.Mean("mean", (x,)))
+    if isinstance(tower.readout, Readout):
+        return b.add(tower.readout, "readout", (x,), T=T)
+    time, linear = tower.readout
+    assert isinstance(linear, nn.Linear)
+    return _linear(b, linear, "readout.1", b.add(time, "readout.0", (x,), T=T))
+
+
+def _whitening(b: _Builder, module: Whitening, path: str, x: str) -> str:
+    weight_RSIO = module.filters.permute(2, 3, 1, 0)
+    return b.emit(ops.Conv(path, (x,), _array(weight_RSIO), np.zeros(len(module.filters), np.float32)))
+
+
+def _conv_tower(b: _Builder, tower: ConvTower, path: str) -> str:
+    T = tower.T
+    x = b.add(tower.whiten, "whiten", (_image(b),))
+    x = b.add(tower.whiten_spike, "whiten_spike", (x,), T=T)
+    for i, module in enumerate(tower.groups):
+        x = b.add(module, f"groups.{i}", (x,), **({"T": T} if isinstance(module, neurons.Neuron) else {}))
+    x = b.emit(ops.Reshape("tokens", (x,), (-1, tower.readout.linear.in_features)))
+    if tower.blocks:  # the last neuron's spikes are the start of the stream
+        x = b.emit(ops.Scale("stream", (x,), b.unit[x]), unit=1.0)
+    for i, block in enumerate(tower.blocks):
+        x = b.add(block, f"blocks.{i}", (x,), T=T)
+    return b.add(tower.readout, "readout", (b.emit(ops.Max("max", (x,))),), T=T)
+
+
+def _embedding(b: _Builder, tower: TextTransformer | TextMLP, x: str, bn: BatchNorm | None) -> str:
+    table_VC, positions_LC = tower.token.weight.double(), tower.position.weight.double()
+    if bn is not None:
+        scale, shift = _affine(bn)
+        table_VC, positions_LC = table_VC * scale, positions_LC * scale + shift
+    return b.emit(ops.Embedding("embedding", (x,), _array(table_VC), _array(positions_LC)), unit=1.0)
+
+
+def _text_transformer(b: _Builder, tower: TextTransformer, path: str) -> str:
+    tokens = b.emit(ops.Tokens("text", (), tower.context_length, tower.eos_id))
+    mask = b.emit(ops.Mask("mask", (tokens,), tower.eos_id))
+    x = _embedding(b, tower, tokens, tower.bn)
+    for i, block in enumerate(tower.blocks):
+        x = b.add(block, f"blocks.{i}", (x, mask), T=tower.T)
+    return b.add(tower.readout, "readout", (b.emit(ops.Mean("mean", (x, mask))),), T=tower.T)
+
+
+def _text_mlp(b: _Builder, tower: TextMLP, path: str) -> str:
+    tokens = b.emit(ops.Tokens("text", (), tower.context_length, tower.eos_id, exact=True))
+    x = b.emit(ops.Reshape("flat", (_embedding(b, tower, tokens, None),), (-1,)))
+    for i, (spike, fc) in enumerate(((tower.spike1, tower.fc1), (tower.spike2, tower.fc2)), 1):
+        x = _linear(b, fc, f"fc{i}", b.add(spike, f"spike{i}", (x,), T=tower.T))
+    return b.add(tower.readout, "readout", (x,), T=tower.T)
+
+
+_LOWER: dict[type[nn.Module], Callable[..., str]] = {
+    Spikingformer: _spikingformer,
+    ConvTower: _conv_tower,
+    TextTransformer: _text_transformer,
+    TextMLP: _text_mlp,
+    Stem: _stem,
+    Whitening: _whitening,
+    ConvBN: _conv_bn,
+    LinearBN: _linear_bn,
+    Block: _block,
+    Attention: _attention,
+    MLP: _mlp,
+    Readout: _readout,
+    PublishedReadout: _published_readout,
+    neurons.LIF: _neuron,
+    neurons.PLIF: _neuron,
+    neurons.ILIF: _neuron,
+    neurons.ReLU: _neuron,
+    neurons.QuantReLU: _neuron,
+}

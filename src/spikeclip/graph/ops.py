@@ -1,0 +1,168 @@
+"""The operations a network is lowered to.
+
+A value has the shape (T, B, ...): time first, then the batch, channels last. A value that does not change over
+time has T = 1 and is broadcast. Spikes are integers: 0 or 1 of a LIF neuron, 0 ... D of an I-LIF neuron, whose
+division by D is folded into the weights that read them. BatchNorm is folded too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    name: str
+    """Path of the module it came from; unique in a graph, and the name of its output."""
+    inputs: tuple[str, ...] = ()
+    """Names of the operations it reads."""
+
+
+@dataclass(frozen=True, eq=False)
+class Image(Op):
+    """The input: normalised pictures (1, B, H, W, C)."""
+
+    shape: tuple[int, int, int] = (32, 32, 3)
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens(Op):
+    """The input: token ids (1, B, L). `exact` pads with the end token, or cuts, to exactly `length` of them."""
+
+    length: int = 77
+    eos_id: int = 0
+    exact: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Mask(Op):
+    """Token ids (1, B, L) -> True up to and including the first end token."""
+
+    eos_id: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding(Op):
+    """Token ids (1, B, L) -> table[id] + positions[place], (1, B, L, C)."""
+
+    table_VC: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.float32))
+    positions_LC: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Op):
+    """Weights (inputs, outputs) and bias on the last axis. `substeps`: see `to_substeps`."""
+
+    weight_IO: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.float32))
+    bias_O: np.ndarray = field(default_factory=lambda: np.zeros(1, np.float32))
+    substeps: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Conv(Op):
+    """Convolution with stride 1 on (T, B, H, W, C): weights (rows, columns, inputs, outputs), zero padding."""
+
+    weight_RSIO: np.ndarray = field(default_factory=lambda: np.zeros((1, 1, 1, 1), np.float32))
+    bias_O: np.ndarray = field(default_factory=lambda: np.zeros(1, np.float32))
+    padding: int = 0
+    substeps: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool(Op):
+    """Largest value of windows of `size` x `size` positions; what lies outside does not count."""
+
+    size: int = 2
+    stride: int = 2
+    padding: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Neuron(Op):
+    """Currents -> activations, with the equations of `spikeclip.neurons.functional`.
+
+    lif: spikes 0 or 1 over T steps. ilif: integers 0 ... D over T steps; with `substeps` > 1 (= D) each step
+    becomes D steps of 0 or 1. relu: max(x, 0).
+    """
+
+    kind: Literal["lif", "ilif", "relu"] = "ilif"
+    T: int = 1
+    tau: float = 2.0
+    v_threshold: float = 1.0
+    v_reset: float | None = 0.0
+    D: int = 1
+    range: float = 1.0
+    substeps: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Attention(Op):
+    """Spikes q, k, v (T, B, N, C) and, optionally, a mask -> scale (q k^T) v by heads, without softmax.
+
+    With `substeps` the product counts the coincidences of every pair of sub-steps of one time step.
+    """
+
+    num_heads: int = 1
+    scale: float = 1.0
+    substeps: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Op):
+    """The sum of two values."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(Op):
+    """The value times a constant: integer spikes as the start of a real-valued stream."""
+
+    factor: float = 1.0
+    substeps: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape(Op):
+    """Another shape of the axes behind time and batch; -1 stands for what is left."""
+
+    shape: tuple[int, ...] = (-1,)
+
+
+@dataclass(frozen=True, eq=False)
+class Mean(Op):
+    """Mean over tokens, (T, B, N, C) -> (T, B, C); with a mask as second input, over its tokens only."""
+
+
+@dataclass(frozen=True, eq=False)
+class Max(Op):
+    """Largest value over tokens, (T, B, N, C) -> (T, B, C)."""
+
+    substeps: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Readout(Op):
+    """Weighted sum over time, (T, B, C) -> (1, B, C)."""
+
+    weights_T: np.ndarray = field(default_factory=lambda: np.ones(1, np.float32))
+
+
+OPS: dict[str, type[Op]] = {cls.__name__: cls for cls in Op.__subclasses__()}
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Operations in an order in which every one follows its inputs; the first is the input, the last the output."""
+
+    ops: list[Op]
+
+    def __getitem__(self, name: str) -> Op:
+        return next(op for op in self.ops if op.name == name)
+
+    def readers(self, name: str) -> list[Op]:
+        """Return the operations that read `name`."""
+        return [op for op in self.ops if name in op.inputs]

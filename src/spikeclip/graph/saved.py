@@ -1,0 +1,51 @@
+"""The graphs of a saved model, in the folder `graph` beside its weights: what a machine without PyTorch runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from spikeclip.errors import InputError
+from spikeclip.graph.ops import Graph
+from spikeclip.graph.store import load_graph, save_graph, write_whole
+
+if TYPE_CHECKING:
+    from spikeclip.model import SpikeCLIP
+
+
+class SavedGraphs(NamedTuple):
+    image: Graph
+    text: Graph
+    logit_scale: float
+
+
+def save_graphs(model: SpikeCLIP, folder: Path) -> Path:
+    """Lower both towers of the model saved in `folder` into `folder`/graph and return that folder."""
+    from spikeclip.graph.lower import lower
+
+    graphs = folder / "graph"
+    save_graph(lower(model.image, model.config.image), graphs / "image")
+    save_graph(lower(model.text), graphs / "text")
+    facts = {"logit_scale": float(model.logit_scale.detach()), "weights": _weights_hash(folder)}
+    write_whole(graphs / "model.json", lambda file: file.write_text(json.dumps(facts, indent=1) + "\n"))
+    return graphs
+
+
+def load_graphs(folder: Path) -> SavedGraphs:
+    """Read the graphs of a saved model. Raises `InputError` where there are none, or those of other weights."""
+    graphs = folder / "graph"
+    if not (graphs / "model.json").is_file():
+        raise InputError(f"{folder} holds no graphs; `spikeclip lower {folder}` makes them (with PyTorch)")
+    facts = json.loads((graphs / "model.json").read_text())
+    if (folder / "model.safetensors").is_file() and facts["weights"] != _weights_hash(folder):
+        raise InputError(
+            f"{graphs} is of other weights than {folder} has now; run `spikeclip lower {folder}`"
+        )
+    return SavedGraphs(load_graph(graphs / "image"), load_graph(graphs / "text"), facts["logit_scale"])
+
+
+def _weights_hash(folder: Path) -> str:
+    with (folder / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,80 @@
+"""Graphs on disk: NAME.json holds the operations, NAME.safetensors their arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from spikeclip.errors import InputError, first_line
+from spikeclip.graph.ops import OPS, Graph
+
+FORMAT = 1
+
+
+def save_graph(graph: Graph, path: str | Path) -> None:
+    """Write `path`.json and `path`.safetensors; a file that is there already is replaced when the new one is whole."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows, arrays = [], {}
+    for op in graph.ops:
+        row: dict[str, Any] = {"op": type(op).__name__}
+        for f in dataclasses.fields(op):
+            value = getattr(op, f.name)
+            if isinstance(value, np.ndarray):
+                arrays[f"{op.name}.{f.name}"] = np.ascontiguousarray(value)
+            else:
+                row[f.name] = value
+        rows.append(row)
+    weights, text = _files(path)
+    write_whole(weights, lambda file: save_file(arrays, file))
+    write_whole(
+        text, lambda file: file.write_text(json.dumps({"format": FORMAT, "ops": rows}, indent=1) + "\n")
+    )
+
+
+def load_graph(path: str | Path) -> Graph:
+    """Read what `save_graph(graph, path)` wrote. Raises `InputError` for what is missing, damaged or unknown."""
+    weights, text = _files(Path(path))
+    for file in (weights, text):
+        if not file.is_file():
+            raise InputError(f"{file}: no such file; `spikeclip lower MODEL` writes the graphs of a model")
+    try:
+        described, arrays = json.loads(text.read_text()), load_file(weights)
+    except Exception as error:  # safetensors and json have no exception in common
+        raise InputError(f"{path}: the graph cannot be read ({first_line(error)})") from error
+    if described.get("format") != FORMAT:
+        raise InputError(f"{text} has format {described.get('format')}, this version reads {FORMAT}")
+    ops = []
+    for row in described["ops"]:
+        cls = OPS.get(row.pop("op"))
+        if cls is None:
+            raise InputError(f"{text} holds an unknown operation at {row.get('name')!r}")
+        fields = {f.name for f in dataclasses.fields(cls)}
+        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
+        own = {
+            f: arrays[f"{row['name']}.{f}"] for f in fields - plain.keys() if f"{row['name']}.{f}" in arrays
+        }
+        if plain.keys() - fields or fields - plain.keys() - own.keys():
+            raise InputError(f"{path}: the fields of {row['name']!r} do not fit {cls.__name__}")
+        ops.append(cls(**plain, **own))
+    return Graph(ops)
+
+
+def _files(path: Path) -> tuple[Path, Path]:
+    return path.with_name(path.name + ".safetensors"), path.with_name(path.name + ".json")
+
+
+def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file under another name, and rename it when it is whole."""
+    new = file.with_name(f".{file.name}.new")
+    write(new)
+    with new.open("rb") as written:
+        os.fsync(written.fileno())
+    os.replace(new, file)

@@ -1,0 +1,30 @@
+"""I-LIF as binary spikes: every step of D levels becomes D sub-steps of 0 or 1 with the same sum."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from spikeclip.graph.ops import Attention, Conv, Graph, Linear, Max, Neuron, Scale
+
+
+def to_substeps(graph: Graph) -> Graph:
+    """Return the graph in which every I-LIF neuron fires n[t] times in D binary sub-steps of step t.
+
+    W n = sum over sub-steps d of W b_d (Luo et al., SpikeYOLO, ECCV 2024), so every synapse sees spikes of 0 or
+    1 and its currents add up to the same; a graph without I-LIF is returned as it is.
+    """
+    substeps: dict[str, int] = {}  # of the output of each operation
+    ops = []
+    for op in graph.ops:
+        incoming = max((substeps[name] for name in op.inputs), default=1)
+        if isinstance(op, Neuron):
+            own = op.D if op.kind == "ilif" else 1
+            substeps[op.name] = own
+            ops.append(dataclasses.replace(op, substeps=own))
+        elif isinstance(op, (Linear, Conv, Attention, Scale, Max)):
+            substeps[op.name] = 1
+            ops.append(dataclasses.replace(op, substeps=incoming))
+        else:  # passes its steps on
+            substeps[op.name] = incoming
+            ops.append(op)
+    return Graph(ops)
