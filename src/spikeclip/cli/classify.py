@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,10 @@ def classify(
         typer.Option(help="Prompt with {c} for the label; repeatable.", show_default="a photo of a {c}."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Labels to show.")] = 5,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="int8|fp32", help="Run on the event-driven engine (see `spikeclip lower`)."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Classify pictures."""
@@ -70,12 +75,9 @@ def classify(
     if not files:
         raise InputError(f"none of the {len(pictures)} pictures could be found")
 
-    from spikeclip.evaluate.classify import classify_files
-    from spikeclip.evaluate.open import open_model
-
     results = {}
     single = len(pictures) == 1 and not missing and files == [Path(pictures[0]).expanduser()]
-    for file, ranked in classify_files(open_model(model), files, names, templates, top):
+    for file, ranked in _classified(model, engine, files, names, templates, top):
         if ranked is None:
             _skip(str(file), "not a picture that can be read", alone=len(files) == 1 and not missing)
         else:
@@ -91,6 +93,22 @@ def classify(
         print(json_text(next(iter(results.values())) if single else results))
     if skipped:
         print(f"{len(results)} pictures classified, {skipped} skipped", file=sys.stderr)
+
+
+def _classified(
+    model: str, engine: str | None, files: list[Path], labels: list[str], templates: list[str], top: int
+) -> Iterator[tuple[Path, list[dict] | None]]:
+    if engine is None:
+        from spikeclip.evaluate.classify import classify_files
+        from spikeclip.evaluate.open import open_model
+
+        return classify_files(open_model(model), files, labels, templates, top)
+    from spikeclip.engine import Runtime
+    from spikeclip.evaluate.pictures import model_folder, rank_files
+
+    runtime = Runtime.from_pretrained(model_folder(Path(model).expanduser()), precision=engine)  # type: ignore[arg-type]
+    classes_KD = runtime.class_embeddings(labels, templates)
+    return rank_files(files, runtime.image_size, lambda images: runtime.rank(images, classes_KD, labels, top))
 
 
 def _skip(name: str, reason: str, alone: bool) -> None:

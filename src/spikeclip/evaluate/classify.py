@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from spikeclip.data.decode import decode, square
+from spikeclip.data.decode import square
 from spikeclip.evaluate.open import image_size
-from spikeclip.evaluate.pictures import check_labels
+from spikeclip.evaluate.pictures import check_labels, rank_files
 from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures
 from spikeclip.model import SpikeCLIP
 from spikeclip.teacher import Teacher
@@ -53,13 +53,11 @@ def classify_files(
     check_labels(labels)
     size = image_size(model)
     classes_KD = class_embeddings(model, labels, templates)
-    for start in range(0, len(files), _BATCH):
-        batch = files[start : start + _BATCH]
-        images = [decode(file, size) for file in batch]
-        readable = [image for image in images if image is not None]
-        scores = iter(_scores(model, np.stack(readable), classes_KD) if readable else [])
-        for file, image in zip(batch, images, strict=True):
-            yield file, None if image is None else _ranked(next(scores), labels, top)
+    return rank_files(
+        files,
+        size,
+        lambda images: [_ranked(scores_K, labels, top) for scores_K in _scores(model, images, classes_KD)],
+    )
 
 
 def _scores(model: SpikeCLIP | Teacher, images_NHWC: np.ndarray, classes_KD: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from spikeclip.errors import InputError
+from spikeclip.evaluate.pictures import model_folder
 from spikeclip.model import SpikeCLIP, from_pretrained
 from spikeclip.teacher import Teacher
 
@@ -33,19 +34,6 @@ def open_model(source: str | Path) -> SpikeCLIP | Teacher:
             f"no such folder: {source} (and no model of that name could be fetched from the Hugging Face hub)"
         ) from error
     return from_pretrained(source) if _is_ours(config) else Teacher.from_pretrained(source)
-
-
-def model_folder(folder: Path) -> Path:
-    """Return the folder of a saved model: itself, or `model` inside the folder of a run.
-
-    Raises `InputError` for a run that has not finished.
-    """
-    if (folder / "config.json").is_file():
-        return folder
-    inside = folder / "model"
-    if not inside.is_dir() and (folder / "recipe.json").is_file():
-        raise InputError(f"the run in {folder} has not finished, so there is no model in it yet")
-    return inside if inside.is_dir() else folder
 
 
 def image_size(model: SpikeCLIP | Teacher) -> int:

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from spikeclip.data.decode import decode
 from spikeclip.data.listing import EXTENSIONS
 from spikeclip.errors import InputError
+
+
+def model_folder(folder: Path) -> Path:
+    """Return the folder of a saved model: itself, or `model` inside the folder of a run.
+
+    Raises `InputError` for a run that has not finished.
+    """
+    if (folder / "config.json").is_file():
+        return folder
+    inside = folder / "model"
+    if not inside.is_dir() and (folder / "recipe.json").is_file():
+        raise InputError(f"the run in {folder} has not finished, so there is no model in it yet")
+    return inside if inside.is_dir() else folder
 
 
 def find_pictures(names: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -30,6 +47,22 @@ def find_pictures(names: Sequence[str]) -> tuple[list[Path], list[str]]:
             missing.append(name)
         found.update(dict.fromkeys(files))
     return list(found), missing
+
+
+def rank_files(
+    files: Sequence[Path], image_size: int, rank: Callable[[np.ndarray], list[Any]], batch_size: int = 64
+) -> Iterator[tuple[Path, Any]]:
+    """Yield each file with what `rank` says of its pixels, None for a file that is not a readable picture.
+
+    rank: pictures (N, image_size, image_size, 3) uint8 -> N answers.
+    """
+    for start in range(0, len(files), batch_size):
+        batch = files[start : start + batch_size]
+        images = [decode(file, image_size) for file in batch]
+        readable = [image for image in images if image is not None]
+        answers = iter(rank(np.stack(readable)) if readable else [])
+        for file, image in zip(batch, images, strict=True):
+            yield file, None if image is None else next(answers)
 
 
 def check_labels(labels: Sequence[str]) -> None:

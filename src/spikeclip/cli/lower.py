@@ -1,0 +1,35 @@
+"""`spikeclip lower`: write the graphs that the engine runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+HELP = """Write the graphs of a saved model, for the engine and for machines without PyTorch.
+
+A graph is the trained tower as a short list of plain operations with BatchNorm folded in: MODEL/graph holds
+image.json, text.json and their weights as safetensors. Run it again after training on."""
+EXAMPLES = """Examples:
+
+\b
+  spikeclip lower runs/cifar10
+  spikeclip classify cat.jpg --model runs/cifar10 --engine int8 --labels "cat,dog\""""
+
+
+def lower(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Saved model or run.", show_default=False)],
+) -> None:
+    """Write the graphs of a model."""
+    from spikeclip.errors import InputError
+
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"no such folder: {model}")
+    from spikeclip.evaluate.pictures import model_folder
+    from spikeclip.graph.saved import save_graphs
+    from spikeclip.model import from_pretrained
+
+    folder = model_folder(folder)
+    print(f"graphs: {save_graphs(from_pretrained(folder), folder)}")

@@ -1,0 +1,70 @@
+"""Spiking attention on lists of spikes: (q k^T) v summed as q (k^T v), which is exact in integers."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from spikeclip.engine.neuron import fire, list_spikes, rest
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def attend(
+    q_index: np.ndarray,
+    q_count: np.ndarray,
+    k_index: np.ndarray,
+    k_count: np.ndarray,
+    v_index: np.ndarray,
+    v_count: np.ndarray,
+    mask_BN: np.ndarray,
+    width: int,
+    num_heads: int,
+    scale: float,
+    neuron: np.ndarray,
+    out_index: np.ndarray,
+    out_count: np.ndarray,
+) -> None:
+    """Attention of tokens (T, B * N) of `width` channels, and the neuron behind it.
+
+    Every spike of a query adds one row of k^T v, every spike of a key one row of v. mask_BN: tokens whose keys
+    count. out_index, out_count: the neuron's spikes.
+    """
+    T = q_count.shape[0]
+    B, N = mask_BN.shape
+    head, levels = width // num_heads, int(neuron[6])
+    columns = (width + 31) // 32 * 32
+    kv_TBCD = np.zeros((T, B, width, head), np.int32)  # row of channel c: its head's values
+    for item in prange(T * B):
+        t, b = divmod(np.int64(item), B)
+        v_C = np.zeros(width, np.int32)
+        for token in range(N):
+            p = b * N + token
+            if not mask_BN[b, token] or k_count[t, p] == 0 or v_count[t, p] == 0:
+                continue
+            v_C[:] = 0
+            for i in range(v_count[t, p]):
+                v_C[v_index[t, p, i]] += 1
+            for i in range(k_count[t, p]):
+                c = k_index[t, p, i]
+                start = c // head * head
+                row_D = kv_TBCD[t, b, c]
+                for d in range(head):
+                    row_D[d] += v_C[start + d]
+    for p_ in prange(B * N):
+        p = np.int64(p_)
+        b = p // N
+        x_N, v_N = np.full(columns, np.float32(-1e30)), np.empty(columns, np.float32)
+        sums_C, level_N = np.empty(width, np.int32), np.zeros(columns, np.uint8)
+        rest(v_N, neuron)
+        for t in range(T):
+            sums_C[:] = 0
+            for i in range(q_count[t, p]):
+                c = q_index[t, p, i]
+                start = c // head * head
+                row_D = kv_TBCD[t, b, c]
+                for d in range(head):
+                    sums_C[start + d] += row_D[d]
+            for c in range(width):
+                x_N[c] = np.float32(sums_C[c]) * scale
+            fire(x_N, v_N, level_N, neuron)
+            out_count[t, p] = list_spikes(level_N, levels, out_index[t, p])

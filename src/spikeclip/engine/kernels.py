@@ -1,0 +1,243 @@
+"""The engine's kernels: what happens at a position, for all its time steps, in one pass.
+
+Spikes are lists. index (T, P, room) uint16 holds the channels that fired at each step and position, a channel of
+level n standing n times; count (T, P) int32 says how many entries are valid. Currents are float32 (T, P, N).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+from numba.extending import overload
+
+from spikeclip.engine.neuron import fire, list_spikes, rest
+from spikeclip.engine.vector import (
+    add_fp32_16,
+    add_fp32_64,
+    add_fp32_192,
+    add_int8_32,
+    add_int8_64,
+    add_int8_128,
+    add_int8_384,
+)
+
+SAFE_ROWS = 258
+"""Rows of int8 weights (at most 127 in size) whose sum cannot leave int16: 258 * 127 = 32,766."""
+
+
+@njit(cache=True, nogil=True)
+def _add_int8(sums_N: np.ndarray, index: int, count: int, weight_IN: np.ndarray) -> None:
+    columns, base, stride = weight_IN.shape[1], weight_IN.ctypes.data, weight_IN.shape[1]
+    sums, n = sums_N.ctypes.data, 0
+    while n + 384 <= columns:
+        add_int8_384(sums + 2 * n, index, count, base + n, stride)
+        n += 384
+    while n + 128 <= columns:
+        add_int8_128(sums + 2 * n, index, count, base + n, stride)
+        n += 128
+    if n + 64 <= columns:
+        add_int8_64(sums + 2 * n, index, count, base + n, stride)
+        n += 64
+    if n < columns:
+        add_int8_32(sums + 2 * n, index, count, base + n, stride)
+
+
+@njit(cache=True, nogil=True)
+def _add_fp32(sums_N: np.ndarray, index: int, count: int, weight_IN: np.ndarray) -> None:
+    columns, base, stride = weight_IN.shape[1], weight_IN.ctypes.data, weight_IN.shape[1]
+    sums, n = sums_N.ctypes.data, 0
+    while n + 192 <= columns:
+        add_fp32_192(sums + 4 * n, index, count, base + 4 * n, stride)
+        n += 192
+    while n + 64 <= columns:
+        add_fp32_64(sums + 4 * n, index, count, base + 4 * n, stride)
+        n += 64
+    while n < columns:
+        add_fp32_16(sums + 4 * n, index, count, base + 4 * n, stride)
+        n += 16
+
+
+def empty_sums(weight_KIN, columns):  # noqa: ANN001, ANN201
+    """Return room for the sums of weight rows: int16 for int8 weights, else float32."""
+    raise NotImplementedError("only inside compiled code")
+
+
+@overload(empty_sums)
+def _empty_sums(weight_KIN, columns):  # noqa: ANN001
+    dtype = np.int16 if weight_KIN.dtype.bitwidth == 8 else np.float32
+    return lambda weight_KIN, columns: np.zeros(columns, dtype)
+
+
+def accumulate(sums_N, wide_N, used, index, count, weight_IN):  # noqa: ANN001, ANN201
+    """Add the weight rows that a list names; return how many the sums have taken since they were last emptied.
+
+    int8 rows are summed in int16 (`sums_N`), emptied into int32 (`wide_N`) before they could overflow.
+    """
+    raise NotImplementedError("only inside compiled code")
+
+
+@overload(accumulate)
+def _accumulate(sums_N, wide_N, used, index, count, weight_IN):  # noqa: ANN001
+    def fp32(sums_N, wide_N, used, index, count, weight_IN):  # noqa: ANN001
+        _add_fp32(sums_N, index, count, weight_IN)
+        return used
+
+    def int8(sums_N, wide_N, used, index, count, weight_IN):  # noqa: ANN001
+        while count > 0:
+            if used == SAFE_ROWS:
+                for n in range(sums_N.size):
+                    wide_N[n] += sums_N[n]
+                    sums_N[n] = 0
+                used = 0
+            rows = min(count, SAFE_ROWS - used)
+            _add_int8(sums_N, index, rows, weight_IN)
+            used, index, count = used + rows, index + 2 * rows, count - rows
+        return used
+
+    return int8 if weight_IN.dtype.bitwidth == 8 else fp32
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def synapses(
+    index: np.ndarray,
+    count: np.ndarray,
+    space: tuple[int, int, int],
+    filter_: tuple[int, int, int],
+    weight_KIN: np.ndarray,
+    scale_N: np.ndarray,
+    bias_N: np.ndarray,
+    stream_TPN: np.ndarray,
+    currents_TPN: np.ndarray,
+    neuron: np.ndarray,
+    out_index: np.ndarray,
+    out_count: np.ndarray,
+) -> None:
+    """Convolution (or linear map, a filter of one position) of spikes, a residual stream, and the next neuron.
+
+    index, count: spikes at the positions of `space` (B, H, W). filter_: rows, columns and padding of the filter.
+    weight_KIN: int8 or float32 weights of K filter positions, N filled up to a multiple of 32; scale_N: what 1 in
+    the weights stands for. stream_TPN: real-valued, the result is added into it; currents_TPN: where the result
+    is written; neuron: `parameters` of the neuron that reads it. Each may be absent (no rows; kind NONE).
+    """
+    T = count.shape[0]
+    B, H, W = space
+    R, S, padding = filter_
+    height, width = H + 2 * padding - R + 1, W + 2 * padding - S + 1
+    positions, columns = B * height * width, scale_N.size
+    streams, writes, fires = stream_TPN.shape[0] > 0, currents_TPN.shape[0] > 0, neuron[0] > 0
+    levels, room = int(neuron[6]), index.shape[2]
+    chunks = min(positions, 64)
+    for chunk_ in prange(chunks):
+        chunk = np.int64(chunk_)  # numba counts in uint64, whose sum with an int64 is a float
+        sums_N = empty_sums(weight_KIN, columns)
+        wide_N = np.zeros(columns, np.int32)
+        x_N, v_N = np.empty(columns, np.float32), np.empty(columns, np.float32)
+        level_N = np.zeros(columns, np.uint8)
+        for p in range(chunk * positions // chunks, (chunk + 1) * positions // chunks):
+            b, place = divmod(p, height * width)
+            top, left = place // width - padding, place % width - padding
+            rest(v_N, neuron)
+            for t in range(T):
+                sums_N[:] = 0
+                wide_N[:] = 0
+                used = 0
+                for r in range(max(0, -top), min(R, H - top)):
+                    for s in range(max(0, -left), min(S, W - left)):
+                        row = (b * H + top + r) * W + left + s
+                        spikes = count[t, row]
+                        if spikes:
+                            address = index.ctypes.data + 2 * room * (t * count.shape[1] + row)
+                            used = accumulate(sums_N, wide_N, used, address, spikes, weight_KIN[r * S + s])
+                for n in range(columns):
+                    x_N[n] = np.float32(wide_N[n] + sums_N[n]) * scale_N[n] + bias_N[n]
+                if streams:
+                    stream_N = stream_TPN[t, p]
+                    for n in range(stream_N.size):
+                        x_N[n] += stream_N[n]
+                        stream_N[n] = x_N[n]
+                if writes:
+                    currents_N = currents_TPN[t, p]
+                    for n in range(currents_N.size):
+                        currents_N[n] = x_N[n]
+                if fires:
+                    fire(x_N, v_N, level_N, neuron)
+                    out_count[t, p] = list_spikes(level_N, levels, out_index[t, p])
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def dense_conv(
+    x_BHWI: np.ndarray,
+    weight_KIN: np.ndarray,
+    bias_N: np.ndarray,
+    filter_: tuple[int, int, int],
+    out_PN: np.ndarray,
+) -> None:
+    """Convolution of real-valued input (the picture) with float32 weights, N filled up to a multiple of 32."""
+    B, H, W, inputs = x_BHWI.shape
+    R, S, padding = filter_
+    height, width = H + 2 * padding - R + 1, W + 2 * padding - S + 1
+    for line_ in prange(B * height):
+        line = np.int64(line_)
+        b, y = divmod(line, height)
+        sums_N = np.empty(bias_N.size, np.float32)
+        for x in range(width):
+            sums_N[:] = bias_N
+            for r in range(max(0, padding - y), min(R, H + padding - y)):
+                for s in range(max(0, padding - x), min(S, W + padding - x)):
+                    for i in range(inputs):
+                        value = x_BHWI[b, y + r - padding, x + s - padding, i]
+                        row_N = weight_KIN[r * S + s, i]
+                        for n in range(sums_N.size):
+                            sums_N[n] += value * row_N[n]
+            out_N = out_PN[line * width + x]
+            for n in range(out_N.size):
+                out_N[n] = sums_N[n]
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def pool_and_fire(
+    currents_TBHWN: np.ndarray,
+    window: tuple[int, int, int],
+    neuron: np.ndarray,
+    out_index: np.ndarray,
+    out_count: np.ndarray,
+) -> None:
+    """Largest current of each window (size, stride, padding; 1, 1, 0 for none), then the neuron.
+
+    A current with one time step is constant over all those of `out_count` (T, P).
+    """
+    steps, B, H, W, N = currents_TBHWN.shape
+    size, stride, padding = window
+    height, width = (H + 2 * padding - size) // stride + 1, (W + 2 * padding - size) // stride + 1
+    T, levels = out_count.shape[0], int(neuron[6])
+    columns = (N + 31) // 32 * 32
+    for line_ in prange(B * height):
+        line = np.int64(line_)
+        b, y = divmod(line, height)
+        x_N = np.full(columns, np.float32(-1e30))  # what fills up the columns never fires
+        v_N, level_N = np.empty(columns, np.float32), np.zeros(columns, np.uint8)
+        top = y * stride - padding
+        for x in range(width):
+            left, p = x * stride - padding, line * width + x
+            rest(v_N, neuron)
+            for t in range(T):
+                if t < steps:
+                    x_N[:N] = -np.inf
+                    for i in range(max(0, top), min(H, top + size)):
+                        for j in range(max(0, left), min(W, left + size)):
+                            current_N = currents_TBHWN[t, b, i, j]
+                            for n in range(N):
+                                x_N[n] = max(x_N[n], current_N[n])
+                fire(x_N, v_N, level_N, neuron)
+                out_count[t, p] = list_spikes(level_N, levels, out_index[t, p])
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def levels_of(index: np.ndarray, count: np.ndarray, level_TPN: np.ndarray) -> None:
+    """Write the dense levels (T, P, N) uint8 that lists of spikes stand for."""
+    T, positions = count.shape
+    for p in prange(positions):
+        for t in range(T):
+            level_TPN[t, p] = 0
+            for i in range(count[t, p]):
+                level_TPN[t, p, index[t, p, i]] += 1

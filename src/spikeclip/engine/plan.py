@@ -1,0 +1,231 @@
+"""From a graph to the engine's steps: which operations one pass over the positions does together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spikeclip.errors import InputError
+from spikeclip.graph import ops
+from spikeclip.graph.ops import Graph, Op
+
+COLUMNS = 32
+"""Outputs of a layer are filled up to a multiple of this."""
+
+
+@dataclass(eq=False)
+class Synapses:
+    """A convolution or linear map of spikes, with the residual stream and the neuron behind it."""
+
+    op: ops.Conv | ops.Linear
+    source: str
+    stream: str | None
+    """Real-valued value that the result is added to."""
+    result: str | None
+    """Name under which the sum is kept; None where only the neuron reads it."""
+    neuron: ops.Neuron | None
+    filter_: tuple[int, int, int]
+    weight_KIN: np.ndarray
+    scale_N: np.ndarray
+    bias_N: np.ndarray
+    outputs: int
+    dense: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.op.name
+
+
+@dataclass(eq=False)
+class DenseConv:
+    """The first convolution, of real-valued pictures."""
+
+    op: ops.Conv
+    source: str
+    filter_: tuple[int, int, int]
+    weight_KIN: np.ndarray
+    bias_N: np.ndarray
+
+    @property
+    def name(self) -> str:
+        return self.op.name
+
+
+@dataclass(eq=False)
+class Fire:
+    """A neuron on currents that are there already, with the max-pool before it."""
+
+    op: ops.Neuron
+    source: str
+    window: tuple[int, int, int]
+
+    @property
+    def name(self) -> str:
+        return self.op.name
+
+
+@dataclass(eq=False)
+class Attend:
+    """Attention and the neuron that reads it."""
+
+    op: ops.Attention
+    neuron: ops.Neuron
+    mask: str | None
+
+    @property
+    def name(self) -> str:
+        return self.op.name
+
+
+@dataclass(eq=False)
+class Plain:
+    """An operation on real values that `graph.execute` runs: means, readout, embedding."""
+
+    op: Op
+    sources: tuple[str, ...]
+    tokens: tuple[bool, ...]
+    """Whether the positions of each source are to be taken as one axis of tokens."""
+
+    @property
+    def name(self) -> str:
+        return self.op.name
+
+
+Step = Synapses | DenseConv | Fire | Attend | Plain
+
+
+def plan(graph: Graph, precision: str) -> list[Step]:
+    """Group the operations of a graph into steps. Raises `InputError` for a network that does not spike."""
+    spiking = {op.name for op in graph.ops if isinstance(op, ops.Neuron)}
+    alias: dict[str, str] = {}  # of operations that only take positions for tokens
+    tokens: set[str] = set()  # values whose positions are tokens, whatever their shape is here
+    done: set[str] = set()
+    steps: list[Step] = []
+
+    def source(name: str) -> str:
+        return alias.get(name, name)
+
+    def only_neuron(op: Op) -> ops.Neuron | None:
+        readers = [r for r in _readers(graph, op.name) if isinstance(r, ops.Neuron)]
+        return readers[0] if len(readers) == 1 else None
+
+    for op in graph.ops:
+        if op.name in done:
+            continue
+        first = source(op.inputs[0]) if op.inputs else ""
+        if isinstance(op, ops.Neuron):
+            _check_neuron(op)
+            pool = next((o for o in graph.ops if o.name == first and isinstance(o, ops.MaxPool)), None)
+            window = (pool.size, pool.stride, pool.padding) if pool else (1, 1, 0)
+            steps.append(Fire(op, source(pool.inputs[0]) if pool else first, window))
+        elif isinstance(op, (ops.Conv, ops.Linear)) and first in spiking:
+            target, stream = op, None
+            readers = _readers(graph, op.name)
+            if len(readers) == 1 and isinstance(readers[0], ops.Add):
+                target = readers[0]
+                (before,) = (name for name in target.inputs if name != op.name)
+                stream = source(before)
+                if before in tokens:
+                    tokens.add(target.name)
+                done.add(target.name)
+            neuron = only_neuron(target)
+            others = [r for r in _readers(graph, target.name) if r is not neuron]
+            if neuron is not None:
+                _check_neuron(neuron)
+                done.add(neuron.name)
+            kept = target.name if others or target is graph.ops[-1] else None
+            steps.append(_synapses(op, first, stream, kept, neuron, precision))
+        elif isinstance(op, ops.Conv):
+            weight_KIN, bias_N = _fill(_taps(op)), _fill(op.bias_O)
+            steps.append(DenseConv(op, first, _filter(op), weight_KIN, bias_N))
+        elif isinstance(op, ops.Attention):
+            neuron = only_neuron(op)
+            if neuron is None or len(_readers(graph, op.name)) > 1:
+                raise InputError(f"{op.name}: the engine needs one neuron behind attention")
+            done.add(neuron.name)
+            steps.append(Attend(op, neuron, source(op.inputs[3]) if len(op.inputs) > 3 else None))
+        elif isinstance(op, ops.MaxPool):
+            if not all(isinstance(r, ops.Neuron) for r in graph.readers(op.name)):
+                raise InputError(f"{op.name}: the engine needs a neuron behind a max-pool")
+        elif isinstance(op, ops.Reshape) and op.shape == (-1, _width(graph, op.inputs[0])):
+            alias[op.name] = first
+            tokens.add(op.name)
+        else:
+            sources = tuple(source(name) for name in op.inputs)
+            steps.append(Plain(op, sources, tuple(name in tokens for name in op.inputs)))
+    return steps
+
+
+def _readers(graph: Graph, name: str) -> list[Op]:
+    """Return what reads a value, looking through operations that only rename it."""
+    readers = []
+    for op in graph.readers(name):
+        renames = isinstance(op, ops.Reshape) and op.shape == (-1, _width(graph, name))
+        readers += _readers(graph, op.name) if renames else [op]
+    return readers
+
+
+def _width(graph: Graph, name: str) -> int:
+    """Return the channels of a value."""
+    op = graph[name]
+    if isinstance(op, ops.Embedding):
+        return op.table_VC.shape[1]
+    if isinstance(op, (ops.Conv, ops.Linear)):
+        return len(op.bias_O)
+    return _width(graph, op.inputs[0])
+
+
+def _check_neuron(op: ops.Neuron) -> None:
+    if op.kind == "relu":
+        raise InputError(f"{op.name}: the engine runs spiking networks; this one has ReLU activations")
+    if op.substeps > 1:
+        raise InputError(
+            f"{op.name}: give the engine the graph without sub-steps; its spikes are binary already"
+        )
+
+
+def _synapses(
+    op: ops.Conv | ops.Linear,
+    source: str,
+    stream: str | None,
+    result: str | None,
+    neuron: ops.Neuron | None,
+    precision: str,
+) -> Synapses:
+    weight_KIO = _taps(op)
+    if weight_KIO.shape[1] > np.iinfo(np.uint16).max:
+        raise InputError(
+            f"{op.name}: {weight_KIO.shape[1]} inputs, but a list of spikes holds 65,535 channels"
+        )
+    outputs = len(op.bias_O)
+    scale_O = np.ones(outputs, np.float32)
+    if precision == "int8":
+        weight_KIO, scale_O = quantize(weight_KIO)
+    bias_N = _fill(op.bias_O, -1e30)  # what fills up the columns never fires
+    return Synapses(
+        op, source, stream, result, neuron, _filter(op), _fill(weight_KIO), _fill(scale_O), bias_N, outputs
+    )
+
+
+def quantize(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights as int8 in -127 ... 127 and the float32 value of 1 in each output channel (the last axis)."""
+    largest_O = np.abs(weight).max(tuple(range(weight.ndim - 1)))
+    scale_O = (np.maximum(largest_O, np.finfo(np.float32).tiny) / 127).astype(np.float32)
+    return np.rint(weight / scale_O).clip(-127, 127).astype(np.int8), scale_O
+
+
+def _taps(op: ops.Conv | ops.Linear) -> np.ndarray:
+    weight = op.weight_RSIO if isinstance(op, ops.Conv) else op.weight_IO[None, None]
+    return weight.reshape(-1, *weight.shape[2:])
+
+
+def _filter(op: ops.Conv | ops.Linear) -> tuple[int, int, int]:
+    if isinstance(op, ops.Linear):
+        return 1, 1, 0
+    return op.weight_RSIO.shape[0], op.weight_RSIO.shape[1], op.padding
+
+
+def _fill(x: np.ndarray, value: float = 0) -> np.ndarray:
+    missing = -x.shape[-1] % COLUMNS
+    return np.ascontiguousarray(np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)], constant_values=value))

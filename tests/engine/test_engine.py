@@ -1,0 +1,130 @@
+"""The engine computes what the dense executor computes."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_graphs import image_graph, pictures
+
+pytest.importorskip("numba", reason="numba (extra runtime) is not installed")
+
+from spikeclip.engine import Engine
+from spikeclip.errors import InputError
+from spikeclip.graph import execute, ops, to_substeps
+from spikeclip.graph.lower import lower
+from spikeclip.graph.ops import Graph
+
+PRECISIONS = ("fp32", "int8")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from(["lif", "ilif"]),
+    T=st.integers(1, 5),
+    batch=st.integers(1, 17),
+    size=st.tuples(st.integers(3, 9), st.integers(3, 9)),
+    shape=st.sampled_from([(8, 2), (32, 4), (48, 8), (36, 3)]),
+    drive=st.sampled_from([-200.0, -2.0, 0.0, 2.0, 200.0]),
+    precision=st.sampled_from(PRECISIONS),
+)
+def test_random_graphs(seed, kind, T, batch, size, shape, drive, precision):
+    graph = image_graph(seed, kind, T, size, *shape, drive=drive)
+    x = pictures(seed, batch, size)
+    # The last layer's input is a mean, whose order of summation is free.
+    np.testing.assert_allclose(Engine(graph, precision=precision)(x), execute(graph, x), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("preset", ["spikeclip-paper", "spikeclip-base", "spikeclip-tiny"])
+@pytest.mark.parametrize(
+    ("neuron", "T"), [("lif", 4), ("plif", 3), ("ilif", 1), ("ilif", 3), ("quant_relu", 1)]
+)
+def test_towers_equal_the_pytorch_towers(small, pictures, tokens, preset, neuron, T):
+    model = small(preset, neuron=neuron, T=T)
+    with torch.no_grad():
+        images, texts = model.encode_image(pictures).numpy(), model.encode_text(tokens).numpy()
+    image = Engine(lower(model.image, model.config.image), precision="fp32")
+    text = Engine(lower(model.text), precision="fp32")
+    x = pictures.permute(0, 2, 3, 1).numpy().astype(np.float32)
+    np.testing.assert_allclose(image(x), images, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(text(tokens.numpy()), texts, rtol=1e-4, atol=1e-4)
+
+
+def saturated(K, sign, D, N=40):
+    """Every input fires at every level, every weight has the largest size: the largest sum there can be."""
+    weight = np.full((K, N), sign * 127, np.float32)
+    weight[:, ::2] *= -1
+    return Graph(
+        [
+            ops.Image("image", (), (1, 2, K)),
+            ops.Conv("eye", ("image",), np.eye(K, dtype=np.float32)[None, None], np.zeros(K, np.float32)),
+            ops.Neuron("spike", ("eye",), "ilif", D=D, range=1.0),
+            ops.Conv("sum", ("spike",), weight[None, None], np.zeros(N, np.float32)),
+        ]
+    )
+
+
+@pytest.mark.parametrize("K", [1, 257, 258, 259, 516, 517, 4100])
+@pytest.mark.parametrize("D", [1, 4])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_of_int8_weights_cannot_overflow(K, D, sign):
+    graph = saturated(K, sign, D)
+    out = Engine(graph, precision="int8")(np.ones((1, 1, 2, K), np.float32))
+    np.testing.assert_array_equal(np.abs(out), np.full((1, 1, 2, 40), 127.0 * K * D))
+    np.testing.assert_array_equal(out, execute(graph, np.ones((1, 1, 2, K), np.float32)))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_silent_layer_leaves_its_bias(precision):
+    graph = saturated(64, 1, 2)
+    out = Engine(graph, precision=precision)(-np.ones((3, 1, 2, 64), np.float32))
+    np.testing.assert_array_equal(out, np.zeros((3, 1, 2, 40), np.float32))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_batch_and_calls_do_not_matter(precision):
+    graph, x = image_graph(3, "ilif", 2, (6, 4), 32, 4), pictures(3, 17, (6, 4))
+    engine = Engine(graph, precision=precision)
+    whole = engine(x)
+    np.testing.assert_array_equal(engine(x), whole)
+    for i in range(len(x)):
+        np.testing.assert_allclose(
+            engine(x[i : i + 1])[0], whole[i], rtol=1e-5, atol=1e-4
+        )  # BLAS sums by batch
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_do_not_matter(threads):
+    import numba
+
+    if threads > numba.config.NUMBA_NUM_THREADS:
+        pytest.skip("this machine has one thread")
+    graph, x = image_graph(5, "lif", 4, (8, 8), 48, 8), pictures(5, 5, (8, 8))
+    before = numba.get_num_threads()
+    np.testing.assert_array_equal(Engine(graph, threads=threads)(x), Engine(graph)(x))
+    assert numba.get_num_threads() == before
+
+
+def test_int8_embeddings_stay_near(small, pictures):
+    model = small("spikeclip-tiny", neuron="ilif", T=1)
+    graph = lower(model.image, model.config.image)
+    x = pictures.permute(0, 2, 3, 1).numpy().astype(np.float32)
+    exact, near = execute(graph, x), Engine(graph, precision="int8")(x)
+    cosine = (exact * near).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(near, axis=1)
+    assert cosine.min() > 0.95
+    assert not np.array_equal(exact, near)  # it is the int8 path that ran
+
+
+def test_what_the_engine_refuses(small):
+    graph = image_graph(0)
+    with pytest.raises(InputError, match=r"unknown precision 'int4'; did you mean 'int8'"):
+        Engine(graph, precision="int4")
+    with pytest.raises(InputError, match="threads must be between 1 and"):
+        Engine(graph, threads=0)
+    with pytest.raises(InputError, match="ReLU activations"):
+        Engine(lower(small("spikeclip-tiny", neuron="relu").image))
+    with pytest.raises(InputError, match="without sub-steps"):
+        Engine(to_substeps(image_graph(0, "ilif", 1, drive=1.0)))
+    with pytest.raises(InputError, match=r"expected pictures of shape \(B, 5, 7, 3\)"):
+        Engine(graph)(np.zeros((2, 7, 5, 3), np.float32))
