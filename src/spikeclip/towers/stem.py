@@ -49,8 +49,14 @@ class Whitening(nn.Module):
     @torch.no_grad()
     def fit(self, x_BCHW: Tensor, eps: float = 5e-4) -> None:
         """Set the filters from normalised pictures: eigenvectors of the patch covariance, scaled to unit variance."""
-        patches = F.unfold(x_BCHW.float(), 2).transpose(1, 2).flatten(0, 1)
-        values, vectors = torch.linalg.eigh(torch.cov(patches.double().T))
+        products, sums, count = torch.zeros(12, 12).double(), torch.zeros(12).double(), 0
+        for chunk in x_BCHW.split(500):  # the patches of all pictures at once would fill a gigabyte
+            patches = F.unfold(chunk.double(), 2).transpose(0, 1).flatten(1)
+            products += patches @ patches.T
+            sums += patches.sum(1)
+            count += patches.shape[1]
+        covariance = (products - sums.outer(sums) / count) / (count - 1)
+        values, vectors = torch.linalg.eigh(covariance)
         basis = (vectors / (values + eps).sqrt()).T.flip(0).view(12, 3, 2, 2)
         self.filters.copy_(torch.cat([basis, -basis]))
 
