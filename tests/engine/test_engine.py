@@ -28,12 +28,14 @@ PRECISIONS = ("fp32", "int8")
     shape=st.sampled_from([(8, 2), (32, 4), (48, 8), (36, 3)]),
     drive=st.sampled_from([-200.0, -2.0, 0.0, 2.0, 200.0]),
     precision=st.sampled_from(PRECISIONS),
+    mode=st.sampled_from(["events", "events", "dense", "auto"]),
 )
-def test_random_graphs(seed, kind, T, batch, size, shape, drive, precision):
+def test_random_graphs(seed, kind, T, batch, size, shape, drive, precision, mode):
     graph = image_graph(seed, kind, T, size, *shape, drive=drive)
     x = pictures(seed, batch, size)
     # The last layer's input is a mean, whose order of summation is free.
-    np.testing.assert_allclose(Engine(graph, precision=precision)(x), execute(graph, x), rtol=1e-5, atol=1e-4)
+    out = Engine(graph, precision=precision, mode=mode)(x)
+    np.testing.assert_allclose(out, execute(graph, x), rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("preset", ["spikeclip-paper", "spikeclip-base", "spikeclip-tiny"])
@@ -49,6 +51,34 @@ def test_towers_equal_the_pytorch_towers(small, pictures, tokens, preset, neuron
     x = pictures.permute(0, 2, 3, 1).numpy().astype(np.float32)
     np.testing.assert_allclose(image(x), images, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(text(tokens.numpy()), texts, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("integers", [True, False])
+def test_dense_layers_with_and_without_onnx_runtime(monkeypatch, integers):
+    if integers:
+        pytest.importorskip("onnxruntime", reason="onnxruntime (extra onnx) is not installed")
+        pytest.importorskip("onnx", reason="onnx (extra onnx) is not installed")
+    monkeypatch.setattr("spikeclip.engine.dense.has_integer_product", lambda: integers)
+    graph, x = image_graph(11, "ilif", 2, (6, 7), 48, 4), pictures(11, 4, (6, 7))
+    dense = Engine(graph, precision="int8", mode="dense")
+    assert {step.product[0] for step in dense.synapses()} == {np.dtype(np.uint8 if integers else np.float32)}
+    np.testing.assert_allclose(dense(x), Engine(graph, mode="events")(x), rtol=1e-6, atol=1e-6)
+
+
+def test_calibration_chooses_and_explains():
+    graph, x = image_graph(12, "lif", 2, (6, 7), 48, 4), pictures(12, 4, (6, 7))
+    engine = Engine(graph)
+    with pytest.raises(InputError, match="call calibrate"):
+        engine.explain()
+    layers = {layer.name: layer for layer in engine.calibrate(x)}
+    for step in engine.synapses():
+        layer = layers[step.name]
+        assert layer.chosen == ("events" if step.product is None else "dense")
+        assert layer.seconds == min(layer.seconds_events, layer.seconds_dense)
+        assert 0 <= layer.density <= layer.rate <= 1
+        assert step.name in engine.explain()
+    assert {layer.chosen for layer in Engine(graph, mode="events").calibrate(x)} >= {"events"}
+    assert all(step.product is None for step in Engine(graph, mode="events").synapses())
 
 
 def saturated(K, sign, D, N=40):

@@ -88,7 +88,7 @@ def classify(
     if not results:
         raise InputError(f"none of the {skipped} pictures could be read")
     if as_json:
-        from spikeclip.evaluate.record import json_text
+        from spikeclip.evaluate.json_text import json_text
 
         print(json_text(next(iter(results.values())) if single else results))
     if skipped:

@@ -65,6 +65,6 @@ def attend(
                 for d in range(head):
                     sums_C[start + d] += row_D[d]
             for c in range(width):
-                x_N[c] = np.float32(sums_C[c]) * scale
+                x_N[c] = np.float32(sums_C[c]) * np.float32(scale)
             fire(x_N, v_N, level_N, neuron)
             out_count[t, p] = list_spikes(level_N, levels, out_index[t, p])

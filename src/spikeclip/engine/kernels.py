@@ -8,93 +8,37 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit, prange
-from numba.extending import overload
 
 from spikeclip.engine.neuron import fire, list_spikes, rest
-from spikeclip.engine.vector import (
-    add_fp32_16,
-    add_fp32_64,
-    add_fp32_192,
-    add_int8_32,
-    add_int8_64,
-    add_int8_128,
-    add_int8_384,
-)
-
-SAFE_ROWS = 258
-"""Rows of int8 weights (at most 127 in size) whose sum cannot leave int16: 258 * 127 = 32,766."""
+from spikeclip.engine.rows import accumulate, empty_sums, total
 
 
 @njit(cache=True, nogil=True)
-def _add_int8(sums_N: np.ndarray, index: int, count: int, weight_IN: np.ndarray) -> None:
-    columns, base, stride = weight_IN.shape[1], weight_IN.ctypes.data, weight_IN.shape[1]
-    sums, n = sums_N.ctypes.data, 0
-    while n + 384 <= columns:
-        add_int8_384(sums + 2 * n, index, count, base + n, stride)
-        n += 384
-    while n + 128 <= columns:
-        add_int8_128(sums + 2 * n, index, count, base + n, stride)
-        n += 128
-    if n + 64 <= columns:
-        add_int8_64(sums + 2 * n, index, count, base + n, stride)
-        n += 64
-    if n < columns:
-        add_int8_32(sums + 2 * n, index, count, base + n, stride)
-
-
-@njit(cache=True, nogil=True)
-def _add_fp32(sums_N: np.ndarray, index: int, count: int, weight_IN: np.ndarray) -> None:
-    columns, base, stride = weight_IN.shape[1], weight_IN.ctypes.data, weight_IN.shape[1]
-    sums, n = sums_N.ctypes.data, 0
-    while n + 192 <= columns:
-        add_fp32_192(sums + 4 * n, index, count, base + 4 * n, stride)
-        n += 192
-    while n + 64 <= columns:
-        add_fp32_64(sums + 4 * n, index, count, base + 4 * n, stride)
-        n += 64
-    while n < columns:
-        add_fp32_16(sums + 4 * n, index, count, base + 4 * n, stride)
-        n += 16
-
-
-def empty_sums(weight_KIN, columns):  # noqa: ANN001, ANN201
-    """Return room for the sums of weight rows: int16 for int8 weights, else float32."""
-    raise NotImplementedError("only inside compiled code")
-
-
-@overload(empty_sums)
-def _empty_sums(weight_KIN, columns):  # noqa: ANN001
-    dtype = np.int16 if weight_KIN.dtype.bitwidth == 8 else np.float32
-    return lambda weight_KIN, columns: np.zeros(columns, dtype)
-
-
-def accumulate(sums_N, wide_N, used, index, count, weight_IN):  # noqa: ANN001, ANN201
-    """Add the weight rows that a list names; return how many the sums have taken since they were last emptied.
-
-    int8 rows are summed in int16 (`sums_N`), emptied into int32 (`wide_N`) before they could overflow.
-    """
-    raise NotImplementedError("only inside compiled code")
-
-
-@overload(accumulate)
-def _accumulate(sums_N, wide_N, used, index, count, weight_IN):  # noqa: ANN001
-    def fp32(sums_N, wide_N, used, index, count, weight_IN):  # noqa: ANN001
-        _add_fp32(sums_N, index, count, weight_IN)
-        return used
-
-    def int8(sums_N, wide_N, used, index, count, weight_IN):  # noqa: ANN001
-        while count > 0:
-            if used == SAFE_ROWS:
-                for n in range(sums_N.size):
-                    wide_N[n] += sums_N[n]
-                    sums_N[n] = 0
-                used = 0
-            rows = min(count, SAFE_ROWS - used)
-            _add_int8(sums_N, index, rows, weight_IN)
-            used, index, count = used + rows, index + 2 * rows, count - rows
-        return used
-
-    return int8 if weight_IN.dtype.bitwidth == 8 else fp32
+def _settle(
+    t: int,
+    p: int,
+    x_N: np.ndarray,
+    v_N: np.ndarray,
+    level_N: np.ndarray,
+    stream_TPN: np.ndarray,
+    currents_TPN: np.ndarray,
+    neuron: np.ndarray,
+    out_index: np.ndarray,
+    out_count: np.ndarray,
+) -> None:
+    """Add the residual stream to the currents x_N of one step and position, keep them, and fire; see `synapses`."""
+    if stream_TPN.shape[0] > 0:
+        stream_N = stream_TPN[t, p]
+        for n in range(stream_N.size):
+            x_N[n] += stream_N[n]
+            stream_N[n] = x_N[n]
+    if currents_TPN.shape[0] > 0:
+        currents_N = currents_TPN[t, p]
+        for n in range(currents_N.size):
+            currents_N[n] = x_N[n]
+    if neuron[0] > 0:
+        fire(x_N, v_N, level_N, neuron)
+        out_count[t, p] = list_spikes(level_N, int(neuron[6]), out_index[t, p])
 
 
 @njit(parallel=True, cache=True, nogil=True)
@@ -124,8 +68,7 @@ def synapses(
     R, S, padding = filter_
     height, width = H + 2 * padding - R + 1, W + 2 * padding - S + 1
     positions, columns = B * height * width, scale_N.size
-    streams, writes, fires = stream_TPN.shape[0] > 0, currents_TPN.shape[0] > 0, neuron[0] > 0
-    levels, room = int(neuron[6]), index.shape[2]
+    room = index.shape[2]
     chunks = min(positions, 64)
     for chunk_ in prange(chunks):
         chunk = np.int64(chunk_)  # numba counts in uint64, whose sum with an int64 is a float
@@ -149,19 +92,64 @@ def synapses(
                             address = index.ctypes.data + 2 * room * (t * count.shape[1] + row)
                             used = accumulate(sums_N, wide_N, used, address, spikes, weight_KIN[r * S + s])
                 for n in range(columns):
-                    x_N[n] = np.float32(wide_N[n] + sums_N[n]) * scale_N[n] + bias_N[n]
-                if streams:
-                    stream_N = stream_TPN[t, p]
-                    for n in range(stream_N.size):
-                        x_N[n] += stream_N[n]
-                        stream_N[n] = x_N[n]
-                if writes:
-                    currents_N = currents_TPN[t, p]
-                    for n in range(currents_N.size):
-                        currents_N[n] = x_N[n]
-                if fires:
-                    fire(x_N, v_N, level_N, neuron)
-                    out_count[t, p] = list_spikes(level_N, levels, out_index[t, p])
+                    x_N[n] = total(sums_N, wide_N, n) * scale_N[n] + bias_N[n]
+                _settle(t, p, x_N, v_N, level_N, stream_TPN, currents_TPN, neuron, out_index, out_count)
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def settle(
+    sums_RN: np.ndarray,
+    scale_N: np.ndarray,
+    bias_N: np.ndarray,
+    stream_TPN: np.ndarray,
+    currents_TPN: np.ndarray,
+    neuron: np.ndarray,
+    out_index: np.ndarray,
+    out_count: np.ndarray,
+) -> None:
+    """What `synapses` does behind its sums, for the sums (T * P, N) of a dense product."""
+    T = max(stream_TPN.shape[0], currents_TPN.shape[0], out_count.shape[0])
+    positions, outputs = sums_RN.shape[0] // T, sums_RN.shape[1]
+    chunks = min(positions, 64)
+    for chunk_ in prange(chunks):
+        chunk = np.int64(chunk_)
+        x_N, v_N = bias_N.copy(), np.empty(bias_N.size, np.float32)
+        level_N = np.zeros(bias_N.size, np.uint8)
+        for p in range(chunk * positions // chunks, (chunk + 1) * positions // chunks):
+            rest(v_N, neuron)
+            for t in range(T):
+                row_N = sums_RN[t * positions + p]
+                for n in range(outputs):
+                    x_N[n] = np.float32(row_N[n]) * scale_N[n] + bias_N[n]
+                _settle(t, p, x_N, v_N, level_N, stream_TPN, currents_TPN, neuron, out_index, out_count)
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def unfold(
+    index: np.ndarray,
+    count: np.ndarray,
+    space: tuple[int, int, int],
+    filter_: tuple[int, int, int],
+    out_RK: np.ndarray,
+) -> None:
+    """Write what every filter position sees as rows of levels (T * P, K * inputs), zeros outside, any dtype."""
+    T = count.shape[0]
+    B, H, W = space
+    R, S, padding = filter_
+    height, width = H + 2 * padding - R + 1, W + 2 * padding - S + 1
+    inputs = out_RK.shape[1] // (R * S)
+    for line_ in prange(T * B * height):
+        line = np.int64(line_)
+        image, y = divmod(line, height)
+        t, b = divmod(image, B)
+        for x in range(width):
+            row = out_RK[line * width + x]
+            row[:] = 0
+            for r in range(max(0, padding - y), min(R, H + padding - y)):
+                for s in range(max(0, padding - x), min(S, W + padding - x)):
+                    source, start = (b * H + y + r - padding) * W + x + s - padding, (r * S + s) * inputs
+                    for i in range(count[t, source]):
+                        row[start + index[t, source, i]] += 1
 
 
 @njit(parallel=True, cache=True, nogil=True)

@@ -61,7 +61,8 @@ def list_spikes(level_N: np.ndarray, levels: int, index: np.ndarray) -> int:
     """
     written = 0
     for least in range(levels):
-        added = list_above(level_N.ctypes.data, level_N.size, least, index.ctypes.data + 2 * written)
+        place = index.ctypes.data + 2 * written
+        added = list_above(level_N.ctypes.data, level_N.size, least, place)  # type: ignore[call-arg]
         if added == 0:
             break
         written += added

@@ -27,7 +27,7 @@ class Runtime:
         assert isinstance(first, ops.Image)
         assert isinstance(tokens, ops.Tokens)
         self.image_size, self.context_length = first.shape[0], tokens.length
-        self._mean, self._std = np.float32(first.mean), np.float32(first.std)
+        self._mean, self._std = np.array(first.mean, np.float32), np.array(first.std, np.float32)
 
     @classmethod
     def from_pretrained(

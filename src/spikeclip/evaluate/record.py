@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from spikeclip.config import to_dict
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import load_prompts, prompts_hash
 from spikeclip.errors import InputError, unknown
+from spikeclip.evaluate.json_text import json_text
 from spikeclip.evaluate.provenance import environment, weights_hash
 from spikeclip.evaluate.rates import RateMeter
 from spikeclip.evaluate.retrieval import retrieval_metrics
@@ -139,20 +138,3 @@ def write_record(record: Mapping[str, Any], path: str | Path) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def json_text(value: Any) -> str:
-    """Return nested plain values as valid JSON, numbers that are not finite as null."""
-    return json.dumps(_plain(value), indent=2, allow_nan=False, ensure_ascii=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value

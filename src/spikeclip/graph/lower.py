@@ -169,7 +169,9 @@ def _stem(b: _Builder, module: Stem, path: str, x: str) -> str:
 def _spikingformer(b: _Builder, tower: Spikingformer, path: str) -> str:
     T = tower.stem.T
     x = b.add(tower.stem, _join(path, "stem"), (_image(b),))
-    x = b.emit(ops.Reshape("tokens", (x,), (-1, tower.stem.convs[-1].bn.bias.numel())))
+    last = tower.stem.convs[-1]
+    assert isinstance(last, ConvBN)
+    x = b.emit(ops.Reshape("tokens", (x,), (-1, last.conv.out_channels)))
     for i, block in enumerate(tower.blocks):
         x = b.add(block, f"blocks.{i}", (x,), T=T)
     x = b.emit(ops.Mean("mean", (x,)))

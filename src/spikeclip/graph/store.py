@@ -57,8 +57,8 @@ def load_graph(path: str | Path) -> Graph:
         if cls is None:
             raise InputError(f"{text} holds an unknown operation at {row.get('name')!r}")
         fields = {f.name for f in dataclasses.fields(cls)}
-        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
-        own = {
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
+        own: dict[str, Any] = {
             f: arrays[f"{row['name']}.{f}"] for f in fields - plain.keys() if f"{row['name']}.{f}" in arrays
         }
         if plain.keys() - fields or fields - plain.keys() - own.keys():
