@@ -67,8 +67,10 @@ def test_two_processes_are_one(recipe, prepared, port, tmp_path, monkeypatch):
     assert [row["step"] for row in two] == [row["step"] for row in one]
     for a, b in zip(one, two, strict=True):
         losses = {k for k in a if k not in ("rate", "samples_per_second") and not isinstance(a[k], str)}
+        # Adam's first steps are signs of gradients: by the last stage the rounding of another order of sums has
+        # grown to a tenth of a percent. A process that went its own way would differ by tens.
         expected = {
-            k: pytest.approx(a[k], rel=2e-4, abs=1e-2 if k.startswith("val") else 1e-6) for k in losses
+            k: pytest.approx(a[k], rel=5e-3, abs=1e-2 if k.startswith("val") else 1e-6) for k in losses
         }
         assert {k: b[k] for k in losses} == expected, a
     start = prepared(*stages, model={"neuron": "relu"})[2].state_dict()
