@@ -49,7 +49,7 @@ class Engine:
         self.layers: list[Layer] = []
         if mode == "dense":
             for step in self.synapses():
-                step.product = dense_product(step.weight_KIN.reshape(-1, len(step.scale_N)), self.threads)
+                step.product = dense_product(step.weight_IN, self.threads)
 
     def synapses(self) -> list[Synapses]:
         """Return the layers whose input is spikes."""

@@ -11,6 +11,7 @@ from numba import njit, prange
 
 from spikeclip.engine.neuron import fire, list_spikes, rest
 from spikeclip.engine.rows import accumulate, empty_sums, total
+from spikeclip.engine.vector import copy_shifted
 
 
 @njit(cache=True, nogil=True)
@@ -47,7 +48,7 @@ def synapses(
     count: np.ndarray,
     space: tuple[int, int, int],
     filter_: tuple[int, int, int],
-    weight_KIN: np.ndarray,
+    weight_IN: np.ndarray,
     scale_N: np.ndarray,
     bias_N: np.ndarray,
     stream_TPN: np.ndarray,
@@ -59,38 +60,46 @@ def synapses(
     """Convolution (or linear map, a filter of one position) of spikes, a residual stream, and the next neuron.
 
     index, count: spikes at the positions of `space` (B, H, W). filter_: rows, columns and padding of the filter.
-    weight_KIN: int8 or float32 weights of K filter positions, N filled up to a multiple of 32; scale_N: what 1 in
-    the weights stands for. stream_TPN: real-valued, the result is added into it; currents_TPN: where the result
-    is written; neuron: `parameters` of the neuron that reads it. Each may be absent (no rows; kind NONE).
+    weight_IN: int8 or float32, a row for each filter position and input, N filled up to a multiple of 32; scale_N:
+    what 1 in the weights stands for. stream_TPN: real-valued, the result is added into it; currents_TPN: where the
+    result is written; neuron: `parameters` of the neuron that reads it. Each may be absent (no rows; kind NONE).
     """
     T = count.shape[0]
     B, H, W = space
     R, S, padding = filter_
     height, width = H + 2 * padding - R + 1, W + 2 * padding - S + 1
     positions, columns = B * height * width, scale_N.size
-    room = index.shape[2]
+    sources, room = index.shape[1:]
+    inputs = weight_IN.shape[0] // (R * S)
     chunks = min(positions, 64)
     for chunk_ in prange(chunks):
         chunk = np.int64(chunk_)  # numba counts in uint64, whose sum with an int64 is a float
-        sums_N = empty_sums(weight_KIN, columns)
+        sums_N = empty_sums(weight_IN, columns)
         wide_N = np.zeros(columns, np.int32)
+        list_ = np.empty(
+            R * S * room, np.uint16
+        )  # the spikes of all filter positions, as rows of the weights
         x_N, v_N = np.empty(columns, np.float32), np.empty(columns, np.float32)
         level_N = np.zeros(columns, np.uint8)
         for p in range(chunk * positions // chunks, (chunk + 1) * positions // chunks):
-            b, place = divmod(p, height * width)
-            top, left = place // width - padding, place % width - padding
+            b, corner = divmod(p, height * width)
+            top, left = corner // width - padding, corner % width - padding
             rest(v_N, neuron)
             for t in range(T):
                 sums_N[:] = 0
                 wide_N[:] = 0
-                used = 0
+                rows, address = 0, list_.ctypes.data
                 for r in range(max(0, -top), min(R, H - top)):
                     for s in range(max(0, -left), min(S, W - left)):
-                        row = (b * H + top + r) * W + left + s
-                        spikes = count[t, row]
-                        if spikes:
-                            address = index.ctypes.data + 2 * room * (t * count.shape[1] + row)
-                            used = accumulate(sums_N, wide_N, used, address, spikes, weight_KIN[r * S + s])
+                        place = t * sources + (b * H + top + r) * W + left + s
+                        spikes = count[t, place - t * sources]
+                        source = index.ctypes.data + 2 * room * place
+                        if R * S == 1:
+                            address = source
+                        else:
+                            copy_shifted(address + 2 * rows, source, spikes, (r * S + s) * inputs)
+                        rows += spikes
+                accumulate(sums_N, wide_N, address, rows, weight_IN)
                 for n in range(columns):
                     x_N[n] = total(sums_N, wide_N, n) * scale_N[n] + bias_N[n]
                 _settle(t, p, x_N, v_N, level_N, stream_TPN, currents_TPN, neuron, out_index, out_count)
@@ -155,7 +164,7 @@ def unfold(
 @njit(parallel=True, cache=True, nogil=True)
 def dense_conv(
     x_BHWI: np.ndarray,
-    weight_KIN: np.ndarray,
+    weight_IN: np.ndarray,
     bias_N: np.ndarray,
     filter_: tuple[int, int, int],
     out_PN: np.ndarray,
@@ -174,7 +183,7 @@ def dense_conv(
                 for s in range(max(0, padding - x), min(S, W + padding - x)):
                     for i in range(inputs):
                         value = x_BHWI[b, y + r - padding, x + s - padding, i]
-                        row_N = weight_KIN[r * S + s, i]
+                        row_N = weight_IN[(r * S + s) * inputs + i]
                         for n in range(sums_N.size):
                             sums_N[n] += value * row_N[n]
             out_N = out_PN[line * width + x]

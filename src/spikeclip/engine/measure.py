@@ -41,7 +41,7 @@ def measure(steps: list[Step], values: Values, mode: str, threads: int, repeats:
         times = {}
         products: dict[str, Product | None] = {"events": None}
         if mode != "events":
-            products["dense"] = dense_product(step.weight_KIN.reshape(-1, len(step.scale_N)), threads)
+            products["dense"] = dense_product(step.weight_IN, threads)
         stream = values.reals[step.stream] if step.stream is not None else None
         for name, step.product in products.items():
 
@@ -54,8 +54,8 @@ def measure(steps: list[Step], values: Values, mode: str, threads: int, repeats:
         chosen = mode if mode != "auto" else min(times, key=times.__getitem__)
         step.product = products[chosen]
         spikes = values.spikes[step.source]
-        level = spikes.dense()
-        sums = float(spikes.count.sum()) * step.outputs * len(step.weight_KIN) / len(values.inputs)
+        level, taps = spikes.dense(), step.filter_[0] * step.filter_[1]
+        sums = float(spikes.count.sum()) * step.outputs * taps / len(values.inputs)
         layers.append(
             Layer(
                 step.name,

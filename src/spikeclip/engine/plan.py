@@ -27,7 +27,8 @@ class Synapses:
     """Name under which the sum is kept; None where only the neuron reads it."""
     neuron: ops.Neuron | None
     filter_: tuple[int, int, int]
-    weight_KIN: np.ndarray
+    weight_IN: np.ndarray
+    """A row for each filter position and input channel."""
     scale_N: np.ndarray
     bias_N: np.ndarray
     outputs: int
@@ -46,7 +47,7 @@ class DenseConv:
     op: ops.Conv
     source: str
     filter_: tuple[int, int, int]
-    weight_KIN: np.ndarray
+    weight_IN: np.ndarray
     bias_N: np.ndarray
 
     @property
@@ -139,8 +140,7 @@ def plan(graph: Graph, precision: str) -> list[Step]:
             kept = target.name if others or target is graph.ops[-1] else None
             steps.append(_synapses(op, first, stream, kept, neuron, precision))
         elif isinstance(op, ops.Conv):
-            weight_KIN, bias_N = _fill(_taps(op)), _fill(op.bias_O)
-            steps.append(DenseConv(op, first, _filter(op), weight_KIN, bias_N))
+            steps.append(DenseConv(op, first, _filter(op), _fill(_rows(op)), _fill(op.bias_O)))
         elif isinstance(op, ops.Attention):
             neuron = only_neuron(op)
             if neuron is None or len(_readers(graph, op.name)) > 1:
@@ -195,31 +195,28 @@ def _synapses(
     neuron: ops.Neuron | None,
     precision: str,
 ) -> Synapses:
-    weight_KIO = _taps(op)
-    if weight_KIO.shape[1] > np.iinfo(np.uint16).max:
-        raise InputError(
-            f"{op.name}: {weight_KIO.shape[1]} inputs, but a list of spikes holds 65,535 channels"
-        )
+    weight_IO = _rows(op)
+    if len(weight_IO) > np.iinfo(np.uint16).max:
+        raise InputError(f"{op.name}: {len(weight_IO)} weight rows, but a list of spikes can name 65,535")
     outputs = len(op.bias_O)
     scale_O = np.ones(outputs, np.float32)
     if precision == "int8":
-        weight_KIO, scale_O = quantize(weight_KIO)
+        weight_IO, scale_O = quantize(weight_IO)
     bias_N = _fill(op.bias_O, -1e30)  # what fills up the columns never fires
     return Synapses(
-        op, source, stream, result, neuron, _filter(op), _fill(weight_KIO), _fill(scale_O), bias_N, outputs
+        op, source, stream, result, neuron, _filter(op), _fill(weight_IO), _fill(scale_O), bias_N, outputs
     )
 
 
-def quantize(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return weights as int8 in -127 ... 127 and the float32 value of 1 in each output channel (the last axis)."""
-    largest_O = np.abs(weight).max(tuple(range(weight.ndim - 1)))
-    scale_O = (np.maximum(largest_O, np.finfo(np.float32).tiny) / 127).astype(np.float32)
-    return np.rint(weight / scale_O).clip(-127, 127).astype(np.int8), scale_O
+def quantize(weight_IO: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights as int8 in -127 ... 127 and the float32 value of 1 in each output channel."""
+    scale_O = (np.maximum(np.abs(weight_IO).max(0), np.finfo(np.float32).tiny) / 127).astype(np.float32)
+    return np.rint(weight_IO / scale_O).clip(-127, 127).astype(np.int8), scale_O
 
 
-def _taps(op: ops.Conv | ops.Linear) -> np.ndarray:
-    weight = op.weight_RSIO if isinstance(op, ops.Conv) else op.weight_IO[None, None]
-    return weight.reshape(-1, *weight.shape[2:])
+def _rows(op: ops.Conv | ops.Linear) -> np.ndarray:
+    weight = op.weight_RSIO if isinstance(op, ops.Conv) else op.weight_IO
+    return weight.reshape(-1, weight.shape[-1])
 
 
 def _filter(op: ops.Conv | ops.Linear) -> tuple[int, int, int]:

@@ -52,19 +52,19 @@ def _add_fp32(sums_N: np.ndarray, index: int, count: int, weight_IN: np.ndarray)
         n += 16
 
 
-def empty_sums(weight_KIN, columns):  # noqa: ANN001, ANN201
+def empty_sums(weight_IN, columns):  # noqa: ANN001, ANN201
     """Return room for the sums of weight rows: int16 for int8 weights, else float32."""
     raise NotImplementedError("only inside compiled code")
 
 
 @overload(empty_sums)
-def _empty_sums(weight_KIN, columns):  # noqa: ANN001
-    dtype = np.int16 if weight_KIN.dtype.bitwidth == 8 else np.float32
-    return lambda weight_KIN, columns: np.zeros(columns, dtype)
+def _empty_sums(weight_IN, columns):  # noqa: ANN001
+    dtype = np.int16 if weight_IN.dtype.bitwidth == 8 else np.float32
+    return lambda weight_IN, columns: np.zeros(columns, dtype)
 
 
-def accumulate(sums_N, wide_N, used, index, count, weight_IN):  # noqa: ANN001, ANN201
-    """Add the weight rows that a list names; return how many the sums have taken since they were last emptied.
+def accumulate(sums_N, wide_N, index, count, weight_IN):  # noqa: ANN001, ANN201
+    """Add the weight rows that a list (an address and its length) names.
 
     int8 rows are summed in int16 (`sums_N`), emptied into int32 (`wide_N`) before they could overflow.
     """
@@ -72,22 +72,18 @@ def accumulate(sums_N, wide_N, used, index, count, weight_IN):  # noqa: ANN001, 
 
 
 @overload(accumulate)
-def _accumulate(sums_N, wide_N, used, index, count, weight_IN):  # noqa: ANN001
-    def fp32(sums_N, wide_N, used, index, count, weight_IN):  # noqa: ANN001
+def _accumulate(sums_N, wide_N, index, count, weight_IN):  # noqa: ANN001
+    def fp32(sums_N, wide_N, index, count, weight_IN):  # noqa: ANN001
         _add_fp32(sums_N, index, count, weight_IN)
-        return used
 
-    def int8(sums_N, wide_N, used, index, count, weight_IN):  # noqa: ANN001
-        while count > 0:
-            if used == SAFE_ROWS:
-                for n in range(sums_N.size):
-                    wide_N[n] += sums_N[n]
-                    sums_N[n] = 0
-                used = 0
-            rows = min(count, SAFE_ROWS - used)
-            _add_int8(sums_N, index, rows, weight_IN)
-            used, index, count = used + rows, index + 2 * rows, count - rows
-        return used
+    def int8(sums_N, wide_N, index, count, weight_IN):  # noqa: ANN001
+        while count > SAFE_ROWS:
+            _add_int8(sums_N, index, SAFE_ROWS, weight_IN)
+            for n in range(sums_N.size):
+                wide_N[n] += sums_N[n]
+                sums_N[n] = 0
+            index, count = index + 2 * SAFE_ROWS, count - SAFE_ROWS
+        _add_int8(sums_N, index, count, weight_IN)
 
     return int8 if weight_IN.dtype.bitwidth == 8 else fp32
 

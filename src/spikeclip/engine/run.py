@@ -74,7 +74,7 @@ def _dense_conv(step: DenseConv, x_1BHWI: np.ndarray) -> np.ndarray:
     B, H, W = x_1BHWI.shape[1:4]
     space = _space_behind(step.filter_, (B, H, W))
     out = np.empty((int(np.prod(space)), len(step.op.bias_O)), np.float32)
-    kernels.dense_conv(np.ascontiguousarray(x_1BHWI[0]), step.weight_KIN, step.bias_N, step.filter_, out)
+    kernels.dense_conv(np.ascontiguousarray(x_1BHWI[0]), step.weight_IN, step.bias_N, step.filter_, out)
     return out.reshape(1, *space, -1)
 
 
@@ -136,12 +136,11 @@ def _synapses(step: Synapses, spikes: dict[str, Spikes], reals: dict[str, np.nda
     behind = (stream, currents, parameters(step.neuron), out_index, out_count)
     if step.product is None:
         kernels.synapses(
-            x.index, x.count, flat, step.filter_, step.weight_KIN, step.scale_N, step.bias_N, *behind
+            x.index, x.count, flat, step.filter_, step.weight_IN, step.scale_N, step.bias_N, *behind
         )
     else:
         dtype, product = step.product
-        K, inputs = step.weight_KIN.shape[:2]
-        level_RK = np.empty((shape[0] * shape[1], K * inputs), dtype)
+        level_RK = np.empty((shape[0] * shape[1], len(step.weight_IN)), dtype)
         kernels.unfold(x.index, x.count, flat, step.filter_, level_RK)
         kernels.settle(product(level_RK), step.scale_N, step.bias_N, *behind)
     return reals[step.result] if step.result is not None else currents

@@ -127,6 +127,38 @@ def list_above(typing_context, levels, count, least, index):  # noqa: ANN001, AN
     return size(size, size, size, size), codegen
 
 
+@intrinsic
+def copy_shifted(typing_context, target, source, count, shift):  # noqa: ANN001, ANN201
+    """copy_shifted(target, source, count, shift): target[i] = source[i] + shift for uint16 lists at two addresses.
+
+    Both are read and written in blocks of 32 entries, the last one beyond `count`.
+    """
+
+    def codegen(context, builder, signature, args):  # noqa: ANN001
+        target, source, count, shift = args
+        words = ir.VectorType(_I16, LIST_LANES)
+        target, source = (builder.inttoptr(list_, _I16.as_pointer()) for list_ in (target, source))
+        shift = _splat(builder, builder.trunc(shift, _I16), words)
+        entry = builder.block
+        head, body, done = (builder.append_basic_block(name) for name in ("head", "body", "done"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        i = builder.phi(_I64)
+        i.add_incoming(_I64(0), entry)
+        builder.cbranch(builder.icmp_signed("<", i, count), body, done)
+        builder.position_at_end(body)
+        block = builder.load(builder.bitcast(builder.gep(source, [i]), words.as_pointer()), align=2)
+        place = builder.bitcast(builder.gep(target, [i]), words.as_pointer())
+        builder.store(builder.add(block, shift), place, align=2)
+        i.add_incoming(builder.add(i, _I64(LIST_LANES)), body)
+        builder.branch(head)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    size = types.intp
+    return types.void(size, size, size, size), codegen
+
+
 def _splat(builder: ir.IRBuilder, value: Any, vector: ir.VectorType) -> Any:
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _I32(0))
     lanes = ir.Constant(ir.VectorType(_I32, vector.count), [0] * vector.count)
