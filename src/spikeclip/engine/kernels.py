@@ -97,7 +97,8 @@ def synapses(
                         if R * S == 1:
                             address = source
                         else:
-                            copy_shifted(address + 2 * rows, source, spikes, (r * S + s) * inputs)
+                            first = (r * S + s) * inputs
+                            copy_shifted(address + 2 * rows, source, spikes, first)  # type: ignore[call-arg]
                         rows += spikes
                 accumulate(sums_N, wide_N, address, rows, weight_IN)
                 for n in range(columns):
