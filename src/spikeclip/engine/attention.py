@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit, prange
 
 from spikeclip.engine.neuron import fire, list_spikes, rest
+from spikeclip.engine.vector import FP32_LANES, add_vectors
 
 
 @njit(parallel=True, cache=True, nogil=True)
@@ -32,39 +33,41 @@ def attend(
     T = q_count.shape[0]
     B, N = mask_BN.shape
     head, levels = width // num_heads, int(neuron[6])
+    room = (head + FP32_LANES - 1) // FP32_LANES * FP32_LANES  # a head's values, filled up to whole vectors
+    start_C, slot_C = np.empty(width, np.int64), np.empty(width, np.int64)
+    for c in range(width):
+        start_C[c] = c // head * room
+        slot_C[c] = start_C[c] + c % head
     columns = (width + 31) // 32 * 32
-    kv_TBCD = np.zeros((T, B, width, head), np.int32)  # row of channel c: its head's values
+    # Integers, exact in float32 up to 2^24.
+    kv_RD = np.zeros((T * B * width, room), np.float32)  # row of a channel: the values of its head
     for item in prange(T * B):
         t, b = divmod(np.int64(item), B)
-        v_C = np.zeros(width, np.int32)
+        v_D = np.zeros(num_heads * room, np.float32)
         for token in range(N):
             p = b * N + token
             if not mask_BN[b, token] or k_count[t, p] == 0 or v_count[t, p] == 0:
                 continue
-            v_C[:] = 0
+            v_D[:] = 0
             for i in range(v_count[t, p]):
-                v_C[v_index[t, p, i]] += 1
+                v_D[slot_C[v_index[t, p, i]]] += 1
             for i in range(k_count[t, p]):
-                c = k_index[t, p, i]
-                start = c // head * head
-                row_D = kv_TBCD[t, b, c]
-                for d in range(head):
-                    row_D[d] += v_C[start + d]
+                c = np.int64(k_index[t, p, i])
+                row = kv_RD.ctypes.data + 4 * room * ((t * B + b) * width + c)
+                add_vectors(row, v_D.ctypes.data + 4 * start_C[c], room)  # type: ignore[call-arg]
     for p_ in prange(B * N):
         p = np.int64(p_)
         b = p // N
         x_N, v_N = np.full(columns, np.float32(-1e30)), np.empty(columns, np.float32)
-        sums_C, level_N = np.empty(width, np.int32), np.zeros(columns, np.uint8)
+        sums_D, level_N = np.empty(num_heads * room, np.float32), np.zeros(columns, np.uint8)
         rest(v_N, neuron)
         for t in range(T):
-            sums_C[:] = 0
+            sums_D[:] = 0
             for i in range(q_count[t, p]):
-                c = q_index[t, p, i]
-                start = c // head * head
-                row_D = kv_TBCD[t, b, c]
-                for d in range(head):
-                    sums_C[start + d] += row_D[d]
+                c = np.int64(q_index[t, p, i])
+                row = kv_RD.ctypes.data + 4 * room * ((t * B + b) * width + c)
+                add_vectors(sums_D.ctypes.data + 4 * start_C[c], row, room)  # type: ignore[call-arg]
             for c in range(width):
-                x_N[c] = np.float32(sums_C[c]) * np.float32(scale)
+                x_N[c] = sums_D[slot_C[c]] * np.float32(scale)
             fire(x_N, v_N, level_N, neuron)
             out_count[t, p] = list_spikes(level_N, levels, out_index[t, p])

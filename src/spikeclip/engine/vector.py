@@ -128,6 +128,35 @@ def list_above(typing_context, levels, count, least, index):  # noqa: ANN001, AN
 
 
 @intrinsic
+def add_vectors(typing_context, target, source, count):  # noqa: ANN001, ANN201
+    """add_vectors(target, source, count): target[i] += source[i], float32 at two addresses, count a multiple of 16."""
+
+    def codegen(context, builder, signature, args):  # noqa: ANN001
+        target, source, count = args
+        wide = ir.VectorType(_F32, FP32_LANES)
+        target, source = (builder.inttoptr(floats, wide.as_pointer()) for floats in (target, source))
+        entry = builder.block
+        head, body, done = (builder.append_basic_block(name) for name in ("head", "body", "done"))
+        vectors = builder.sdiv(count, _I64(FP32_LANES))
+        builder.branch(head)
+        builder.position_at_end(head)
+        i = builder.phi(_I64)
+        i.add_incoming(_I64(0), entry)
+        builder.cbranch(builder.icmp_signed("<", i, vectors), body, done)
+        builder.position_at_end(body)
+        place = builder.gep(target, [i])
+        both = builder.fadd(builder.load(place, align=4), builder.load(builder.gep(source, [i]), align=4))
+        builder.store(both, place, align=4)
+        i.add_incoming(builder.add(i, _I64(1)), body)
+        builder.branch(head)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    size = types.intp
+    return types.void(size, size, size), codegen
+
+
+@intrinsic
 def copy_shifted(typing_context, target, source, count, shift):  # noqa: ANN001, ANN201
     """copy_shifted(target, source, count, shift): target[i] = source[i] + shift for uint16 lists at two addresses.
 
