@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Literal
 
 import numba
@@ -47,6 +48,8 @@ class Engine:
         self.graph, self.precision, self.mode, self.threads = graph, precision, mode, threads or most
         self.steps = plan(graph, precision)
         self.layers: list[Layer] = []
+        self._workspace: dict[str, np.ndarray] = {}
+        self._lock = Lock()
         if mode == "dense":
             for step in self.synapses():
                 step.product = dense_product(step.weight_IN, self.threads)
@@ -59,11 +62,11 @@ class Engine:
         """Embed normalised pictures (B, H, W, C) or token ids (B, L) -> (B, embed_dim) float32."""
         if self.mode == "auto" and not self.layers:
             self.calibrate(inputs)
-        with _threads(self.threads):
-            values = Values(inputs)
+        with self._lock, _threads(self.threads):
+            values = Values(inputs, self._workspace)
             for step in self.steps:
                 run_step(step, values)
-            return values.output[0]
+            return values.output[0].copy()
 
     def calibrate(self, inputs: np.ndarray, repeats: int = 3) -> list[Layer]:
         """Time every layer on a batch like those to come, by events and dense, and set each to what `mode` says."""

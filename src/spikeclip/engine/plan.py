@@ -23,6 +23,8 @@ class Synapses:
     source: str
     stream: str | None
     """Real-valued value that the result is added to."""
+    in_place: bool
+    """Whether the sum may take the stream's place, because nothing reads it later."""
     result: str | None
     """Name under which the sum is kept; None where only the neuron reads it."""
     neuron: ops.Neuron | None
@@ -123,12 +125,13 @@ def plan(graph: Graph, precision: str) -> list[Step]:
             window = (pool.size, pool.stride, pool.padding) if pool else (1, 1, 0)
             steps.append(Fire(op, source(pool.inputs[0]) if pool else first, window))
         elif isinstance(op, (ops.Conv, ops.Linear)) and first in spiking:
-            target, stream = op, None
+            target, stream, in_place = op, None, False
             readers = _readers(graph, op.name)
             if len(readers) == 1 and isinstance(readers[0], ops.Add):
                 target = readers[0]
                 (before,) = (name for name in target.inputs if name != op.name)
                 stream = source(before)
+                in_place = _readers(graph, stream)[-1] is target
                 if before in tokens:
                     tokens.add(target.name)
                 done.add(target.name)
@@ -138,7 +141,7 @@ def plan(graph: Graph, precision: str) -> list[Step]:
                 _check_neuron(neuron)
                 done.add(neuron.name)
             kept = target.name if others or target is graph.ops[-1] else None
-            steps.append(_synapses(op, first, stream, kept, neuron, precision))
+            steps.append(_synapses(op, first, stream, in_place, kept, neuron, precision))
         elif isinstance(op, ops.Conv):
             steps.append(DenseConv(op, first, _filter(op), _fill(_rows(op)), _fill(op.bias_O)))
         elif isinstance(op, ops.Attention):
@@ -191,6 +194,7 @@ def _synapses(
     op: ops.Conv | ops.Linear,
     source: str,
     stream: str | None,
+    in_place: bool,
     result: str | None,
     neuron: ops.Neuron | None,
     precision: str,
@@ -204,7 +208,17 @@ def _synapses(
         weight_IO, scale_O = quantize(weight_IO)
     bias_N = _fill(op.bias_O, -1e30)  # what fills up the columns never fires
     return Synapses(
-        op, source, stream, result, neuron, _filter(op), _fill(weight_IO), _fill(scale_O), bias_N, outputs
+        op,
+        source,
+        stream,
+        in_place,
+        result,
+        neuron,
+        _filter(op),
+        _fill(weight_IO),
+        _fill(scale_O),
+        bias_N,
+        outputs,
     )
 
 

@@ -26,12 +26,6 @@ class Spikes:
     space: tuple[int, ...]
     width: int
 
-    @staticmethod
-    def empty(T: int, space: tuple[int, ...], width: int, levels: int) -> Spikes:
-        positions = int(np.prod(space))
-        index = np.empty((T, positions, width * levels + SLACK), np.uint16)
-        return Spikes(index, np.empty((T, positions), np.int32), space, width)
-
     def dense(self) -> np.ndarray:
         """Return the levels (T, *space, width) as uint8."""
         level_TPN = np.empty((*self.count.shape, self.width), np.uint8)
@@ -44,9 +38,27 @@ class Values:
     """What a run has computed so far, by name."""
 
     inputs: np.ndarray
+    workspace: dict[str, np.ndarray] = field(default_factory=dict)
+    """Arrays of an earlier run of the same engine, to be written over: new memory costs a page fault per 4 KB."""
     reals: dict[str, np.ndarray] = field(default_factory=dict)
     spikes: dict[str, Spikes] = field(default_factory=dict)
     output: np.ndarray = field(default_factory=lambda: _NOTHING)
+
+    def room(self, name: str, shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
+        """Return an array of any content that is `name`'s own."""
+        array = self.workspace.get(name)
+        if array is None or array.shape != shape or array.dtype != dtype:
+            array = self.workspace[name] = np.empty(shape, dtype)
+        return array
+
+    def room_for_spikes(self, op: ops.Neuron, T: int, space: tuple[int, ...], width: int) -> Spikes:
+        """Return lists of any content for the spikes of a layer of neurons, and keep them under its name."""
+        positions, levels = int(np.prod(space)), op.D if op.kind == "ilif" else 1
+        index = self.room(f"{op.name} index", (T, positions, width * levels + SLACK), np.uint16)
+        self.spikes[op.name] = Spikes(
+            index, self.room(f"{op.name} count", (T, positions), np.int32), space, width
+        )
+        return self.spikes[op.name]
 
 
 def run_step(step: Step, values: Values) -> None:
@@ -59,26 +71,26 @@ def run_step(step: Step, values: Values) -> None:
                 given[i] = given[i].reshape(*given[i].shape[:2], -1, given[i].shape[-1])
         values.output = reals[step.name] = run_op(step.op, *(given or [values.inputs[None]]))
     elif isinstance(step, DenseConv):
-        reals[step.name] = _dense_conv(step, reals[step.source])
+        _dense_conv(step, values)
     elif isinstance(step, Fire):
-        spikes[step.name] = _fire(step, reals[step.source])
+        _fire(step, values)
     elif isinstance(step, Attend):
-        q, k, v = (spikes[name] for name in step.op.inputs[:3])
-        mask = reals[step.mask][0] if step.mask else None
-        spikes[step.neuron.name] = _attend(step, q, k, v, mask)
+        _attend(step, values)
     else:
-        values.output = _synapses(step, spikes, reals)
+        _synapses(step, values)
 
 
-def _dense_conv(step: DenseConv, x_1BHWI: np.ndarray) -> np.ndarray:
+def _dense_conv(step: DenseConv, values: Values) -> None:
+    x_1BHWI = values.reals[step.source]
     B, H, W = x_1BHWI.shape[1:4]
     space = _space_behind(step.filter_, (B, H, W))
-    out = np.empty((int(np.prod(space)), len(step.op.bias_O)), np.float32)
+    out = values.room(step.name, (int(np.prod(space)), len(step.op.bias_O)), np.float32)
     kernels.dense_conv(np.ascontiguousarray(x_1BHWI[0]), step.weight_IN, step.bias_N, step.filter_, out)
-    return out.reshape(1, *space, -1)
+    values.reals[step.name] = out.reshape(1, *space, -1)
 
 
-def _fire(step: Fire, currents: np.ndarray) -> Spikes:
+def _fire(step: Fire, values: Values) -> None:
+    currents = values.reals[step.source]
     B, N = currents.shape[1], currents.shape[-1]
     inner = currents.shape[2:-1]
     H, W = inner if len(inner) == 2 else (int(np.prod(inner)), 1)
@@ -86,7 +98,7 @@ def _fire(step: Fire, currents: np.ndarray) -> Spikes:
     space = (B, *inner)
     if size > 1:
         space = (B, *((side + 2 * padding - size) // stride + 1 for side in (H, W)))
-    out = Spikes.empty(step.op.T, space, N, _levels(step.op))
+    out = values.room_for_spikes(step.op, step.op.T, space, N)
     kernels.pool_and_fire(
         np.ascontiguousarray(currents).reshape(len(currents), B, H, W, N),
         step.window,
@@ -94,25 +106,21 @@ def _fire(step: Fire, currents: np.ndarray) -> Spikes:
         out.index,
         out.count,
     )
-    return out
 
 
-def _attend(step: Attend, q: Spikes, k: Spikes, v: Spikes, mask_BN: np.ndarray | None) -> Spikes:
-    B = q.space[0]
-    tokens = int(np.prod(q.space[1:]))
-    if mask_BN is None:
-        mask_BN = np.ones((B, tokens), np.bool_)
-    out = Spikes.empty(step.neuron.T, q.space, q.width, _levels(step.neuron))
+def _attend(step: Attend, values: Values) -> None:
+    q, k, v = (values.spikes[name] for name in step.op.inputs[:3])
+    shape = (q.space[0], int(np.prod(q.space[1:])))
+    mask_BN = np.ones(shape, np.bool_) if step.mask is None else values.reals[step.mask][0]
+    out = values.room_for_spikes(step.neuron, step.neuron.T, q.space, q.width)
     attend(
         q.index, q.count, k.index, k.count, v.index, v.count, mask_BN,
         q.width, step.op.num_heads, step.op.scale, parameters(step.neuron), out.index, out.count,
     )  # fmt: skip
-    return out
 
 
-def _synapses(step: Synapses, spikes: dict[str, Spikes], reals: dict[str, np.ndarray]) -> np.ndarray:
-    """Run one step into `spikes` and `reals`; return its currents (no rows where they are not kept)."""
-    x = spikes[step.source]
+def _synapses(step: Synapses, values: Values) -> None:
+    x = values.spikes[step.source]
     T = len(x.count)
     B, inner = x.space[0], x.space[1:]
     flat = (B, *(inner if len(inner) == 2 else (int(np.prod(inner)), 1)))
@@ -120,19 +128,20 @@ def _synapses(step: Synapses, spikes: dict[str, Spikes], reals: dict[str, np.nda
     shape = (T, int(np.prod(space)), step.outputs)
     stream = currents = _NOTHING
     if step.stream is not None:
-        start = reals[step.stream]
-        # The last reader of the old stream is this step, so the sum takes its place.
-        stream = start if len(start) == T else np.repeat(start, T, 0)
-        space, stream = stream.shape[1:-1], stream.reshape(shape)
-        if step.result is not None:
-            reals[step.result] = stream.reshape(T, *space, step.outputs)
+        before = values.reals[step.stream]
+        space, stream = before.shape[1:-1], before.reshape(len(before), *shape[1:])
+        if len(before) < T or not step.in_place:
+            stream = values.room(step.name, shape, np.float32)
+            stream[:] = before.reshape(len(before), *shape[1:])
     elif step.result is not None:
-        currents = np.empty(shape, np.float32)
-        reals[step.result] = currents.reshape(T, *space, step.outputs)
+        currents = values.room(step.name, shape, np.float32)
+    if step.result is not None:
+        values.output = (currents if step.stream is None else stream).reshape(T, *space, step.outputs)
+        values.reals[step.result] = values.output
     out_index, out_count = _NO_LIST, _NO_COUNT
     if step.neuron is not None:
-        out = Spikes.empty(T, space, step.outputs, _levels(step.neuron))
-        spikes[step.neuron.name], out_index, out_count = out, out.index, out.count
+        out = values.room_for_spikes(step.neuron, T, space, step.outputs)
+        out_index, out_count = out.index, out.count
     behind = (stream, currents, parameters(step.neuron), out_index, out_count)
     if step.product is None:
         kernels.synapses(
@@ -140,17 +149,12 @@ def _synapses(step: Synapses, spikes: dict[str, Spikes], reals: dict[str, np.nda
         )
     else:
         dtype, product = step.product
-        level_RK = np.empty((shape[0] * shape[1], len(step.weight_IN)), dtype)
+        level_RK = values.room(f"{step.name} levels", (shape[0] * shape[1], len(step.weight_IN)), dtype)
         kernels.unfold(x.index, x.count, flat, step.filter_, level_RK)
         kernels.settle(product(level_RK), step.scale_N, step.bias_N, *behind)
-    return reals[step.result] if step.result is not None else currents
 
 
 def _space_behind(filter_: tuple[int, int, int], space: tuple[int, int, int]) -> tuple[int, int, int]:
     R, S, padding = filter_
     B, H, W = space
     return B, H + 2 * padding - R + 1, W + 2 * padding - S + 1
-
-
-def _levels(op: ops.Neuron) -> int:
-    return op.D if op.kind == "ilif" else 1
