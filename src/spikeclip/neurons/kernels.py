@@ -70,7 +70,8 @@ def lif_forward(
     for _ in range(T):
         x = _load(x_ptr, i, exists, 0.0)
         _drive, h, v = _lif_step(x, v, rate, V_THRESHOLD, V_RESET)
-        tl.store(s_ptr + i, (h >= V_THRESHOLD).to(s_ptr.dtype.element_ty), exists)
+        s = tl.where(h >= V_THRESHOLD, 1.0, 0.0)
+        tl.store(s_ptr + i, s.to(s_ptr.dtype.element_ty), exists)
         x_ptr += x_stride
         s_ptr += N
     if v_end_ptr is not None:
