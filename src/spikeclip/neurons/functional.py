@@ -3,10 +3,13 @@
 Each neuron has a multi-step form (time first, any shape after it) and a single-step form with explicit
 state for streaming. T calls of the single step equal one call of the multi-step form, bit for bit.
 Membranes are fp32 whatever the dtype of the current; backward recomputes them from the current, the only
-activation that is saved.
+activation that is saved. On CUDA the same loops run as Triton kernels, where Triton is installed.
 """
 
 from __future__ import annotations
+
+from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -16,6 +19,8 @@ from torch.autograd.function import once_differentiable
 from spikeclip.config import Surrogate
 from spikeclip.errors import unknown
 from spikeclip.neurons.surrogate import SURROGATES
+
+_HAS_TRITON = find_spec("triton") is not None
 
 
 def lif(
@@ -58,7 +63,8 @@ def lif_step(
     x_X: input current. v_X: fp32 membrane after the step before, None at the start.
     Returns (spikes, membrane), both of the shape of x_X.
     """
-    spikes_TX, v_X = _lif(x_X[None], v_X, tau, v_threshold, v_reset, detach_reset, surrogate, alpha)
+    settings = (tau, v_threshold, v_reset, detach_reset, surrogate, alpha)
+    spikes_TX, v_X = _lif(x_X[None], v_X, *settings, streaming=True)
     return spikes_TX[0], v_X
 
 
@@ -113,11 +119,13 @@ def _lif(
     detach_reset: bool,
     surrogate: str,
     alpha: float,
+    streaming: bool = False,
 ) -> tuple[Tensor, Tensor]:
     if surrogate not in SURROGATES:
         raise unknown("surrogate", surrogate, SURROGATES)
     rate = torch.as_tensor(1 / tau, dtype=_membrane_dtype(x_TX), device=x_TX.device)
-    return _LIF.apply(x_TX, v_X, rate, v_threshold, v_reset, detach_reset, surrogate, alpha)  # type: ignore[return-value]
+    settings = (v_threshold, v_reset, detach_reset, surrogate, alpha)
+    return _LIF.apply(x_TX, v_X, rate, *settings, streaming)  # type: ignore[return-value]
 
 
 def _ilif(
@@ -135,6 +143,15 @@ def _ilif(
 
 def _membrane_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _kernels(x_TX: Tensor) -> ModuleType | None:
+    """The module that runs this current's loops; None for the loops of this one."""
+    if not (_HAS_TRITON and x_TX.is_cuda) or x_TX.dtype == torch.float64:
+        return None
+    from spikeclip.neurons import triton
+
+    return triton
 
 
 def _at_rest(x_TX: Tensor, v_reset: float | None, dtype: torch.dtype) -> Tensor:
@@ -164,9 +181,12 @@ class _LIF(Function):
         detach_reset: bool,
         surrogate: str,
         alpha: float,
-    ) -> tuple[Tensor, Tensor]:
+        streaming: bool,
+    ) -> tuple[Tensor, Tensor | None]:
         ctx.save_for_backward(x_TX, v_X, rate)  # type: ignore[arg-type]
         ctx.settings = (v_threshold, v_reset, detach_reset, surrogate, alpha)  # type: ignore[attr-defined]
+        if (gpu := _kernels(x_TX)) is not None:
+            return gpu.forward(gpu.lif_forward, x_TX, v_X, rate, streaming, v_threshold, v_reset)
         v_X = _at_rest(x_TX, v_reset, rate.dtype) if v_X is None else v_X
         s_TX = torch.empty_like(x_TX)  # not torch.stack, which would give up a channels-last layout
         for t, x in enumerate(x_TX.unbind()):
@@ -174,13 +194,18 @@ class _LIF(Function):
             s = (h >= v_threshold).to(h.dtype)
             v_X = _reset(h, s, v_threshold, v_reset)
             s_TX[t] = s
-        return s_TX, v_X
+        return s_TX, v_X if streaming else None
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_s_TX: Tensor, grad_v_X: Tensor):  # type: ignore[override] # noqa: ANN001
+    def backward(ctx, grad_s_TX: Tensor, grad_v_X: Tensor | None):  # type: ignore[override] # noqa: ANN001
         x_TX, v_X, rate = ctx.saved_tensors
         v_threshold, v_reset, detach_reset, surrogate, alpha = ctx.settings
+        needs = ctx.needs_input_grad[1:3]
+        if (gpu := _kernels(x_TX)) is not None:
+            gradients = (grad_s_TX, grad_v_X)
+            made = gpu.backward(gpu.lif_backward, x_TX, v_X, rate, *gradients, needs, *ctx.settings)
+            return *made, *[None] * 6
         v_X = _at_rest(x_TX, v_reset, rate.dtype) if v_X is None else v_X
         before, charged = [], []
         for x in x_TX.unbind():
@@ -197,21 +222,14 @@ class _LIF(Function):
             kept = torch.ones_like(s) if v_reset is None else 1 - s
             if not detach_reset:
                 kept = kept + (-v_threshold if v_reset is None else v_reset - h) * derivative
-            grad_h = grad_s_TX[t] * derivative + grad_v_X * kept
-            if ctx.needs_input_grad[2]:
+            grad_h = grad_s_TX[t] * derivative
+            if grad_v_X is not None:
+                grad_h = grad_h + grad_v_X * kept
+            if needs[1]:
                 grad_rate = grad_rate + (grad_h * (x_TX[t] - (v - (v_reset or 0.0)))).sum()
             grad_x_TX[t] = grad_h * rate
             grad_v_X = grad_h * (1 - rate)
-        return (
-            grad_x_TX,
-            grad_v_X if ctx.needs_input_grad[1] else None,
-            grad_rate,
-            None,
-            None,
-            None,
-            None,
-            None,
-        )
+        return grad_x_TX, grad_v_X if needs[0] else None, grad_rate, *[None] * 6
 
 
 def _integrate(x: Tensor, r: Tensor | None, gain: Tensor, decay: float) -> Tensor:
@@ -234,6 +252,8 @@ class _ILIF(Function):
     ) -> tuple[Tensor, Tensor | None]:
         ctx.save_for_backward(x_TX, r_X, gain)  # type: ignore[arg-type]
         ctx.settings = (D, decay, detach_reset)  # type: ignore[attr-defined]
+        if (gpu := _kernels(x_TX)) is not None:
+            return gpu.forward(gpu.ilif_forward, x_TX, r_X, gain, streaming, D, decay)
         s_TX = torch.empty_like(x_TX)
         last = len(x_TX) - 1
         for t, x in enumerate(x_TX.unbind()):
@@ -251,7 +271,11 @@ class _ILIF(Function):
     def backward(ctx, grad_s_TX: Tensor, grad_r_X: Tensor | None):  # type: ignore[override] # noqa: ANN001
         x_TX, r_X, gain = ctx.saved_tensors
         D, decay, detach_reset = ctx.settings
-        needs_r, needs_gain = ctx.needs_input_grad[1:3]
+        needs_r, needs_gain = needs = ctx.needs_input_grad[1:3]
+        if (gpu := _kernels(x_TX)) is not None:
+            gradients = (grad_s_TX, grad_r_X)
+            made = gpu.backward(gpu.ilif_backward, x_TX, r_X, gain, *gradients, needs, *ctx.settings)
+            return *made, *[None] * 4
         inside = []
         last = len(x_TX) - 1
         for t, x in enumerate(x_TX.unbind()):
@@ -268,4 +292,4 @@ class _ILIF(Function):
                 grad_gain = grad_gain + (grad_u * x_TX[t]).sum()
             grad_x_TX[t] = grad_u * gain
             grad_r_X = grad_u * decay if t or needs_r else None
-        return grad_x_TX, grad_r_X, grad_gain, None, None, None, None
+        return grad_x_TX, grad_r_X, grad_gain, *[None] * 4

@@ -1,0 +1,187 @@
+"""The neurons on a GPU: what `functional` runs there in place of its PyTorch loops, which are the specification.
+
+Any dense layout of a time step will do, and time may have any stride; results take the layout of the current, and
+what does not have it is copied. The launches are custom operators, which torch.compile takes as they are.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from torch.library import custom_op
+
+from spikeclip.neurons import kernels
+
+BLOCK = 1024
+"""Neurons of one program."""
+
+
+def forward(
+    operator: Callable, x_TX: Tensor, state_X: Tensor | None, factor: Tensor, streaming: bool, *settings: Any
+) -> tuple[Tensor, Tensor | None]:
+    """Run `lif_forward` or `ilif_forward`: (spikes, state after the last step if `streaming`)."""
+    s_TX, end_X = operator(x_TX, state_X, factor, streaming, *settings)
+    return s_TX, end_X if streaming else None
+
+
+def backward(
+    operator: Callable,
+    x_TX: Tensor,
+    state_X: Tensor | None,
+    factor: Tensor,
+    grad_s_TX: Tensor,
+    grad_end_X: Tensor | None,
+    needs: tuple[bool, bool],
+    *settings: Any,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Run `lif_backward` or `ilif_backward`: gradients of current and, where `needs` says so, of state and factor."""
+    made = operator(x_TX, state_X, factor, grad_s_TX, grad_end_X, *needs, *settings)
+    grad_x_TX, grad_start_X, grad_factor = made
+    return grad_x_TX, grad_start_X if needs[0] else None, grad_factor if needs[1] else None
+
+
+@custom_op("spikeclip::lif_forward", mutates_args=())
+def lif_forward(
+    x_TX: Tensor,
+    v_X: Tensor | None,
+    rate: Tensor,
+    streaming: bool,
+    v_threshold: float,
+    v_reset: float | None,
+) -> tuple[Tensor, Tensor]:
+    return _forward(kernels.lif_forward, x_TX, v_X, rate, streaming, v_threshold, v_reset)
+
+
+@custom_op("spikeclip::lif_backward", mutates_args=())
+def lif_backward(
+    x_TX: Tensor,
+    v_X: Tensor | None,
+    rate: Tensor,
+    grad_s_TX: Tensor,
+    grad_v_X: Tensor | None,
+    needs_v: bool,
+    needs_rate: bool,
+    v_threshold: float,
+    v_reset: float | None,
+    detach_reset: bool,
+    surrogate: str,
+    alpha: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    settings = (v_threshold, v_reset, detach_reset, surrogate, alpha)
+    gradients = (grad_s_TX, grad_v_X)
+    return _backward(kernels.lif_backward, x_TX, v_X, rate, *gradients, needs_v, needs_rate, *settings)
+
+
+@custom_op("spikeclip::ilif_forward", mutates_args=())
+def ilif_forward(
+    x_TX: Tensor, r_X: Tensor | None, gain: Tensor, streaming: bool, D: int, decay: float
+) -> tuple[Tensor, Tensor]:
+    return _forward(kernels.ilif_forward, x_TX, r_X, gain, streaming, D, decay)
+
+
+@custom_op("spikeclip::ilif_backward", mutates_args=())
+def ilif_backward(
+    x_TX: Tensor,
+    r_X: Tensor | None,
+    gain: Tensor,
+    grad_s_TX: Tensor,
+    grad_r_X: Tensor | None,
+    needs_r: bool,
+    needs_gain: bool,
+    D: int,
+    decay: float,
+    detach_reset: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    settings = (D, decay, detach_reset)
+    gradients = (grad_s_TX, grad_r_X)
+    return _backward(kernels.ilif_backward, x_TX, r_X, gain, *gradients, needs_r, needs_gain, *settings)
+
+
+def _forward(
+    kernel: Any,
+    x_TX: Tensor,
+    state_X: Tensor | None,
+    factor: Tensor,
+    streaming: bool,
+    *settings: Any,
+) -> tuple[Tensor, Tensor]:
+    """Make the results and, with a kernel, fill them; one that is not asked for is empty."""
+    s_TX = _result(x_TX)
+    end_X = torch.empty_like(s_TX[0], dtype=factor.dtype) if streaming else factor.new_empty(0)
+    if kernel:
+        x_TX, state_X = _in_order(x_TX, s_TX), _state_in_order(state_X, s_TX)
+        results = (s_TX, end_X if streaming else None)
+        _launch(kernel, s_TX, x_TX, state_X, factor, *results, x_TX.stride(0), *settings)
+    return s_TX, end_X
+
+
+def _backward(
+    kernel: Any,
+    x_TX: Tensor,
+    state_X: Tensor | None,
+    factor: Tensor,
+    grad_s_TX: Tensor,
+    grad_end_X: Tensor | None,
+    needs_state: bool,
+    needs_factor: bool,
+    *settings: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `_forward`. Each program adds up the factor's gradient of its own neurons: in the same order always."""
+    grad_x_TX = _result(x_TX)
+    grad_start_X = torch.empty_like(grad_x_TX[0], dtype=factor.dtype) if needs_state else factor.new_empty(0)
+    grad_factor = torch.zeros_like(factor) if needs_factor else factor.new_empty(0)
+    if kernel:
+        x_TX, grad_s_TX = _in_order(x_TX, grad_x_TX), _in_order(grad_s_TX, grad_x_TX)
+        state_X, grad_end_X = (_state_in_order(y_X, grad_x_TX) for y_X in (state_X, grad_end_X))
+        parts = factor.new_empty(_programs(x_TX)) if needs_factor else None
+        gradients = (grad_s_TX[-1], grad_end_X, grad_x_TX[-1], grad_start_X if needs_state else None, parts)
+        strides = (x_TX.stride(0), grad_s_TX.stride(0))
+        _launch(kernel, grad_x_TX, x_TX, state_X, factor, *gradients, *strides, *settings)
+        if parts is not None:
+            grad_factor += parts.sum()
+    return grad_x_TX, grad_start_X, grad_factor
+
+
+for _operator, _make in [
+    (lif_forward, _forward),
+    (lif_backward, _backward),
+    (ilif_forward, _forward),
+    (ilif_backward, _backward),
+]:
+    _operator.register_fake(partial(_make, None))
+
+
+def _result(x_TX: Tensor) -> Tensor:
+    """Return memory for a result: time steps one after another, each in the layout of those of `x_TX`."""
+    x_X = torch.empty_like(x_TX[0], device="meta")  # dense, whatever x_TX is
+    strides = (x_X.numel(), *x_X.stride())
+    return torch.empty_strided(x_TX.shape, strides, dtype=x_TX.dtype, device=x_TX.device)
+
+
+def _programs(x_TX: Tensor) -> int:
+    return triton.cdiv(x_TX[0].numel(), BLOCK)
+
+
+def _in_order(y_TX: Tensor, result_TX: Tensor) -> Tensor:
+    """Return `y_TX`, copied unless the elements of a time step lie in memory as those of the result do."""
+    strides = zip(y_TX.shape[1:], y_TX.stride()[1:], result_TX.stride()[1:], strict=True)
+    if all(ours == theirs for size, ours, theirs in strides if size > 1):
+        return y_TX
+    copy = torch.empty_strided(y_TX.shape, result_TX.stride(), dtype=y_TX.dtype, device=y_TX.device)
+    return copy.copy_(y_TX)
+
+
+def _state_in_order(y_X: Tensor | None, result_TX: Tensor) -> Tensor | None:
+    return None if y_X is None else _in_order(y_X[None], result_TX)
+
+
+def _launch(kernel: Any, result_TX: Tensor, *arguments: Any) -> None:
+    N = result_TX[0].numel()
+    with torch.cuda.device_of(result_TX):
+        # A product is rounded before it is added, as in PyTorch: the same spikes there, here and in backward.
+        kernel[(_programs(result_TX),)](
+            *arguments, T=len(result_TX), N=N, BLOCK=BLOCK, enable_fp_fusion=False
+        )
