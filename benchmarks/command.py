@@ -58,3 +58,10 @@ def number(value: float | None, digits: int = 1, unit: str = "") -> str:
 def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table whose first column is text and the others numbers."""
     print_table(title, columns, rows, numbers=range(1, len(columns)))
+
+
+def name_absent(rows: list[dict[str, Any]]) -> None:
+    """Say below a table who could not run, and why."""
+    for row in rows:
+        if row["status"] != "ready":
+            print(f"{row['status']}: {row['name']} ({row['why']})")

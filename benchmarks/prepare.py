@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.plain import PlainTower
-from spikeclip.config import DataConfig, RunConfig, from_dict, to_dict
+from spikeclip.config import DataConfig, ImageConfig, RunConfig, from_dict, to_dict
 from spikeclip.data.sources import load_pictures
 from spikeclip.data.transforms import normalize
 from spikeclip.errors import InputError
@@ -60,9 +60,9 @@ def prepare(source: Path, data: str, pictures: int, batches: Sequence[int], out:
     test = load("test", pictures)
     if test.labels is None:
         raise InputError(f"{data} has no labels, so there is no accuracy to compare")
-    write_network(model, normalized(model, test.images), out)
+    write_network(model, normalized(model.config.image, test.images), out)
     if model.config.neuron.kind == "relu":
-        sample_NHWC = normalized(model, load("train", CALIBRATION).images)
+        sample_NHWC = normalized(model.config.image, load("train", CALIBRATION).images)
         for batch in batches:
             export_twin(PlainTower(model.image).eval(), sample_NHWC, batch, out)
     spikes = mean_rates(model, test)
@@ -87,11 +87,9 @@ def prompts(source: Path) -> DataConfig:
     return from_dict(RunConfig, json.loads(recipe.read_text()), str(recipe)).data
 
 
-def normalized(model: SpikeCLIP, images_NHWC: np.ndarray) -> np.ndarray:
-    """Return uint8 pictures as the model reads them, (N, H, W, 3) float32."""
-    x_NCHW = normalize(
-        torch.from_numpy(np.array(images_NHWC)), model.config.image.mean, model.config.image.std
-    )
+def normalized(config: ImageConfig, images_NHWC: np.ndarray) -> np.ndarray:
+    """Return uint8 pictures as a tower of `config` reads them, (N, H, W, 3) float32."""
+    x_NCHW = normalize(torch.from_numpy(np.array(images_NHWC)), config.mean, config.std)
     return np.ascontiguousarray(x_NCHW.permute(0, 2, 3, 1).numpy())
 
 

@@ -32,7 +32,7 @@ def network(request, tmp_path_factory):
                 "v_threshold": 0.5,
             }
             model = create_model(request.param, neuron=neuron, **settings)
-            pictures_NHWC = normalized(model, images_NHWC)
+            pictures_NHWC = normalized(model.config.image, images_NHWC)
             for module in model.image.modules():
                 if isinstance(module, BatchNorm):
                     module.momentum = 1.0
