@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -65,6 +66,7 @@ class _Child:
             stderr=subprocess.DEVNULL,
             text=True,
             bufsize=1,
+            start_new_session=True,
             env={**os.environ, **threads, **environment, "PYTHONPATH": path},
         )
         self.ready = self.ask(**dataclasses.asdict(job))
@@ -85,8 +87,9 @@ class _Child:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.process.kill()
-        self.process.communicate()
+        os.killpg(self.process.pid, signal.SIGKILL)  # with the processes that torch.compile keeps
+        with self.process:
+            pass  # closes the pipes and waits
 
 
 def race(
