@@ -72,7 +72,7 @@ def engine(job: Job, precision: str, mode: str = "auto") -> tuple[Embed, dict[st
 
     graph = load_graph(Path(job.folder) / "graph")
     run = Engine(graph, precision=precision, threads=job.threads, mode=mode)  # type: ignore
-    return run, {"explain": run.explain}  # type: ignore
+    return run, {"explain": lambda: run.explain().splitlines()} if mode == "auto" else {}  # type: ignore
 
 
 def twin_pytorch(job: Job, precision: str) -> tuple[Embed, dict[str, Any]]:

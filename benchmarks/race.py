@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -87,7 +87,8 @@ class _Child:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)  # with the processes that torch.compile keeps
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            os.killpg(self.process.pid, signal.SIGKILL)  # with the processes that torch.compile keeps
         with self.process:
             pass  # closes the pipes and waits
 
@@ -138,6 +139,8 @@ def race(
         for number, (name, child) in enumerate(children.items()):
             status.update(f"accuracy: {name}")
             told = child.ask(do="report")
+            if not _accept(results[name], told):
+                continue
             results[name].peak_mib, results[name].notes = told["peak_mib"], told["notes"]
             file = Path(jobs[name].folder) / f"embeddings-{number}.npy"
             if embed and _accept(results[name], child.ask(do="embed", out=str(file))):

@@ -1,6 +1,7 @@
 """One contestant in a process of its own: reads commands as JSON lines, answers in JSON lines.
 
-The first line is the `Job`. The answer says that the first call is done, or why there is none.
+The first line is the `Job`; the answer to it says that the first call is done. A status that is not "ready" is the
+last answer.
 """
 
 from __future__ import annotations
@@ -26,28 +27,34 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints must not end up among the answers
     job = Job(**json.loads(sys.stdin.readline()))
     pictures_NHWC = np.load(Path(job.folder) / "pictures.npy")
-    first_BHWC = pictures_NHWC[: job.batch]
+
+    def start() -> dict[str, Any]:
+        embed(pictures_NHWC[: job.batch])
+        return {}
+
+    def measure(calls: int) -> dict[str, Any]:
+        return {"seconds": _time(embed, pictures_NHWC[: job.batch], calls)}
+
+    def embed_all(out: str) -> dict[str, Any]:
+        np.save(out, _embed_all(embed, pictures_NHWC, job.batch))
+        return {}
+
+    def report() -> dict[str, Any]:
+        told = {name: note() if callable(note) else note for name, note in notes.items()}
+        return {"peak_mib": peak_memory(), "notes": told}
+
+    commands = {"start": start, "time": measure, "embed": embed_all, "report": report}
+    command: dict[str, Any] = {"do": "start"}
     try:
         embed, notes = importlib.import_module(job.table).CONTESTANTS[job.contestant].build(job)
-        embed(first_BHWC)
+        while command:
+            answer = commands[command.pop("do")](**command)
+            print(json.dumps({"status": "ready", **answer}, default=str), file=answers)
+            command = json.loads(sys.stdin.readline() or "{}")
     except (ImportError, InputError) as error:  # not installed, or not for this network
         print(json.dumps({"status": "unavailable", "why": str(error)}), file=answers)
-        return
     except Exception as error:  # whatever a runtime raises is that row's result, not the end of the benchmark
         print(json.dumps({"status": "failed", "why": f"{type(error).__name__}: {error}"}), file=answers)
-        return
-    print(json.dumps({"status": "ready"}), file=answers)
-    for line in sys.stdin:
-        command = json.loads(line)
-        if command["do"] == "time":
-            answer: dict[str, Any] = {"seconds": _time(embed, first_BHWC, command["calls"])}
-        elif command["do"] == "embed":
-            np.save(command["out"], _embed_all(embed, pictures_NHWC, job.batch))
-            answer = {}
-        else:
-            told = {name: note() if callable(note) else note for name, note in notes.items()}
-            answer = {"peak_mib": peak_memory(), "notes": told}
-        print(json.dumps(answer, default=str), file=answers)
 
 
 def _time(embed: Embed, images_BHWC: np.ndarray, calls: int) -> float:
