@@ -1,0 +1,69 @@
+"""Our towers with SpikingJelly's neurons: what the published design does, with the weights of ours."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from spikeclip.errors import InputError
+from spikeclip.neurons import LIF, PLIF
+from spikeclip.neurons.module import Neuron
+from spikeclip.towers.image import Spikingformer
+
+
+class OnSpikingJelly(nn.Module):
+    """A tower whose LIF neurons are SpikingJelly's multi-step `LIFNode`, reset before every call.
+
+    tower: changed in place. every_step: also recompute the first convolution at every time step, as the
+    published network does. Raises `InputError` for neurons that have no counterpart there.
+    """
+
+    def __init__(self, tower: nn.Module, every_step: bool) -> None:
+        super().__init__()
+        from spikingjelly.activation_based import functional
+
+        self.reset = functional.reset_net
+        _replace(tower)
+        if every_step and isinstance(tower, Spikingformer):
+            tower.stem.convs[0] = _EveryStep(tower.stem.convs[0], tower.stem.T)
+        self.tower = tower
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        self.reset(self.tower)
+        return self.tower(x_BCHW)
+
+
+class _EveryStep(nn.Module):
+    """Runs a layer on T copies of a picture that does not change."""
+
+    def __init__(self, layer: nn.Module, T: int) -> None:
+        super().__init__()
+        self.layer, self.T = layer, T
+
+    def forward(self, x_1BCHW: Tensor) -> Tensor:
+        return self.layer(x_1BCHW.repeat(self.T, 1, 1, 1, 1))
+
+
+def _replace(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, Neuron):
+            setattr(module, name, _node(child))
+        else:
+            _replace(child)
+
+
+def _node(neuron: Neuron) -> nn.Module:
+    from spikingjelly.activation_based import surrogate
+    from spikingjelly.activation_based.neuron import LIFNode
+
+    surrogates = {"sigmoid": surrogate.Sigmoid, "atan": surrogate.ATan}
+    if not isinstance(neuron, LIF) or isinstance(neuron, PLIF) or neuron.surrogate not in surrogates:
+        raise InputError(f"SpikingJelly has no counterpart of {type(neuron).__name__} here")
+    return LIFNode(
+        neuron.tau,
+        decay_input=True,
+        v_threshold=neuron.v_threshold,
+        v_reset=neuron.v_reset,  # type: ignore[arg-type]  # None is its soft reset
+        surrogate_function=surrogates[neuron.surrogate](alpha=neuron.alpha),
+        detach_reset=neuron.detach_reset,
+        step_mode="m",
+    )

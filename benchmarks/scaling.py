@@ -1,0 +1,223 @@
+"""What the engine's time depends on: time steps and density.
+
+python -m benchmarks.scaling steps                                  T = 1, 2, 4, 8 at one total number of spikes
+python -m benchmarks.scaling density --models runs/rate-* --relu runs/relu --figure results/density.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.command import finish, name_absent, number, options, run, show
+from benchmarks.contestants import CONTESTANTS, Job
+from benchmarks.figure import density_figure
+from benchmarks.machine import Noise
+from benchmarks.prepare import Network, normalized, prepare, write_network
+from benchmarks.race import Result, race
+from spikeclip import create_model
+from spikeclip.data.sources import load_pictures
+from spikeclip.errors import InputError
+from spikeclip.model import SpikeCLIP
+from spikeclip.neurons import LIF, record
+from spikeclip.towers.norm import BatchNorm
+
+ENGINE = {
+    "auto": "I-LIF, engine int8",
+    "events": "I-LIF, engine int8 events",
+    "dense": "I-LIF, engine int8 dense",
+}
+STEPS = {
+    "engine int8": "LIF, engine int8",
+    "engine fp32": "LIF, engine fp32",
+    "PyTorch fp32": "LIF, PyTorch fp32",
+}
+
+
+def steps() -> None:
+    """Race LIF towers of growing T that fire the same total number of spikes."""
+    parser = options("Engine time over T at a fixed total number of spikes.", [16])
+    parser.add_argument("--model", default="spikeclip-base", help="preset whose image tower runs")
+    parser.add_argument("--T", type=int, nargs="+", default=[1, 2, 4, 8], help="numbers of time steps")
+    parser.add_argument("--spikes", type=float, default=0.4, help="spikes per neuron, summed over T")
+    arguments = parser.parse_args(sys.argv[2:])
+    noise, passes = Noise(arguments.threads), []
+    with tempfile.TemporaryDirectory(prefix="spikeclip-bench-") as scratch:
+        fired = {T: write_calibrated(T, arguments, Path(scratch) / str(T)) for T in arguments.T}
+        for batch in arguments.batch:
+            jobs = {
+                f"{label}, T={T}": Job(name, f"{scratch}/{T}", batch, arguments.threads)
+                for label, name in STEPS.items()
+                for T in arguments.T
+                if not arguments.only or arguments.only in label
+            }
+            timing = {"repeats": arguments.repeats, "seconds": arguments.seconds}
+            results = race(jobs, noise, embed=False, **timing)
+            rows = growth(results, fired)
+            print_growth(f"{arguments.model}, batch {batch}, {arguments.threads} threads", rows)
+            passes.append({"batch": batch, "rows": rows})
+    finish(arguments, {"passes": passes}, noise.summary())
+
+
+def write_calibrated(T: int, arguments: argparse.Namespace, folder: Path) -> float:
+    """Write a LIF tower with random weights that fires `arguments.spikes` per neuron; returns what it does fire.
+
+    The weights are not the point, the events are: every neuron's threshold is set so that its layer fires
+    spikes / T in each step. Layers of small integer currents (attention) can only come near.
+    """
+    torch.manual_seed(0)
+    model = create_model(arguments.model, neuron="lif", T=T, text={"vocab_size": 8, "eos_id": 7})
+    pictures = load_pictures(
+        arguments.data, "test", model.config.image.image_size, limit=max(arguments.batch)
+    )
+    images_NHWC = normalized(model.config.image, pictures.images)
+    calibrate(model, torch.from_numpy(images_NHWC).permute(0, 3, 1, 2), arguments.spikes / T)
+    write_network(model, images_NHWC, folder)
+    if not (folder / "graph.json").exists():
+        raise InputError(
+            "this benchmark measures spikeclip.engine on a spikeclip.graph, and they are not there"
+        )
+    with torch.no_grad(), record(model.image) as rates:
+        model.image(torch.from_numpy(images_NHWC).permute(0, 3, 1, 2))
+    return T * torch.stack(list(rates.values())).mean().item()
+
+
+@torch.no_grad()
+def calibrate(model: SpikeCLIP, images_BCHW: torch.Tensor, rate: float) -> None:
+    """Give BatchNorm the statistics of the pictures and every LIF neuron a threshold at which it fires `rate`."""
+
+    def fit(neuron: LIF, inputs: tuple[torch.Tensor]) -> None:
+        low, high = 1e-3, max(inputs[0].amax().item(), 1e-3)
+        for _ in range(20):
+            neuron.v_threshold = (low + high) / 2
+            if neuron.forward(inputs[0]).mean().item() > rate:  # not neuron(...), which would call this hook
+                low = neuron.v_threshold
+            else:
+                high = neuron.v_threshold
+        neuron.v_threshold = high
+
+    handles = []
+    for module in model.image.modules():
+        if isinstance(module, BatchNorm):
+            module.momentum = 1.0
+        elif isinstance(module, LIF):
+            handles.append(module.register_forward_pre_hook(fit))  # type: ignore[arg-type]
+    model.image.train()(images_BCHW)
+    model.eval()
+    for handle in handles:
+        handle.remove()
+
+
+def growth(results: dict[str, Result], fired: dict[int, float]) -> list[dict[str, Any]]:
+    """Return the rows of the record: each result with its time over that of the same runtime at the least T."""
+    rows, first = [], {}
+    for name, result in results.items():
+        label, T = name.split(", T=")
+        least = first.setdefault(label, result.median)
+        row = {"name": name, **result.record(), "T": int(T), "spikes": fired[int(T)]}
+        row["time_over_least_T"] = result.median / least if result.median and least else None
+        rows.append(row)
+    return rows
+
+
+def print_growth(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print one race over T."""
+    table = [
+        [
+            row["name"],
+            number(1000 * row["median"]),
+            number(row["time_over_least_T"], 2),
+            number(row["spikes"], 2),
+        ]
+        for row in rows
+        if row["median"]
+    ]
+    show(title, ["contestant", "ms", "x time at least T", "spikes per neuron"], table)
+    name_absent(rows)
+
+
+def density() -> None:
+    """Race I-LIF networks of different densities, run by events, dense and as the engine chooses."""
+    parser = options("Images/s and accuracy over density.", [16])
+    parser.add_argument("--models", type=Path, nargs="+", required=True, help="saved I-LIF models or runs")
+    parser.add_argument("--relu", type=Path, help="saved model or run: the ANN twin")
+    parser.add_argument("--pictures", type=int, default=1000, help="test pictures for the accuracy")
+    parser.add_argument("--figure", type=Path, help="file for the figure (PNG)")
+    arguments = parser.parse_args(sys.argv[2:])
+    noise, passes = Noise(arguments.threads), []
+    with tempfile.TemporaryDirectory(prefix="spikeclip-bench-") as scratch:
+        sources = {str(path): path for path in [*arguments.models, *filter(None, [arguments.relu])]}
+        networks = {
+            name: prepare(path, arguments.data, arguments.pictures, arguments.batch, Path(scratch) / str(i))
+            for i, (name, path) in enumerate(sources.items())
+        }
+        for batch in arguments.batch:
+            jobs = density_jobs(networks, batch, arguments)
+            timing = {"repeats": arguments.repeats, "seconds": arguments.seconds}
+            rows = over_density(race(jobs, noise, **timing), networks)
+            print_density(f"batch {batch}, {arguments.threads} threads", rows)
+            passes.append({"batch": batch, "rows": rows})
+    if arguments.figure:
+        density_figure(passes[-1]["rows"], f"batch {arguments.batch[-1]}", arguments.figure)
+    facts = {name: network.facts for name, network in networks.items()}
+    finish(arguments, {"networks": facts, "passes": passes}, noise.summary())
+
+
+def density_jobs(networks: dict[str, Network], batch: int, arguments: argparse.Namespace) -> dict[str, Job]:
+    """Return a job for each I-LIF network and mode, and for each runtime of the ReLU network."""
+    jobs = {}
+    for source, network in networks.items():
+        twin = network.facts["neuron"]["kind"] == "relu"
+        names = {n: n for n, c in CONTESTANTS.items() if c.weights == "relu"} if twin else ENGINE
+        for label, name in names.items():
+            jobs[f"{source}: {label}"] = Job(name, str(network.folder), batch, arguments.threads)
+    return {name: job for name, job in jobs.items() if not arguments.only or arguments.only in name}
+
+
+def over_density(results: dict[str, Result], networks: dict[str, Network]) -> list[dict[str, Any]]:
+    """Return the rows of the record: each result with its mode or runtime, accuracy and density."""
+    rows = []
+    for name, result in results.items():
+        source, label = name.rsplit(": ", 1)
+        network = networks[source]
+        row = {"name": name, "source": source, "label": label, **result.record()}
+        row["accuracy"] = network.accuracy(result.embeddings) if result.embeddings else None
+        row["density"] = network.facts["spikes"]["mean_density"]
+        row["ann"] = network.facts["neuron"]["kind"] == "relu"
+        rows.append(row)
+    return rows
+
+
+def print_density(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print one race over density."""
+    table = [
+        [
+            row["name"],
+            number(100 * row["density"], 1, " %"),
+            number(row["images_per_second"]),
+            number(row["accuracy"] and 100 * row["accuracy"], 1, " %"),
+        ]
+        for row in rows
+        if row["median"]
+    ]
+    show(title, ["contestant", "density", "images/s", "accuracy"], table)
+    name_absent(rows)
+
+
+def main() -> None:
+    """Run the benchmark that the first argument names."""
+    kinds = {"steps": steps, "density": density}
+    if len(sys.argv) < 2 or sys.argv[1] not in kinds:
+        raise InputError(
+            "say which: python -m benchmarks.scaling steps | density (and --help for its options)"
+        )
+    kinds[sys.argv[1]]()
+
+
+if __name__ == "__main__":
+    run(main)
