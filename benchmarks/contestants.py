@@ -137,8 +137,10 @@ def _run_torch(module: nn.Module, job: Job, precision: str) -> Embed:
 
 
 def _exported(job: Job, precision: str) -> str:
-    network = "int8" if precision == "int8" else "fp32"
-    return str(Path(job.folder) / f"twin-{job.batch}-{network}.onnx")
+    file = Path(job.folder) / f"twin-{job.batch}-{'int8' if precision == 'int8' else 'fp32'}.onnx"
+    if not file.exists():
+        raise ModuleNotFoundError("exporting the twin needs onnx and onnxruntime")
+    return str(file)
 
 
 def _nchw(images_BHWC: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ def density_figure(rows: list[dict[str, Any]], title: str, path: Path) -> None:
         axes.set(xlabel="activations that are not zero, %", ylabel=what)
         axes.grid(alpha=0.3)
     speed.set_yscale("log")
-    speed.legend(fontsize="small")
+    figure.legend(*speed.get_legend_handles_labels(), loc="outside right center", fontsize="small")
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

@@ -23,7 +23,8 @@ def test_a_race_measures_who_can_run_and_says_who_cannot(job, tmp_path):
     jobs = {
         "runs": job,
         "lacks a package": Job("SpikingJelly", job.folder, BATCH, 1, packages=str(tmp_path)),
-        "breaks": Job("ANN, ONNX Runtime fp32", job.folder, batch=3, threads=1),  # exported for another size
+        "has no export": Job("ANN, ONNX Runtime fp32", job.folder, batch=3, threads=1),
+        "breaks": Job("nobody", job.folder, BATCH, threads=1),
     }
     results = race(jobs, Noise(1), repeats=3, seconds=0.01)
     runs = results["runs"]
@@ -34,5 +35,6 @@ def test_a_race_measures_who_can_run_and_says_who_cannot(job, tmp_path):
     assert runs.record()["images_per_second"] == pytest.approx(BATCH / runs.median)
     assert json.dumps(runs.record())
     assert results["lacks a package"].status == "unavailable"
+    assert results["has no export"].status == "unavailable"
     assert results["breaks"].status == "failed"
     assert results["breaks"].median is None

@@ -1,0 +1,50 @@
+"""Start a LIF network from the weights of an I-LIF network: `python -m benchmarks.to_lif runs/ilif runs/lif-start`.
+
+A recipe with `model: {pretrained: runs/lif-start}` then adapts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from benchmarks.command import run
+from spikeclip.config import NeuronConfig
+from spikeclip.errors import InputError
+from spikeclip.evaluate.open import model_folder
+from spikeclip.model import SpikeCLIP, from_pretrained
+
+THRESHOLD = 0.31
+"""Of `range`. With it the mean spikes of LIF (tau=2, T=4) differ least, in squares, from the level of I-LIF (D=4)
+for a constant current that is normal with variance 1, as BatchNorm makes it."""
+
+
+def to_lif(source: SpikeCLIP, T: int = 4) -> SpikeCLIP:
+    """Return the network with LIF neurons over T steps and the same weights.
+
+    Raises `InputError` for another neuron, and for ranges that were learned, which LIF has no place for.
+    """
+    neuron = source.config.neuron
+    if neuron.kind != "ilif" or neuron.learn_range:
+        raise InputError(
+            f"expected neuron=ilif with a fixed range, got neuron={neuron.kind}, learn_range={neuron.learn_range}"
+        )
+    lif = NeuronConfig(kind="lif", T=T, tau=2.0, v_threshold=THRESHOLD * neuron.range)
+    model = SpikeCLIP(dataclasses.replace(source.config, neuron=lif), source.tokenizer)
+    model.load_state_dict(source.state_dict())
+    return model.eval()
+
+
+def main() -> None:
+    """Read the folders, convert and save."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path, help="saved I-LIF model, or a run with one in it")
+    parser.add_argument("out", type=Path, help="folder for the LIF model")
+    parser.add_argument("--T", type=int, default=4, help="time steps")
+    arguments = parser.parse_args()
+    to_lif(from_pretrained(model_folder(arguments.source)), arguments.T).save_pretrained(arguments.out)
+
+
+if __name__ == "__main__":
+    run(main)
