@@ -67,12 +67,12 @@ def pytorch(job: Job, precision: str, compiled: bool = False) -> tuple[Embed, di
 
 def engine(job: Job, precision: str, mode: str = "auto") -> tuple[Embed, dict[str, Any]]:
     """Our event-driven engine on the lowered tower; needs no PyTorch."""
-    from spikeclip.engine import Engine  # type: ignore[reportMissingImports]
-    from spikeclip.graph import load_graph  # type: ignore[reportMissingImports]
+    from spikeclip.engine import Engine
+    from spikeclip.graph import load_graph
 
     graph = load_graph(Path(job.folder) / "graph")
-    run = Engine(graph, precision=precision, threads=job.threads, mode=mode)  # type: ignore
-    return run, {"explain": lambda: run.explain().splitlines()} if mode == "auto" else {}  # type: ignore
+    run = Engine(graph, precision=precision, threads=job.threads, mode=mode)  # type: ignore[arg-type]
+    return run, {"explain": lambda: run.explain().splitlines()} if mode == "auto" else {}
 
 
 def twin_pytorch(job: Job, precision: str) -> tuple[Embed, dict[str, Any]]:

@@ -100,8 +100,8 @@ def write_network(model: SpikeCLIP, images_NHWC: np.ndarray, out: Path) -> None:
     (out / "config.json").write_text(json.dumps({"model_type": "spikeclip", **to_dict(model.config)}))
     np.save(out / "pictures.npy", images_NHWC)
     try:
-        from spikeclip.graph import save_graph  # type: ignore[reportMissingImports]
-        from spikeclip.graph.lower import lower  # type: ignore[reportMissingImports]
+        from spikeclip.graph import save_graph
+        from spikeclip.graph.lower import lower
     except ImportError:  # the engine's rows will say that there is no engine
         return
     save_graph(lower(model.image, model.config.image), out / "graph")

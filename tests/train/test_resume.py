@@ -104,7 +104,7 @@ def test_a_row_that_a_kill_cut_short_is_written_again(values, whole, tmp_path, m
         with pytest.raises(Killed):
             train_run(config, folder, quiet=True, test=False)
     log = folder / "metrics.jsonl"
-    log.write_text(log.read_text().rstrip()[:-1])  # "rate" closes, the row does not
+    log.write_text(log.read_text().rstrip()[:-1])  # "rates" closes, the row does not
     train_run(config, folder, resume=True, quiet=True, test=False)
     assert without("samples_per_second", rows(folder)) == without("samples_per_second", rows(whole[1]))
 

@@ -118,7 +118,9 @@ def run_stage(
         report.step(step, loss.item(), len(indices))
         if step % LOG_EVERY == 0:
             values = {name: term.item() for name, term in terms.items()}
-            report.row(step, {"loss": loss.item(), **values, "rate": {n: r.item() for n, r in rates.items()}})
+            report.row(
+                step, {"loss": loss.item(), **values, "rates": {n: r.item() for n, r in rates.items()}}
+            )
             _watch_silence(rates, silent, report)
         if progress.step % steps_per_epoch == 0:
             _check_weights(model, progress.step)
