@@ -43,10 +43,10 @@ class Synapses:
 
 
 @dataclass(eq=False)
-class DenseConv:
-    """The first convolution, of real-valued pictures."""
+class Dense:
+    """A layer whose input is real-valued: the first convolution and the readout."""
 
-    op: ops.Conv
+    op: ops.Conv | ops.Linear
     source: str
     filter_: tuple[int, int, int]
     weight_IN: np.ndarray
@@ -97,7 +97,7 @@ class Plain:
         return self.op.name
 
 
-Step = Synapses | DenseConv | Fire | Attend | Plain
+Step = Synapses | Dense | Fire | Attend | Plain
 
 
 def plan(graph: Graph, precision: str) -> list[Step]:
@@ -142,8 +142,8 @@ def plan(graph: Graph, precision: str) -> list[Step]:
                 done.add(neuron.name)
             kept = target.name if others or target is graph.ops[-1] else None
             steps.append(_synapses(op, first, stream, in_place, kept, neuron, precision))
-        elif isinstance(op, ops.Conv):
-            steps.append(DenseConv(op, first, _filter(op), _fill(_rows(op)), _fill(op.bias_O)))
+        elif isinstance(op, (ops.Conv, ops.Linear)):
+            steps.append(Dense(op, first, _filter(op), _fill(_rows(op)), _fill(op.bias_O)))
         elif isinstance(op, ops.Attention):
             neuron = only_neuron(op)
             if neuron is None or len(_readers(graph, op.name)) > 1:

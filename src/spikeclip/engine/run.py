@@ -9,7 +9,7 @@ import numpy as np
 from spikeclip.engine import kernels
 from spikeclip.engine.attention import attend
 from spikeclip.engine.neuron import SLACK, parameters
-from spikeclip.engine.plan import Attend, DenseConv, Fire, Plain, Step, Synapses
+from spikeclip.engine.plan import Attend, Dense, Fire, Plain, Step, Synapses
 from spikeclip.graph import ops
 from spikeclip.graph.execute import run_op
 
@@ -70,8 +70,8 @@ def run_step(step: Step, values: Values) -> None:
             if tokens:
                 given[i] = given[i].reshape(*given[i].shape[:2], -1, given[i].shape[-1])
         values.output = reals[step.name] = run_op(step.op, *(given or [values.inputs[None]]))
-    elif isinstance(step, DenseConv):
-        _dense_conv(step, values)
+    elif isinstance(step, Dense):
+        _dense(step, values)
     elif isinstance(step, Fire):
         _fire(step, values)
     elif isinstance(step, Attend):
@@ -80,13 +80,20 @@ def run_step(step: Step, values: Values) -> None:
         _synapses(step, values)
 
 
-def _dense_conv(step: DenseConv, values: Values) -> None:
-    x_1BHWI = values.reals[step.source]
-    B, H, W = x_1BHWI.shape[1:4]
-    space = _space_behind(step.filter_, (B, H, W))
+def _dense(step: Dense, values: Values) -> None:
+    """Run in our own kernel: BLAS would leave threads behind that spin on the cores the next layers need."""
+    x = values.reals[step.source]
+    flat = (
+        (*x.shape[:4], x.shape[-1])
+        if isinstance(step.op, ops.Conv)
+        else (1, x[..., 0].size, 1, 1, x.shape[-1])
+    )
+    space = _space_behind(step.filter_, flat[1:4])
     out = values.room(step.name, (int(np.prod(space)), len(step.op.bias_O)), np.float32)
-    kernels.dense_conv(np.ascontiguousarray(x_1BHWI[0]), step.weight_IN, step.bias_N, step.filter_, out)
-    values.reals[step.name] = out.reshape(1, *space, -1)
+    x_BHWI = np.ascontiguousarray(x, np.float32).reshape(flat[1:])
+    kernels.dense_conv(x_BHWI, step.weight_IN, step.bias_N, step.filter_, out)
+    shape = (1, *space) if isinstance(step.op, ops.Conv) else x.shape[:-1]
+    values.output = values.reals[step.name] = out.reshape(*shape, -1)
 
 
 def _fire(step: Fire, values: Values) -> None:
