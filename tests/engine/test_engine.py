@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from random_graphs import image_graph, pictures
 
 pytest.importorskip("numba", reason="numba (extra runtime) is not installed")
+pytest.importorskip("onnx", reason="onnx (extra onnx) is not installed")
+pytest.importorskip("onnxruntime", reason="onnxruntime (extra onnx) is not installed")
 
 from spikeclip.engine import Engine
 from spikeclip.errors import InputError
@@ -53,16 +55,23 @@ def test_towers_equal_the_pytorch_towers(small, pictures, tokens, preset, neuron
     np.testing.assert_allclose(text(tokens.numpy()), texts, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("integers", [True, False])
-def test_dense_layers_with_and_without_onnx_runtime(monkeypatch, integers):
-    if integers:
-        pytest.importorskip("onnxruntime", reason="onnxruntime (extra onnx) is not installed")
-        pytest.importorskip("onnx", reason="onnx (extra onnx) is not installed")
-    monkeypatch.setattr("spikeclip.engine.dense.has_integer_product", lambda: integers)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_dense_layers_have_the_same_sums(precision):
     graph, x = image_graph(11, "ilif", 2, (6, 7), 48, 4), pictures(11, 4, (6, 7))
-    dense = Engine(graph, precision="int8", mode="dense")
-    assert {step.product[0] for step in dense.synapses()} == {np.dtype(np.uint8 if integers else np.float32)}
+    dense = Engine(graph, precision=precision, mode="dense")
+    assert all(step.product for step in dense.synapses())
     np.testing.assert_allclose(dense(x), Engine(graph, mode="events")(x), rtol=1e-6, atol=1e-6)
+
+
+def test_without_onnx_runtime_there_are_events(monkeypatch):
+    graph, x = image_graph(11, "ilif", 2, (6, 7), 48, 4), pictures(11, 4, (6, 7))
+    for module in ("dense", "measure"):
+        monkeypatch.setattr(f"spikeclip.engine.{module}.has_dense_products", lambda: False)
+    engine = Engine(graph, mode="auto")
+    np.testing.assert_allclose(engine(x), Engine(graph, mode="events")(x), rtol=1e-6, atol=1e-6)
+    assert {layer.chosen for layer in engine.layers if layer.density is not None} == {"events"}
+    with pytest.raises(InputError, match=r"spikeclip\[onnx\]"):
+        Engine(graph, mode="dense")
 
 
 def test_calibration_chooses_and_explains():

@@ -1,7 +1,7 @@
 """Dense products for layers that fire so much that adding rows does not pay; the sums are the same.
 
-With ONNX Runtime (extra `onnx`) int8 weights times uint8 levels in integers, which uses VNNI and AMX where they are;
-without it, or in fp32, NumPy's BLAS. Integer sums below 2^24 are exact in float32 too.
+They run in ONNX Runtime (extra `onnx`): int8 weights times uint8 levels in integers, which uses VNNI and AMX where
+they are, or fp32. Not in NumPy's BLAS, whose idle threads spin for milliseconds on the cores the next layers need.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from spikeclip.errors import missing_extra
 
-def has_integer_product() -> bool:
+
+def has_dense_products() -> bool:
     """Whether ONNX Runtime and the package that describes a product to it are installed."""
     return find_spec("onnx") is not None and find_spec("onnxruntime") is not None
 
@@ -22,21 +24,18 @@ Product = tuple[np.dtype, Callable[[np.ndarray], np.ndarray]]
 
 
 def dense_product(weight_KN: np.ndarray, threads: int) -> Product:
-    """Return the product by `weight_KN`."""
-    if weight_KN.dtype != np.int8 or not has_integer_product():
-        weight_KN = weight_KN.astype(np.float32)
-        return np.dtype(np.float32), lambda level_RK: level_RK @ weight_KN
-    return np.dtype(np.uint8), _integer_product(weight_KN, threads)
-
-
-def _integer_product(weight_KN: np.ndarray, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the product by `weight_KN`, int8 or float32. Raises `InputError` without the extra `onnx`."""
+    if not has_dense_products():
+        raise missing_extra("onnx and onnxruntime", "onnx")
     import onnx
     import onnxruntime
 
     K, N = weight_KN.shape
-    node = onnx.helper.make_node("MatMulInteger", ["levels", "weight"], ["sums"])
-    level = onnx.helper.make_tensor_value_info("levels", onnx.TensorProto.UINT8, ["rows", K])
-    sums = onnx.helper.make_tensor_value_info("sums", onnx.TensorProto.INT32, ["rows", N])
+    integer = weight_KN.dtype == np.int8
+    types = onnx.TensorProto
+    node = onnx.helper.make_node("MatMulInteger" if integer else "MatMul", ["levels", "weight"], ["sums"])
+    level = onnx.helper.make_tensor_value_info("levels", types.UINT8 if integer else types.FLOAT, ["rows", K])
+    sums = onnx.helper.make_tensor_value_info("sums", types.INT32 if integer else types.FLOAT, ["rows", N])
     weight = onnx.numpy_helper.from_array(weight_KN, "weight")
     graph = onnx.helper.make_graph([node], "product", [level], [sums], [weight])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
@@ -47,4 +46,5 @@ def _integer_product(weight_KN: np.ndarray, threads: int) -> Callable[[np.ndarra
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return lambda level_RK: np.asarray(session.run(None, {"levels": level_RK})[0])
+    dtype = np.dtype(np.uint8 if integer else np.float32)
+    return dtype, lambda level_RK: np.asarray(session.run(None, {"levels": level_RK})[0])

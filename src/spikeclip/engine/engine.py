@@ -26,9 +26,9 @@ class Engine:
 
     precision: `fp32` fires the spikes of `graph.execute` up to rounding; `int8` has weights of 8 bits, one scale
     per output channel, and integer sums that cannot overflow. The first convolution and the readout, whose
-    inputs are no spikes, are fp32 in both. mode: `events`, `dense`, or `auto`, which takes for each layer what is
-    faster on this machine, measured by `calibrate` (on the first batch, if it was not called before). threads: of
-    numba's pool, None for all.
+    inputs are no spikes, are fp32 in both. mode: `events`, `dense` (extra `onnx`), or `auto`, which takes for each
+    layer what is faster on this machine, measured by `calibrate` (on the first batch, if it was not called before).
+    threads: of numba's pool, None for all.
     """
 
     def __init__(

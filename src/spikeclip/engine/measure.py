@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from spikeclip.engine.dense import Product, dense_product
+from spikeclip.engine.dense import Product, dense_product, has_dense_products
 from spikeclip.engine.plan import Step, Synapses
 from spikeclip.engine.run import Values, run_step
 
@@ -40,7 +40,7 @@ def measure(steps: list[Step], values: Values, mode: str, threads: int, repeats:
             continue
         times = {}
         products: dict[str, Product | None] = {"events": None}
-        if mode != "events":
+        if mode == "dense" or (mode == "auto" and has_dense_products()):
             products["dense"] = dense_product(step.weight_IN, threads)
         stream = values.reals[step.stream] if step.stream is not None else None
         for name, step.product in products.items():
