@@ -175,3 +175,14 @@ def test_torch_compile_takes_them_in_one_graph(dynamic):
         (s_TBC * weights_TBC).sum().backward()
         results.append([s_TBC.detach(), *(p.grad.clone() for p in network.parameters())])
     torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("neuron", [LIF, PLIF, ILIF])
+@running_on(triton)
+def test_compiled_they_keep_the_current_alone(neuron):
+    torch._dynamo.reset()
+    x_TX, kept = torch.randn(4, 2, 300, device=DEVICE, requires_grad=True), []
+    compiled = torch.compile(neuron().to(DEVICE), fullgraph=True, backend="aot_eager")
+    with torch.autograd.graph.saved_tensors_hooks(lambda y: kept.append(y.numel()) or y, lambda y: y):
+        compiled(x_TX)
+    assert [size for size in kept if size > 1] == [x_TX.numel()]

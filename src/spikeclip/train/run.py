@@ -25,6 +25,8 @@ from spikeclip.train.report import Report
 from spikeclip.train.stages import make_stage
 
 WHITENING_PICTURES = 5000
+GRAPHS = 64
+"""Graphs that torch.compile may make of one tower: training and not, ReLU and spikes, fixed sizes and any."""
 
 
 def train_run(
@@ -68,7 +70,9 @@ def train_run(
     report = Report(out, accelerator.is_main_process, title, quiet)
     precision = resolve_precision(config.precision, accelerator.device.type)
     try:
-        with catch_signals() as interrupted:
+        # The older name of recompile_limit, which every supported version knows.
+        graphs = torch._dynamo.config.patch(cache_size_limit=GRAPHS)
+        with catch_signals() as interrupted, graphs:
             for index in range(len(done), len(config.stages)):
                 weights = {name: value.clone() for name, value in model.state_dict().items()}
                 stage = make_stage(config.stages[index], material, model.eval())
