@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,7 @@ def train_run(
     report = Report(out, accelerator.is_main_process, title, quiet)
     precision = resolve_precision(config.precision, accelerator.device.type)
     try:
-        # The older name of recompile_limit, which every supported version knows.
-        graphs = torch._dynamo.config.patch(cache_size_limit=GRAPHS)
-        with catch_signals() as interrupted, graphs:
+        with catch_signals() as interrupted, _graphs_allowed() if config.compile else nullcontext():
             for index in range(len(done), len(config.stages)):
                 weights = {name: value.clone() for name, value in model.state_dict().items()}
                 stage = make_stage(config.stages[index], material, model.eval())
@@ -174,6 +173,11 @@ def _new(config: RunConfig, material: Material) -> SpikeCLIP:
         pixels = torch.from_numpy(material.pictures["train"].images[:WHITENING_PICTURES])
         whiten.fit(normalize(pixels, model.config.image.mean, model.config.image.std))
     return model
+
+
+def _graphs_allowed() -> AbstractContextManager:
+    # The older name of recompile_limit, which every supported version knows.
+    return torch._dynamo.config.patch(cache_size_limit=GRAPHS)
 
 
 def _model_settings(config: RunConfig) -> dict[str, Any]:
