@@ -28,7 +28,7 @@ def _neuron(rng, name, source, kind, T):
 
 
 def image_graph(seed, kind="lif", T=2, size=(5, 7), width=8, heads=2, drive=0.0):
-    """A convolution of the picture, a second one, a max-pool, an attention block, an MLP and a readout."""
+    """Two convolutions, a max-pool, a third one, an attention block and an MLP; out comes every token's stream."""
     rng = np.random.default_rng(seed)
     drives = iter(drive + rng.choice([-40.0, -1.0, 0.0, 1.0, 40.0], 12, p=[0.05, 0.2, 0.5, 0.2, 0.05]))
     channels = int(rng.integers(1, 40))
@@ -65,9 +65,8 @@ def image_graph(seed, kind="lif", T=2, size=(5, 7), width=8, heads=2, drive=0.0)
     neuron("spike3", "add1")
     linear("fc", "spike3", width, width)
     graph.append(ops.Add("add2", ("add1", "fc")))
-    graph.append(ops.Mean("mean", ("add2",)))
-    graph.append(ops.Readout("time", ("mean",), np.full(T, 1 / T, np.float32)))
-    linear("readout", "time", width, 6)
+    graph.append(ops.Reshape("all", ("add2",), (-1,)))
+    graph.append(ops.Readout("time", ("all",), np.ones(T, np.float32)))
     return Graph(graph)
 
 
