@@ -13,7 +13,7 @@ from spikeclip.neurons import ReLU
 from spikeclip.neurons.module import Neuron
 from spikeclip.towers.block import Block
 from spikeclip.towers.image import ConvTower, Spikingformer
-from spikeclip.towers.norm import BatchNorm, ConvBN, LinearBN
+from spikeclip.towers.norm import ConvBN, LinearBN
 
 
 class PlainTower(nn.Module):
@@ -84,13 +84,8 @@ def _groups(tower: ConvTower) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _affine(bn: BatchNorm) -> tuple[Tensor, Tensor]:
-    scale = bn.weight / (bn.running_var + bn.eps).sqrt()
-    return scale.detach(), (bn.bias - bn.running_mean * scale).detach()
-
-
 def _conv(module: ConvBN) -> nn.Conv2d:
-    scale, shift = _affine(module.bn)
+    scale, shift = (x.detach().float() for x in module.bn.affine())
     outputs, inputs = module.conv.weight.shape[:2]
     folded = nn.Conv2d(inputs, outputs, 3, padding=1)
     folded.weight.data = module.conv.weight.detach() * scale.view(-1, 1, 1, 1)
@@ -99,7 +94,7 @@ def _conv(module: ConvBN) -> nn.Conv2d:
 
 
 def _linear(module: LinearBN) -> nn.Linear:
-    scale, shift = _affine(module.bn)
+    scale, shift = (x.detach().float() for x in module.bn.affine())
     linear = module.linear
     folded = nn.Linear(linear.in_features, linear.out_features)
     folded.weight.data = linear.weight.detach() * scale[:, None]

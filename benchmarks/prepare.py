@@ -19,10 +19,12 @@ from spikeclip.config import DataConfig, ImageConfig, RunConfig, from_dict, to_d
 from spikeclip.data.sources import load_pictures
 from spikeclip.data.transforms import normalize
 from spikeclip.errors import InputError
-from spikeclip.evaluate.open import model_folder
+from spikeclip.evaluate.pictures import model_folder
 from spikeclip.evaluate.provenance import weights_hash
 from spikeclip.evaluate.rates import mean_rates
 from spikeclip.evaluate.zero_shot import class_embeddings, zero_shot_metrics
+from spikeclip.graph import save_graph
+from spikeclip.graph.lower import lower
 from spikeclip.model import SpikeCLIP, from_pretrained
 
 CALIBRATION = 256
@@ -99,11 +101,6 @@ def write_network(model: SpikeCLIP, images_NHWC: np.ndarray, out: Path) -> None:
     save_file({k: v.contiguous() for k, v in model.image.state_dict().items()}, out / "image.safetensors")
     (out / "config.json").write_text(json.dumps({"model_type": "spikeclip", **to_dict(model.config)}))
     np.save(out / "pictures.npy", images_NHWC)
-    try:
-        from spikeclip.graph import save_graph
-        from spikeclip.graph.lower import lower
-    except ImportError:  # the engine's rows will say that there is no engine
-        return
     save_graph(lower(model.image, model.config.image), out / "graph")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.command import run
 from spikeclip.config import NeuronConfig
 from spikeclip.errors import InputError
-from spikeclip.evaluate.open import model_folder
+from spikeclip.evaluate.pictures import model_folder
 from spikeclip.model import SpikeCLIP, from_pretrained
 
 THRESHOLD = 0.31

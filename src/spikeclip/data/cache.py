@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +17,7 @@ from spikeclip.data.decode import decode
 from spikeclip.data.listing import Listing
 from spikeclip.data.pictures import Pictures
 from spikeclip.errors import InputError
+from spikeclip.files import replacing
 
 _CHUNK = 512
 _PROGRESS_FROM = 5000
@@ -45,7 +44,7 @@ def write(path: Path, name: str, split: str, listing: Listing, chosen: np.ndarra
     digest = hashlib.sha256()
     kept: list[int] = []
     skipped: list[str] = []
-    with _replacing(path.with_suffix(".npy")) as file:
+    with replacing(path.with_suffix(".npy")) as file:
         _header(file, len(chosen), image_size)
         pixels = _decoded(listing.read(chosen), image_size)
         for i, image in _progress(zip(chosen.tolist(), pixels, strict=True), len(chosen), f"{name} {split}"):
@@ -71,7 +70,7 @@ def write(path: Path, name: str, split: str, listing: Listing, chosen: np.ndarra
         "skipped": skipped,
     }
     digest.update(json.dumps(about, sort_keys=True).encode())
-    with _replacing(path.with_suffix(".json")) as file:
+    with replacing(path.with_suffix(".json")) as file:
         file.write(json.dumps({**about, "fingerprint": digest.hexdigest()}).encode())
 
 
@@ -94,17 +93,3 @@ def _progress(items: Iterable[Any], total: int, title: str) -> Iterator[Any]:
     console = Console(stderr=True)
     quiet = total <= _PROGRESS_FROM or not console.is_terminal
     yield from track(items, f"decoding {title}", total, console=console, transient=True, disable=quiet)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file that takes the place of `path` once it is written and synced."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        except BaseException:
-            os.unlink(file.name)
-            raise
-    os.replace(file.name, path)

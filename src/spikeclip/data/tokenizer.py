@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +12,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from spikeclip.errors import InputError
+from spikeclip.files import replacing
 
 if TYPE_CHECKING:
     import torch
@@ -82,11 +81,8 @@ class Tokenizer:
         """Write tokenizer.json to a file ending in .json or into a folder, all of it or nothing."""
         file = _file(path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as temporary:
-            temporary.write(self._inner.to_str(pretty=True).encode())
-            temporary.flush()
-            os.fsync(temporary.fileno())
-        os.replace(temporary.name, file)
+        with replacing(file) as written:
+            written.write(self._inner.to_str(pretty=True).encode())
 
     @property
     def vocab_size(self) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from spikeclip.engine.neuron import fire, list_spikes, rest
-from spikeclip.engine.vector import FP32_LANES, add_vectors
+from spikeclip.engine.neuron import NEVER, fire, list_spikes, rest
+from spikeclip.engine.vector import FP32_LANES, LIST_LANES, add_vectors
 
 
 @njit(parallel=True, cache=True, nogil=True)
@@ -38,7 +38,7 @@ def attend(
     for c in range(width):
         start_C[c] = c // head * room
         slot_C[c] = start_C[c] + c % head
-    columns = (width + 31) // 32 * 32
+    columns = (width + LIST_LANES - 1) // LIST_LANES * LIST_LANES
     # Integers, exact in float32 up to 2^24.
     kv_RD = np.zeros((T * B * width, room), np.float32)  # row of a channel: the values of its head
     for item in prange(T * B):
@@ -58,7 +58,7 @@ def attend(
     for p_ in prange(B * N):
         p = np.int64(p_)
         b = p // N
-        x_N, v_N = np.full(columns, np.float32(-1e30)), np.empty(columns, np.float32)
+        x_N, v_N = np.full(columns, NEVER), np.empty(columns, np.float32)
         sums_D, level_N = np.empty(num_heads * room, np.float32), np.zeros(columns, np.uint8)
         rest(v_N, neuron)
         for t in range(T):

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from spikeclip.engine.neuron import fire, list_spikes, rest
+from spikeclip.engine.neuron import NEVER, fire, list_spikes, rest
 from spikeclip.engine.rows import accumulate, empty_sums, total
-from spikeclip.engine.vector import copy_shifted
+from spikeclip.engine.vector import LIST_LANES, copy_shifted
 
 
 @njit(cache=True, nogil=True)
@@ -76,9 +76,7 @@ def synapses(
         chunk = np.int64(chunk_)  # numba counts in uint64, whose sum with an int64 is a float
         sums_N = empty_sums(weight_IN, columns)
         wide_N = np.zeros(columns, np.int32)
-        list_ = np.empty(
-            R * S * room, np.uint16
-        )  # the spikes of all filter positions, as rows of the weights
+        list_ = np.empty(R * S * room, np.uint16)  # what the filter sees, as rows of the weights
         x_N, v_N = np.empty(columns, np.float32), np.empty(columns, np.float32)
         level_N = np.zeros(columns, np.uint8)
         for p in range(chunk * positions // chunks, (chunk + 1) * positions // chunks):
@@ -91,9 +89,9 @@ def synapses(
                 rows, address = 0, list_.ctypes.data
                 for r in range(max(0, -top), min(R, H - top)):
                     for s in range(max(0, -left), min(S, W - left)):
-                        place = t * sources + (b * H + top + r) * W + left + s
-                        spikes = count[t, place - t * sources]
-                        source = index.ctypes.data + 2 * room * place
+                        place = (b * H + top + r) * W + left + s
+                        spikes = count[t, place]
+                        source = index.ctypes.data + 2 * room * (t * sources + place)
                         if R * S == 1:
                             address = source
                         else:
@@ -208,11 +206,11 @@ def pool_and_fire(
     size, stride, padding = window
     height, width = (H + 2 * padding - size) // stride + 1, (W + 2 * padding - size) // stride + 1
     T, levels = out_count.shape[0], int(neuron[6])
-    columns = (N + 31) // 32 * 32
+    columns = (N + LIST_LANES - 1) // LIST_LANES * LIST_LANES
     for line_ in prange(B * height):
         line = np.int64(line_)
         b, y = divmod(line, height)
-        x_N = np.full(columns, np.float32(-1e30))  # what fills up the columns never fires
+        x_N = np.full(columns, NEVER)
         v_N, level_N = np.empty(columns, np.float32), np.zeros(columns, np.uint8)
         top = y * stride - padding
         for x in range(width):

@@ -82,7 +82,7 @@ def _best(run: Callable[[], None], repeats: int) -> float:
 
 
 def table(layers: list[Layer]) -> str:
-    """Return the layers as text, one a line; G/s counts the accumulates that events make or would make."""
+    """Return the layers as text, one a line; Macc counts the accumulates that events make or would make."""
     total = sum(layer.seconds for layer in layers)
     lines = [
         f"{'layer':34}{'density':>9}{'rate':>7}{'Macc':>8}{'ms':>9}{'events':>9}{'dense':>9}{'share':>7}  chosen"

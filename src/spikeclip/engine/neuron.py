@@ -9,6 +9,8 @@ from spikeclip.engine.vector import LIST_LANES, list_above
 from spikeclip.graph import ops
 
 NONE, LIF, ILIF = 0, 1, 2
+NEVER = np.float32(-1e30)
+"""A current at which no neuron fires: that of columns which only fill up a layer to whole vectors."""
 SLACK = 2 * LIST_LANES
 """Entries behind a list's last place, which `list_above` may write and which no list holds."""
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from spikeclip.engine.dense import Product
+from spikeclip.engine.neuron import NEVER
+from spikeclip.engine.vector import LIST_LANES
 from spikeclip.errors import InputError
 from spikeclip.graph import ops
 from spikeclip.graph.ops import Graph, Op
-
-COLUMNS = 32
-"""Outputs of a layer are filled up to a multiple of this."""
 
 
 @dataclass(eq=False)
@@ -102,7 +101,10 @@ Step = Synapses | Dense | Fire | Attend | Plain
 
 def plan(graph: Graph, precision: str) -> list[Step]:
     """Group the operations of a graph into steps. Raises `InputError` for a network that does not spike."""
-    spiking = {op.name for op in graph.ops if isinstance(op, ops.Neuron)}
+    neurons = [op for op in graph.ops if isinstance(op, ops.Neuron)]
+    for neuron in neurons:
+        _check_neuron(neuron)
+    spiking = {neuron.name for neuron in neurons}
     alias: dict[str, str] = {}  # of operations that only take positions for tokens
     tokens: set[str] = set()  # values whose positions are tokens, whatever their shape is here
     done: set[str] = set()
@@ -120,7 +122,6 @@ def plan(graph: Graph, precision: str) -> list[Step]:
             continue
         first = source(op.inputs[0]) if op.inputs else ""
         if isinstance(op, ops.Neuron):
-            _check_neuron(op)
             pool = next((o for o in graph.ops if o.name == first and isinstance(o, ops.MaxPool)), None)
             window = (pool.size, pool.stride, pool.padding) if pool else (1, 1, 0)
             steps.append(Fire(op, source(pool.inputs[0]) if pool else first, window))
@@ -138,7 +139,6 @@ def plan(graph: Graph, precision: str) -> list[Step]:
             neuron = only_neuron(target)
             others = [r for r in _readers(graph, target.name) if r is not neuron]
             if neuron is not None:
-                _check_neuron(neuron)
                 done.add(neuron.name)
             kept = target.name if others or target is graph.ops[-1] else None
             steps.append(_synapses(op, first, stream, in_place, kept, neuron, precision))
@@ -206,7 +206,7 @@ def _synapses(
     scale_O = np.ones(outputs, np.float32)
     if precision == "int8":
         weight_IO, scale_O = quantize(weight_IO)
-    bias_N = _fill(op.bias_O, -1e30)  # what fills up the columns never fires
+    bias_N = _fill(op.bias_O, NEVER)
     return Synapses(
         op,
         source,
@@ -239,6 +239,7 @@ def _filter(op: ops.Conv | ops.Linear) -> tuple[int, int, int]:
     return op.weight_RSIO.shape[0], op.weight_RSIO.shape[1], op.padding
 
 
-def _fill(x: np.ndarray, value: float = 0) -> np.ndarray:
-    missing = -x.shape[-1] % COLUMNS
+def _fill(x: np.ndarray, value: float | np.float32 = 0) -> np.ndarray:
+    """Fill up the outputs, the last axis, to whole vectors."""
+    missing = -x.shape[-1] % LIST_LANES
     return np.ascontiguousarray(np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)], constant_values=value))

@@ -83,11 +83,7 @@ def run_step(step: Step, values: Values) -> None:
 def _dense(step: Dense, values: Values) -> None:
     """Run in our own kernel: BLAS would leave threads behind that spin on the cores the next layers need."""
     x = values.reals[step.source]
-    flat = (
-        (*x.shape[:4], x.shape[-1])
-        if isinstance(step.op, ops.Conv)
-        else (1, x[..., 0].size, 1, 1, x.shape[-1])
-    )
+    flat = x.shape if isinstance(step.op, ops.Conv) else (1, x[..., 0].size, 1, 1, x.shape[-1])
     space = _space_behind(step.filter_, flat[1:4])
     out = values.room(step.name, (int(np.prod(space)), len(step.op.bias_O)), np.float32)
     x_BHWI = np.ascontiguousarray(x, np.float32).reshape(flat[1:])
@@ -100,7 +96,7 @@ def _fire(step: Fire, values: Values) -> None:
     currents = values.reals[step.source]
     B, N = currents.shape[1], currents.shape[-1]
     inner = currents.shape[2:-1]
-    H, W = inner if len(inner) == 2 else (int(np.prod(inner)), 1)
+    H, W = _plane(inner)
     size, stride, padding = step.window
     space = (B, *inner)
     if size > 1:
@@ -130,7 +126,7 @@ def _synapses(step: Synapses, values: Values) -> None:
     x = values.spikes[step.source]
     T = len(x.count)
     B, inner = x.space[0], x.space[1:]
-    flat = (B, *(inner if len(inner) == 2 else (int(np.prod(inner)), 1)))
+    flat = (B, *_plane(inner))
     space = _space_behind(step.filter_, flat) if isinstance(step.op, ops.Conv) else x.space
     shape = (T, int(np.prod(space)), step.outputs)
     stream = currents = _NOTHING
@@ -159,6 +155,11 @@ def _synapses(step: Synapses, values: Values) -> None:
         level_RK = values.room(f"{step.name} levels", (shape[0] * shape[1], len(step.weight_IN)), dtype)
         kernels.unfold(x.index, x.count, flat, step.filter_, level_RK)
         kernels.settle(product(level_RK), step.scale_N, step.bias_N, *behind)
+
+
+def _plane(inner: tuple[int, ...]) -> tuple[int, int]:
+    """Return positions as rows and columns: tokens are one column."""
+    return inner if len(inner) == 2 else (int(np.prod(inner)), 1)
 
 
 def _space_behind(filter_: tuple[int, int, int], space: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,17 +41,15 @@ class Runtime:
 
     def encode_image(self, images: np.ndarray, normalize: bool = False, batch_size: int = 64) -> np.ndarray:
         """Embed pictures (B, image_size, image_size, 3) uint8 -> (B, embed_dim) float32."""
-        rows = [
-            self.image((images[i : i + batch_size] / np.float32(255) - self._mean) / self._std)
-            for i in range(0, len(images), batch_size)
-        ]
-        return _unit(np.concatenate(rows)) if normalize else np.concatenate(rows)
+        batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
+        pixels = ((batch / np.float32(255) - self._mean) / self._std for batch in batches)
+        return _embed(self.image, pixels, normalize)
 
     def encode_text(self, texts: Sequence[str], normalize: bool = False, batch_size: int = 64) -> np.ndarray:
         """Embed texts -> (B, embed_dim) float32."""
         tokens_BL = self.tokenizer.encode(list(texts), self.context_length)
-        rows = [self.text(tokens_BL[i : i + batch_size]) for i in range(0, len(tokens_BL), batch_size)]
-        return _unit(np.concatenate(rows)) if normalize else np.concatenate(rows)
+        batches = (tokens_BL[i : i + batch_size] for i in range(0, len(tokens_BL), batch_size))
+        return _embed(self.text, batches, normalize)
 
     def class_embeddings(self, labels: Sequence[str], templates: Sequence[str]) -> np.ndarray:
         """Return one unit-length embedding per label (K, embed_dim): the mean over its prompts, normalised again."""
@@ -85,6 +83,11 @@ class Runtime:
             [{"score": float(scores_K[k]), "label": labels[k]} for k in best_K]
             for scores_K, best_K in zip(scores_NK, best_NK, strict=True)
         ]
+
+
+def _embed(tower: Engine, batches: Iterable[np.ndarray], normalize: bool) -> np.ndarray:
+    rows_ND = np.concatenate([tower(batch) for batch in batches])
+    return _unit(rows_ND) if normalize else rows_ND
 
 
 def _unit(x_ND: np.ndarray) -> np.ndarray:

@@ -1,12 +1,13 @@
-"""The two inner loops of the engine as LLVM vector code: add weight rows, and list the neurons that fired.
+"""The inner loops of the engine as LLVM vector code: add rows, list the neurons that fired, join their lists.
 
-Numba's own loops do both at half the speed or less, because sums do not stay in registers and a list of indices
+Numba's own loops do it at half the speed or less, because sums do not stay in registers and a list of indices
 cannot be written by vectors. The code is LLVM's portable vector IR: AVX-512, AVX2 and ARM differ in speed alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -16,6 +17,31 @@ from numba.extending import intrinsic
 
 _I1, _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 _F32 = ir.FloatType()
+
+
+@contextmanager
+def _loop(
+    builder: ir.IRBuilder, count: Any, step: int, start: Sequence[Any] = ()
+) -> Iterator[tuple[Any, list[Any], list[Any]]]:
+    """Build `for i in range(0, count, step)` around the block, with values that go from turn to turn.
+
+    Yields (i, values, after): values begin as `start`, the block appends to `after` what they are in the next
+    turn, and behind the loop they hold what the last turn left.
+    """
+    entry = builder.block
+    head, body, done = (builder.append_basic_block(name) for name in ("head", "body", "done"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    i, values, after = builder.phi(_I64), [builder.phi(value.type) for value in start], []
+    builder.cbranch(builder.icmp_signed("<", i, count), body, done)
+    builder.position_at_end(body)
+    yield i, values, after
+    after.append(builder.add(i, _I64(step)))
+    for value, first, later in zip([*values, i], [*start, _I64(0)], after, strict=True):
+        value.add_incoming(first, entry)
+        value.add_incoming(later, body)
+    builder.branch(head)
+    builder.position_at_end(done)
 
 
 def _add_rows(source: Any, target: Any, lanes: int, vectors: int) -> Callable:
@@ -34,28 +60,16 @@ def _add_rows(source: Any, target: Any, lanes: int, vectors: int) -> Callable:
             weights = builder.inttoptr(weights, source.as_pointer())
             cells = [builder.gep(sums, [_I64(v)]) for v in range(vectors)]
             start = [builder.load(cell, align=2) for cell in cells]
-            entry = builder.block
-            head, body, done = (builder.append_basic_block(name) for name in ("head", "body", "done"))
-            builder.branch(head)
-            builder.position_at_end(head)
-            i = builder.phi(_I64)
-            i.add_incoming(_I64(0), entry)
-            totals = [builder.phi(wide) for _ in range(vectors)]
-            builder.cbranch(builder.icmp_signed("<", i, count), body, done)
-            builder.position_at_end(body)
-            row = builder.zext(builder.load(builder.gep(index, [i]), align=2), _I64)
-            first = builder.gep(weights, [builder.mul(row, stride)])
-            first = builder.bitcast(first, ir.VectorType(source, lanes).as_pointer())
-            for v, total in enumerate(totals):
-                x = builder.load(builder.gep(first, [_I64(v)]), align=1)
-                added = (
-                    builder.fadd(total, x) if target is _F32 else builder.add(total, builder.sext(x, wide))
-                )
-                total.add_incoming(start[v], entry)
-                total.add_incoming(added, body)
-            i.add_incoming(builder.add(i, _I64(1)), body)
-            builder.branch(head)
-            builder.position_at_end(done)
+            with _loop(builder, count, 1, start) as (i, totals, added):
+                row = builder.zext(builder.load(builder.gep(index, [i]), align=2), _I64)
+                first = builder.gep(weights, [builder.mul(row, stride)])
+                first = builder.bitcast(first, ir.VectorType(source, lanes).as_pointer())
+                for v, total in enumerate(totals):
+                    x = builder.load(builder.gep(first, [_I64(v)]), align=1)
+                    if target is _F32:
+                        added.append(builder.fadd(total, x))
+                    else:
+                        added.append(builder.add(total, builder.sext(x, wide)))
             for cell, total in zip(cells, totals, strict=True):
                 builder.store(total, cell, align=2)
             return context.get_dummy_value()
@@ -100,27 +114,16 @@ def list_above(typing_context, levels, count, least, index):  # noqa: ANN001, AN
         )
         popcount = builder.module.declare_intrinsic("llvm.ctpop", (_I32,), ir.FunctionType(_I32, (_I32,)))
         least = _splat(builder, builder.trunc(least, _I8), bytes_)
-        entry = builder.block
-        head, body, done = (builder.append_basic_block(name) for name in ("head", "body", "done"))
-        builder.branch(head)
-        builder.position_at_end(head)
-        i, written = builder.phi(_I64), builder.phi(_I64)
-        i.add_incoming(_I64(0), entry)
-        written.add_incoming(_I64(0), entry)
-        builder.cbranch(builder.icmp_signed("<", i, count), body, done)
-        builder.position_at_end(body)
-        level = builder.load(builder.bitcast(builder.gep(levels, [i]), bytes_.as_pointer()), align=1)
-        fired = builder.icmp_unsigned(">", level, least)
-        places = builder.add(
-            _splat(builder, builder.trunc(i, _I16), words), ir.Constant(words, list(range(LIST_LANES)))
-        )
-        packed = builder.call(compress, (places, fired, ir.Constant(words, ir.Undefined)))
-        builder.store(packed, builder.bitcast(builder.gep(index, [written]), words.as_pointer()), align=2)
-        more = builder.zext(builder.call(popcount, (builder.bitcast(fired, _I32),)), _I64)
-        written.add_incoming(builder.add(written, more), body)
-        i.add_incoming(builder.add(i, _I64(LIST_LANES)), body)
-        builder.branch(head)
-        builder.position_at_end(done)
+        with _loop(builder, count, LIST_LANES, [_I64(0)]) as (i, (written,), after):
+            level = builder.load(builder.bitcast(builder.gep(levels, [i]), bytes_.as_pointer()), align=1)
+            fired = builder.icmp_unsigned(">", level, least)
+            places = builder.add(
+                _splat(builder, builder.trunc(i, _I16), words), ir.Constant(words, list(range(LIST_LANES)))
+            )
+            packed = builder.call(compress, (places, fired, ir.Constant(words, ir.Undefined)))
+            builder.store(packed, builder.bitcast(builder.gep(index, [written]), words.as_pointer()), align=2)
+            more = builder.zext(builder.call(popcount, (builder.bitcast(fired, _I32),)), _I64)
+            after.append(builder.add(written, more))
         return written
 
     size = types.intp
@@ -135,21 +138,11 @@ def add_vectors(typing_context, target, source, count):  # noqa: ANN001, ANN201
         target, source, count = args
         wide = ir.VectorType(_F32, FP32_LANES)
         target, source = (builder.inttoptr(floats, wide.as_pointer()) for floats in (target, source))
-        entry = builder.block
-        head, body, done = (builder.append_basic_block(name) for name in ("head", "body", "done"))
         vectors = builder.sdiv(count, _I64(FP32_LANES))
-        builder.branch(head)
-        builder.position_at_end(head)
-        i = builder.phi(_I64)
-        i.add_incoming(_I64(0), entry)
-        builder.cbranch(builder.icmp_signed("<", i, vectors), body, done)
-        builder.position_at_end(body)
-        place = builder.gep(target, [i])
-        both = builder.fadd(builder.load(place, align=4), builder.load(builder.gep(source, [i]), align=4))
-        builder.store(both, place, align=4)
-        i.add_incoming(builder.add(i, _I64(1)), body)
-        builder.branch(head)
-        builder.position_at_end(done)
+        with _loop(builder, vectors, 1) as (i, _, _):
+            place = builder.gep(target, [i])
+            both = builder.fadd(builder.load(place, align=4), builder.load(builder.gep(source, [i]), align=4))
+            builder.store(both, place, align=4)
         return context.get_dummy_value()
 
     size = types.intp
@@ -168,20 +161,10 @@ def copy_shifted(typing_context, target, source, count, shift):  # noqa: ANN001,
         words = ir.VectorType(_I16, LIST_LANES)
         target, source = (builder.inttoptr(list_, _I16.as_pointer()) for list_ in (target, source))
         shift = _splat(builder, builder.trunc(shift, _I16), words)
-        entry = builder.block
-        head, body, done = (builder.append_basic_block(name) for name in ("head", "body", "done"))
-        builder.branch(head)
-        builder.position_at_end(head)
-        i = builder.phi(_I64)
-        i.add_incoming(_I64(0), entry)
-        builder.cbranch(builder.icmp_signed("<", i, count), body, done)
-        builder.position_at_end(body)
-        block = builder.load(builder.bitcast(builder.gep(source, [i]), words.as_pointer()), align=2)
-        place = builder.bitcast(builder.gep(target, [i]), words.as_pointer())
-        builder.store(builder.add(block, shift), place, align=2)
-        i.add_incoming(builder.add(i, _I64(LIST_LANES)), body)
-        builder.branch(head)
-        builder.position_at_end(done)
+        with _loop(builder, count, LIST_LANES) as (i, _, _):
+            block = builder.load(builder.bitcast(builder.gep(source, [i]), words.as_pointer()), align=2)
+            place = builder.bitcast(builder.gep(target, [i]), words.as_pointer())
+            builder.store(builder.add(block, shift), place, align=2)
         return context.get_dummy_value()
 
     size = types.intp

@@ -38,8 +38,8 @@ def classify(
         return []
     size = image_size(model)
     classes_KD = class_embeddings(model, labels, templates)
-    scores_NK = _scores(model, np.stack([square(picture, size) for picture in pictures]), classes_KD)
-    return [_ranked(scores_K, labels, top) for scores_K in scores_NK]
+    images = np.stack([square(picture, size) for picture in pictures])
+    return _rank(model, images, classes_KD, labels, top)
 
 
 def classify_files(
@@ -53,19 +53,21 @@ def classify_files(
     check_labels(labels)
     size = image_size(model)
     classes_KD = class_embeddings(model, labels, templates)
-    return rank_files(
-        files,
-        size,
-        lambda images: [_ranked(scores_K, labels, top) for scores_K in _scores(model, images, classes_KD)],
-    )
+    return rank_files(files, size, lambda images: _rank(model, images, classes_KD, labels, top))
 
 
-def _scores(model: SpikeCLIP | Teacher, images_NHWC: np.ndarray, classes_KD: Tensor) -> Tensor:
+def _rank(
+    model: SpikeCLIP | Teacher,
+    images_NHWC: np.ndarray,
+    classes_KD: Tensor,
+    labels: Sequence[str],
+    top: int | None,
+) -> list[list[dict[str, Any]]]:
     images_ND = embed_pictures(model, torch.from_numpy(images_NHWC), _BATCH)
     scale = float(torch.as_tensor(model.logit_scale).detach())
-    return (scale * images_ND @ classes_KD.T).softmax(-1)
-
-
-def _ranked(scores_K: Tensor, labels: Sequence[str], top: int | None) -> list[dict[str, Any]]:
-    order = scores_K.argsort(descending=True, stable=True).tolist()[:top]
-    return [{"score": scores_K[i].item(), "label": labels[i]} for i in order]
+    scores_NK = (scale * images_ND @ classes_KD.T).softmax(-1)
+    best_NK = scores_NK.argsort(dim=1, descending=True, stable=True)[:, :top].tolist()
+    return [
+        [{"score": scores_K[k].item(), "label": labels[k]} for k in best_K]
+        for scores_K, best_K in zip(scores_NK, best_NK, strict=True)
+    ]

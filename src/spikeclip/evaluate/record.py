@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from spikeclip.evaluate.provenance import environment, weights_hash
 from spikeclip.evaluate.rates import RateMeter
 from spikeclip.evaluate.retrieval import retrieval_metrics
 from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, embed_texts, zero_shot_metrics
+from spikeclip.files import replacing
 from spikeclip.model import SpikeCLIP
 from spikeclip.teacher import Teacher
 
@@ -129,12 +129,5 @@ def write_record(record: Mapping[str, Any], path: str | Path) -> None:
             f"{path} is a folder; a result is written to a file, such as {path / 'results.json'}"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(json_text(record) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write((json_text(record) + "\n").encode())

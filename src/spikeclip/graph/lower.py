@@ -7,7 +7,7 @@ of I-LIF activations end up in the weights.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +24,6 @@ from spikeclip.towers.norm import BatchNorm, ConvBN, LinearBN
 from spikeclip.towers.readout import PublishedReadout, Readout
 from spikeclip.towers.stem import Stem, Whitening
 from spikeclip.towers.text import TextMLP, TextTransformer
-
-AnyOp = TypeVar("AnyOp", bound=Op)
 
 
 @torch.no_grad()
@@ -70,18 +68,12 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _affine(bn: BatchNorm) -> tuple[Tensor, Tensor]:
-    """Return BatchNorm in evaluation as (scale, shift), in float64."""
-    scale = bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()
-    return scale, bn.bias.double() - bn.running_mean.double() * scale
-
-
 def _linear(b: _Builder, linear: nn.Linear, path: str, x: str, bn: BatchNorm | None = None) -> str:
     weight_IO = linear.weight.double().T * b.unit[x]
     bias_O = torch.zeros(linear.out_features) if linear.bias is None else linear.bias
     bias_O = bias_O.double()
     if bn is not None:
-        scale, shift = _affine(bn)
+        scale, shift = bn.affine()
         weight_IO, bias_O = weight_IO * scale, bias_O * scale + shift
     return b.emit(ops.Linear(path, (x,), _array(weight_IO), _array(bias_O)), unit=1.0)
 
@@ -91,7 +83,7 @@ def _linear_bn(b: _Builder, module: LinearBN, path: str, x: str) -> str:
 
 
 def _conv_bn(b: _Builder, module: ConvBN, path: str, x: str) -> str:
-    scale, shift = _affine(module.bn)
+    scale, shift = module.bn.affine()
     weight_RSIO = module.conv.weight.double().permute(2, 3, 1, 0) * b.unit[x] * scale
     name = path if module.pool_first is None else _join(path, "conv")
     out = b.emit(ops.Conv(name, (x,), _array(weight_RSIO), _array(shift), padding=1), unit=1.0)
@@ -204,7 +196,7 @@ def _conv_tower(b: _Builder, tower: ConvTower, path: str) -> str:
 def _embedding(b: _Builder, tower: TextTransformer | TextMLP, x: str, bn: BatchNorm | None) -> str:
     table_VC, positions_LC = tower.token.weight.double(), tower.position.weight.double()
     if bn is not None:
-        scale, shift = _affine(bn)
+        scale, shift = bn.affine()
         table_VC, positions_LC = table_VC * scale, positions_LC * scale + shift
     return b.emit(ops.Embedding("embedding", (x,), _array(table_VC), _array(positions_LC)), unit=1.0)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from spikeclip.errors import InputError
+from spikeclip.files import replacing
 from spikeclip.graph.ops import Graph
-from spikeclip.graph.store import load_graph, save_graph, write_whole
+from spikeclip.graph.store import load_graph, save_graph
 
 if TYPE_CHECKING:
     from spikeclip.model import SpikeCLIP
@@ -29,7 +30,8 @@ def save_graphs(model: SpikeCLIP, folder: Path) -> Path:
     save_graph(lower(model.image, model.config.image), graphs / "image")
     save_graph(lower(model.text), graphs / "text")
     facts = {"logit_scale": float(model.logit_scale.detach()), "weights": _weights_hash(folder)}
-    write_whole(graphs / "model.json", lambda file: file.write_text(json.dumps(facts, indent=1) + "\n"))
+    with replacing(graphs / "model.json") as file:
+        file.write((json.dumps(facts, indent=1) + "\n").encode())
     return graphs
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from spikeclip.errors import InputError, first_line
+from spikeclip.files import replacing
 from spikeclip.graph.ops import OPS, Graph
 
 FORMAT = 1
@@ -33,10 +32,10 @@ def save_graph(graph: Graph, path: str | Path) -> None:
                 row[f.name] = value
         rows.append(row)
     weights, text = _files(path)
-    write_whole(weights, lambda file: save_file(arrays, file))
-    write_whole(
-        text, lambda file: file.write_text(json.dumps({"format": FORMAT, "ops": rows}, indent=1) + "\n")
-    )
+    with replacing(weights) as file:
+        file.write(save(arrays))
+    with replacing(text) as file:
+        file.write((json.dumps({"format": FORMAT, "ops": rows}, indent=1) + "\n").encode())
 
 
 def load_graph(path: str | Path) -> Graph:
@@ -69,12 +68,3 @@ def load_graph(path: str | Path) -> Graph:
 
 def _files(path: Path) -> tuple[Path, Path]:
     return path.with_name(path.name + ".safetensors"), path.with_name(path.name + ".json")
-
-
-def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under another name, and rename it when it is whole."""
-    new = file.with_name(f".{file.name}.new")
-    write(new)
-    with new.open("rb") as written:
-        os.fsync(written.fileno())
-    os.replace(new, file)

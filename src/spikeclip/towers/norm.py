@@ -42,6 +42,11 @@ class BatchNorm(nn.Module):
             )
         return self._shared(x_RC, mask_R)
 
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Return what it is in evaluation, x * scale + shift, as float64 (channels,) each."""
+        scale = self.weight.double() / (self.running_var.double() + self.eps).sqrt()
+        return scale, self.bias.double() - self.running_mean.double() * scale
+
     def _shared(self, x_RC: Tensor, mask_R: Tensor | None) -> Tensor:
         shape = (1, -1) + (1,) * (x_RC.ndim - 2)
         axes = [0, *range(2, x_RC.ndim)]

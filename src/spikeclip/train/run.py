@@ -45,8 +45,7 @@ def train_run(
     `resume` continues an interrupted run from its checkpoint with the same recipe and ends with the weights an
     uninterrupted run would have. `overwrite` removes an earlier run in `out`. `test` reports the test split once,
     at the end. Returns {"stages": [...], "seconds": training time, "precision": of the training,
-    "test": record or None}. Raises `InputError`,
-    and `Interrupted` after Ctrl-C.
+    "test": record or None}. Raises `InputError`, and `Interrupted` after Ctrl-C.
     """
     accelerator = Accelerator()
     checkpoint = out / "checkpoint.pt"
