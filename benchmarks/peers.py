@@ -8,6 +8,8 @@ from spikeclip.errors import InputError
 from spikeclip.neurons import LIF, PLIF
 from spikeclip.neurons.module import Neuron
 from spikeclip.towers.image import Spikingformer
+from spikeclip.towers.norm import ConvBN
+from spikeclip.towers.recompute import keep_activations
 
 
 class OnSpikingJelly(nn.Module):
@@ -24,23 +26,27 @@ class OnSpikingJelly(nn.Module):
         self.reset = functional.reset_net
         _replace(tower)
         if every_step and isinstance(tower, Spikingformer):
-            tower.stem.convs[0] = _EveryStep(tower.stem.convs[0], tower.stem.T)
+            tower.stem.convs[0] = _EveryStep(tower.stem.convs[0], tower.stem.T)  # type: ignore[arg-type]
         self.tower = tower
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         self.reset(self.tower)
-        return self.tower(x_BCHW)
+        with keep_activations():  # a node that ran twice would go on from its last membrane
+            return self.tower(x_BCHW)
 
 
 class _EveryStep(nn.Module):
-    """Runs a layer on T copies of a picture that does not change."""
+    """Runs a convolution on T copies of a picture that does not change."""
 
-    def __init__(self, layer: nn.Module, T: int) -> None:
+    def __init__(self, layer: ConvBN, T: int) -> None:
         super().__init__()
         self.layer, self.T = layer, T
 
-    def forward(self, x_1BCHW: Tensor) -> Tensor:
-        return self.layer(x_1BCHW.repeat(self.T, 1, 1, 1, 1))
+    def convolve(self, x_1BCHW: Tensor) -> Tensor:
+        return self.layer.convolve(x_1BCHW.repeat(self.T, 1, 1, 1, 1))
+
+    def normalize(self, x_TBCHW: Tensor) -> Tensor:
+        return self.layer.normalize(x_TBCHW)
 
 
 def _replace(module: nn.Module) -> None:

@@ -1,9 +1,13 @@
 import pytest
 import torch
+from hypothesis import settings
 from torch import nn
 
 from spikeclip import create_model
 from spikeclip.towers.norm import BatchNorm
+
+settings.register_profile("untimed", deadline=None)  # a first call compiles
+settings.load_profile("untimed")
 
 EOS = 59
 _TEXT = {"vocab_size": 60, "eos_id": EOS}

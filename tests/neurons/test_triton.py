@@ -26,7 +26,7 @@ OPTIONAL = {
 @needs_triton
 def test_the_kernels_do_what_the_pytorch_functions_do():
     # In a process of its own: Triton chooses the interpreter when it is imported.
-    cases = Path(__file__).with_name("triton_cases.py")
+    cases = Path(__file__).with_name("test_kernels.py")
     interpret = "0" if torch.cuda.is_available() else "1"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", cases],
@@ -55,7 +55,7 @@ def test_the_kernels_compile_for_a_gpu(name, options, given):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
 
-    from spikeclip.neurons import kernels
+    from spikeclip.neurons import triton_kernels as kernels
 
     kernel = getattr(kernels, name)
     constants = {key: value for key, value in {**options, "BLOCK": 1024}.items() if key in kernel.arg_names}

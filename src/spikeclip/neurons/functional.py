@@ -3,7 +3,8 @@
 Each neuron has a multi-step form (time first, any shape after it) and a single-step form with explicit
 state for streaming. T calls of the single step equal one call of the multi-step form, bit for bit.
 Membranes are fp32 whatever the dtype of the current; backward recomputes them from the current, the only
-activation that is saved. On CUDA the same loops run as Triton kernels, where Triton is installed.
+activation that is saved. The loops here are the specification; on a CPU they run as numba kernels, on CUDA as Triton
+kernels where Triton is installed, and torch.compile takes those of the GPU and these.
 """
 
 from __future__ import annotations
@@ -147,11 +148,15 @@ def _membrane_dtype(x: Tensor) -> torch.dtype:
 
 def _kernels(x_TX: Tensor) -> ModuleType | None:
     """The module that runs this current's loops; None for the loops of this one."""
-    if not (_HAS_TRITON and x_TX.is_cuda) or x_TX.dtype == torch.float64:
-        return None
-    from spikeclip.neurons import triton
+    if x_TX.is_cuda and _HAS_TRITON and x_TX.dtype != torch.float64:
+        from spikeclip.neurons import triton
 
-    return triton
+        return triton
+    if x_TX.is_cpu and x_TX.dtype in (torch.float32, torch.bfloat16) and not torch.compiler.is_compiling():
+        from spikeclip.neurons import cpu
+
+        return cpu
+    return None
 
 
 def _at_rest(x_TX: Tensor, v_reset: float | None, dtype: torch.dtype) -> Tensor:
@@ -185,8 +190,8 @@ class _LIF(Function):
     ) -> tuple[Tensor, Tensor | None]:
         ctx.save_for_backward(x_TX, v_X, rate)  # type: ignore[arg-type]
         ctx.settings = (v_threshold, v_reset, detach_reset, surrogate, alpha)  # type: ignore[attr-defined]
-        if (gpu := _kernels(x_TX)) is not None:
-            return gpu.forward(gpu.lif_forward, x_TX, v_X, rate, streaming, v_threshold, v_reset)
+        if (fast := _kernels(x_TX)) is not None:
+            return fast.forward(fast.lif_forward, x_TX, v_X, rate, streaming, v_threshold, v_reset)
         v_X = _at_rest(x_TX, v_reset, rate.dtype) if v_X is None else v_X
         s_TX = torch.empty_like(x_TX)  # not torch.stack, which would give up a channels-last layout
         for t, x in enumerate(x_TX.unbind()):
@@ -202,9 +207,9 @@ class _LIF(Function):
         x_TX, v_X, rate = ctx.saved_tensors
         v_threshold, v_reset, detach_reset, surrogate, alpha = ctx.settings
         needs = ctx.needs_input_grad[1:3]
-        if (gpu := _kernels(x_TX)) is not None:
+        if (fast := _kernels(x_TX)) is not None:
             gradients = (grad_s_TX, grad_v_X)
-            made = gpu.backward(gpu.lif_backward, x_TX, v_X, rate, *gradients, needs, *ctx.settings)
+            made = fast.backward(fast.lif_backward, x_TX, v_X, rate, *gradients, needs, *ctx.settings)
             return *made, *[None] * 6
         v_X = _at_rest(x_TX, v_reset, rate.dtype) if v_X is None else v_X
         before, charged = [], []
@@ -252,8 +257,8 @@ class _ILIF(Function):
     ) -> tuple[Tensor, Tensor | None]:
         ctx.save_for_backward(x_TX, r_X, gain)  # type: ignore[arg-type]
         ctx.settings = (D, decay, detach_reset)  # type: ignore[attr-defined]
-        if (gpu := _kernels(x_TX)) is not None:
-            return gpu.forward(gpu.ilif_forward, x_TX, r_X, gain, streaming, D, decay)
+        if (fast := _kernels(x_TX)) is not None:
+            return fast.forward(fast.ilif_forward, x_TX, r_X, gain, streaming, D, decay)
         s_TX = torch.empty_like(x_TX)
         last = len(x_TX) - 1
         for t, x in enumerate(x_TX.unbind()):
@@ -272,9 +277,9 @@ class _ILIF(Function):
         x_TX, r_X, gain = ctx.saved_tensors
         D, decay, detach_reset = ctx.settings
         needs_r, needs_gain = needs = ctx.needs_input_grad[1:3]
-        if (gpu := _kernels(x_TX)) is not None:
+        if (fast := _kernels(x_TX)) is not None:
             gradients = (grad_s_TX, grad_r_X)
-            made = gpu.backward(gpu.ilif_backward, x_TX, r_X, gain, *gradients, needs, *ctx.settings)
+            made = fast.backward(fast.ilif_backward, x_TX, r_X, gain, *gradients, needs, *ctx.settings)
             return *made, *[None] * 4
         inside = []
         last = len(x_TX) - 1

@@ -13,7 +13,8 @@ import triton
 from torch import Tensor
 from torch.library import custom_op
 
-from spikeclip.neurons import kernels
+from spikeclip.neurons import triton_kernels as kernels
+from spikeclip.neurons.layout import in_order, result_like, state_in_order
 
 BLOCK = 1024
 """Neurons of one program."""
@@ -109,10 +110,10 @@ def _forward(
     *settings: Any,
 ) -> tuple[Tensor, Tensor]:
     """Make the results and, with a kernel, fill them; one that is not asked for is empty."""
-    s_TX = _result(x_TX)
+    s_TX = result_like(x_TX)
     end_X = torch.empty_like(s_TX[0], dtype=factor.dtype) if streaming else factor.new_empty(0)
     if kernel:
-        x_TX, state_X = _in_order(x_TX, s_TX), _state_in_order(state_X, s_TX)
+        x_TX, state_X = in_order(x_TX, s_TX), state_in_order(state_X, s_TX)
         results = (s_TX, end_X if streaming else None)
         _launch(kernel, s_TX, x_TX, state_X, factor, *results, x_TX.stride(0), *settings)
     return s_TX, end_X
@@ -130,12 +131,12 @@ def _backward(
     *settings: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `_forward`. Each program adds up the factor's gradient of its own neurons: in the same order always."""
-    grad_x_TX = _result(x_TX)
+    grad_x_TX = result_like(x_TX)
     grad_start_X = torch.empty_like(grad_x_TX[0], dtype=factor.dtype) if needs_state else factor.new_empty(0)
     grad_factor = torch.zeros_like(factor) if needs_factor else factor.new_empty(0)
     if kernel:
-        x_TX, grad_s_TX = _in_order(x_TX, grad_x_TX), _in_order(grad_s_TX, grad_x_TX)
-        state_X, grad_end_X = (_state_in_order(y_X, grad_x_TX) for y_X in (state_X, grad_end_X))
+        x_TX, grad_s_TX = in_order(x_TX, grad_x_TX), in_order(grad_s_TX, grad_x_TX)
+        state_X, grad_end_X = (state_in_order(y_X, grad_x_TX) for y_X in (state_X, grad_end_X))
         parts = factor.new_empty(_programs(x_TX)) if needs_factor else None
         gradients = (grad_s_TX[-1], grad_end_X, grad_x_TX[-1], grad_start_X if needs_state else None, parts)
         strides = (x_TX.stride(0), grad_s_TX.stride(0))
@@ -154,28 +155,8 @@ for _operator, _make in [
     _operator.register_fake(partial(_make, None))
 
 
-def _result(x_TX: Tensor) -> Tensor:
-    """Return memory for a result: time steps one after another, each in the layout of those of `x_TX`."""
-    x_X = torch.empty_like(x_TX[0], device="meta")  # dense, whatever x_TX is
-    strides = (x_X.numel(), *x_X.stride())
-    return torch.empty_strided(x_TX.shape, strides, dtype=x_TX.dtype, device=x_TX.device)
-
-
 def _programs(x_TX: Tensor) -> int:
     return triton.cdiv(x_TX[0].numel(), BLOCK)
-
-
-def _in_order(y_TX: Tensor, result_TX: Tensor) -> Tensor:
-    """Return `y_TX`, copied unless the elements of a time step lie in memory as those of the result do."""
-    strides = zip(y_TX.shape[1:], y_TX.stride()[1:], result_TX.stride()[1:], strict=True)
-    if all(ours == theirs for size, ours, theirs in strides if size > 1):
-        return y_TX
-    copy = torch.empty_strided(y_TX.shape, result_TX.stride(), dtype=y_TX.dtype, device=y_TX.device)
-    return copy.copy_(y_TX)
-
-
-def _state_in_order(y_X: Tensor | None, result_TX: Tensor) -> Tensor | None:
-    return None if y_X is None else _in_order(y_X[None], result_TX)
 
 
 def _launch(kernel: Any, result_TX: Tensor, *arguments: Any) -> None:

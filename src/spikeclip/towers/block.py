@@ -9,6 +9,7 @@ from spikeclip.config import NeuronConfig
 from spikeclip.errors import InputError
 from spikeclip.neurons import make_neuron
 from spikeclip.towers.norm import LinearBN
+from spikeclip.towers.recompute import recomputed
 
 
 class Attention(nn.Module):
@@ -33,9 +34,13 @@ class Attention(nn.Module):
 
     def forward(self, x_TBNC: Tensor, mask_BN: Tensor | None = None) -> Tensor:
         s_TBNC = self.spike(x_TBNC)
-        q_TBHND = self._heads(self.q_spike(self.q(s_TBNC, mask_BN)))
-        k_TBHND = self._heads(self.k_spike(self.k(s_TBNC, mask_BN)))
-        v_TBHND = self._heads(self.v_spike(self.v(s_TBNC, mask_BN)))
+        q_k_v = self.q.linear(s_TBNC), self.k.linear(s_TBNC), self.v.linear(s_TBNC)
+        return self.proj.normalize(recomputed(self._attend, *q_k_v, mask_BN), mask_BN)
+
+    def _attend(self, q_TBNC: Tensor, k_TBNC: Tensor, v_TBNC: Tensor, mask_BN: Tensor | None) -> Tensor:
+        q_TBHND = self._heads(self.q_spike(self.q.normalize(q_TBNC, mask_BN)))
+        k_TBHND = self._heads(self.k_spike(self.k.normalize(k_TBNC, mask_BN)))
+        v_TBHND = self._heads(self.v_spike(self.v.normalize(v_TBNC, mask_BN)))
         if mask_BN is not None:
             k_TBHND = k_TBHND * mask_BN[:, None, :, None].to(k_TBHND.dtype)
         # The product is associative: take the cheaper order (N x N or head x head).
@@ -44,7 +49,7 @@ class Attention(nn.Module):
         else:
             out_TBHND = q_TBHND @ (k_TBHND.mT @ v_TBHND)
         out_TBNC = (out_TBHND * self.scale).transpose(2, 3).flatten(3)
-        return self.proj(self.product_spike(out_TBNC), mask_BN)
+        return self.proj.linear(self.product_spike(out_TBNC))
 
     def _heads(self, x_TBNC: Tensor) -> Tensor:
         return x_TBNC.unflatten(3, (self.num_heads, -1)).transpose(2, 3)
@@ -59,8 +64,11 @@ class MLP(nn.Module):
         self.spike2, self.fc2 = make_neuron(neuron), LinearBN(hidden, width, bias=True)
 
     def forward(self, x_TBNC: Tensor, mask_BN: Tensor | None = None) -> Tensor:
-        h_TBNC = self.fc1(self.spike1(x_TBNC), mask_BN)
-        return self.fc2(self.spike2(h_TBNC), mask_BN)
+        h_TBNC = self.fc1.linear(self.spike1(x_TBNC))
+        return self.fc2.normalize(recomputed(self._contract, h_TBNC, mask_BN), mask_BN)
+
+    def _contract(self, h_TBNC: Tensor, mask_BN: Tensor | None) -> Tensor:
+        return self.fc2.linear(self.spike2(self.fc1.normalize(h_TBNC, mask_BN)))
 
 
 class Block(nn.Module):

@@ -7,6 +7,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spikeclip.towers.recompute import second_time
+
 
 class BatchNorm(nn.Module):
     """Batch normalisation over axis 1, with statistics of every process and, if asked, of unmasked rows only.
@@ -29,6 +31,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x_RC: Tensor, mask_R: Tensor | None = None) -> Tensor:
+        momentum = 0.0 if second_time() else self.momentum
         if not self.training or (mask_R is None and _world_size() == 1):
             return F.batch_norm(
                 x_RC,
@@ -37,17 +40,17 @@ class BatchNorm(nn.Module):
                 self.weight,
                 self.bias,
                 self.training,
-                self.momentum,
+                momentum,
                 self.eps,
             )
-        return self._shared(x_RC, mask_R)
+        return self._shared(x_RC, mask_R, momentum)
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """Return what it is in evaluation, x * scale + shift, as float64 (channels,) each."""
         scale = self.weight.double() / (self.running_var.double() + self.eps).sqrt()
         return scale, self.bias.double() - self.running_mean.double() * scale
 
-    def _shared(self, x_RC: Tensor, mask_R: Tensor | None) -> Tensor:
+    def _shared(self, x_RC: Tensor, mask_R: Tensor | None, momentum: float) -> Tensor:
         shape = (1, -1) + (1,) * (x_RC.ndim - 2)
         axes = [0, *range(2, x_RC.ndim)]
         x = x_RC.to(self.running_mean.dtype)
@@ -62,8 +65,8 @@ class BatchNorm(nn.Module):
         var = _sum_over_processes(squares) / count
         with torch.no_grad():
             unbiased = var * (count / (count - 1).clamp(min=1))
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(unbiased, self.momentum)
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(unbiased, momentum)
         scale = self.weight / (var + self.eps).sqrt()
         return (centred * scale.view(shape) + self.bias.view(shape)).to(x_RC.dtype)
 
@@ -97,11 +100,16 @@ class ConvBN(nn.Module):
         self.pool_first = pool_first
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
-        T, B = x_TBCHW.shape[:2]
-        x = self.conv(x_TBCHW.flatten(0, 1))
+        return self.normalize(self.convolve(x_TBCHW))
+
+    def convolve(self, x_TBCHW: Tensor) -> Tensor:
+        return self.conv(x_TBCHW.flatten(0, 1)).unflatten(0, x_TBCHW.shape[:2])
+
+    def normalize(self, x_TBCHW: Tensor) -> Tensor:
+        x = x_TBCHW.flatten(0, 1)
         if self.pool_first:
             x = F.max_pool2d(x, self.pool_first)
-        return self.bn(x).unflatten(0, (T, B))
+        return self.bn(x).unflatten(0, x_TBCHW.shape[:2])
 
 
 class LinearBN(nn.Module):
@@ -113,6 +121,8 @@ class LinearBN(nn.Module):
         self.bn = BatchNorm(outputs)
 
     def forward(self, x_TBNC: Tensor, mask_BN: Tensor | None = None) -> Tensor:
-        x = self.linear(x_TBNC)
-        mask_R = None if mask_BN is None else mask_BN.expand(x.shape[:3]).flatten()
-        return self.bn(x.flatten(0, 2), mask_R).view(x.shape)
+        return self.normalize(self.linear(x_TBNC), mask_BN)
+
+    def normalize(self, x_TBNC: Tensor, mask_BN: Tensor | None = None) -> Tensor:
+        mask_R = None if mask_BN is None else mask_BN.expand(x_TBNC.shape[:3]).flatten()
+        return self.bn(x_TBNC.flatten(0, 2), mask_R).view(x_TBNC.shape)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from spikeclip.config import NeuronConfig
 from spikeclip.neurons import make_neuron
 from spikeclip.towers.norm import ConvBN
+from spikeclip.towers.recompute import recomputed
 
 
 class Stem(nn.Module):
@@ -26,12 +27,22 @@ class Stem(nn.Module):
         self.spikes = nn.ModuleList(make_neuron(neuron) for _ in widths[:-1])
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        x_TBCHW = self.convs[0](x_BCHW[None]).expand(self.T, -1, -1, -1, -1)
-        for i, spike in enumerate(self.spikes):
-            if i >= 2:
-                x_TBCHW = F.max_pool2d(x_TBCHW.flatten(0, 1), 3, 2, 1).unflatten(0, x_TBCHW.shape[:2])
-            x_TBCHW = self.convs[i + 1](spike(x_TBCHW))
-        return x_TBCHW
+        x_TBCHW = self._conv(0).convolve(x_BCHW[None])
+        for i in range(len(self.spikes)):
+            x_TBCHW = recomputed(self._next, x_TBCHW, i)
+        return self._conv(-1).normalize(x_TBCHW)
+
+    def _conv(self, i: int) -> ConvBN:
+        return self.convs[i]  # type: ignore[return-value]
+
+    def _next(self, x_TBCHW: Tensor, i: int) -> Tensor:
+        """From what convolution i gave to what convolution i + 1 gives."""
+        x_TBCHW = self._conv(i).normalize(x_TBCHW)
+        if i == 0:
+            x_TBCHW = x_TBCHW.expand(self.T, -1, -1, -1, -1)
+        if i >= 2:
+            x_TBCHW = F.max_pool2d(x_TBCHW.flatten(0, 1), 3, 2, 1).unflatten(0, x_TBCHW.shape[:2])
+        return self._conv(i + 1).convolve(self.spikes[i](x_TBCHW))
 
 
 class Whitening(nn.Module):

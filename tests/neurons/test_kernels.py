@@ -1,8 +1,9 @@
-"""The Triton kernels against the PyTorch functions; `test_triton` runs this file where Triton interprets them.
+"""The kernels of a CPU against the PyTorch loops; `test_triton` runs this file for those of a GPU.
 
-Where there is a GPU they run on it, compiled.
+Those run interpreted, or compiled where there is a GPU.
 """
 
+import os
 from unittest import mock
 
 import pytest
@@ -11,9 +12,21 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from spikeclip.neurons import ILIF, LIF, PLIF, functional, triton
+from spikeclip.neurons import ILIF, LIF, PLIF, functional
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if "TRITON_INTERPRET" in os.environ:
+    from spikeclip.neurons import triton as kernels
+
+    DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+else:
+    from spikeclip.neurons import cpu as kernels
+
+    DEVICE, DTYPES = "cpu", [torch.float32, torch.bfloat16]
+
+compiled = pytest.mark.skipif(
+    "TRITON_INTERPRET" not in os.environ, reason="torch.compile takes the PyTorch loops on a CPU"
+)
 LAYOUTS = {
     "contiguous": lambda x: x,
     "channels last": lambda x: x.flatten(0, 1).to(memory_format=torch.channels_last).view_as(x),
@@ -29,7 +42,7 @@ everything = settings(max_examples=60, deadline=None, phases=[Phase.generate])
 
 
 def running_on(module):
-    """Run neurons by the kernels of `triton`, or by the PyTorch loops where `module` is None."""
+    """Run neurons by the kernels of `module`, or by the PyTorch loops where it is None."""
 
     def chosen(x_TX):
         return module
@@ -51,7 +64,7 @@ def drawn(shape, dtype, seed, layout="contiguous", weights_layout="contiguous"):
 def compare(function, inputs, weights, dtype):
     """Outputs and gradients of function(*inputs) -> (spikes, state or None), both ways."""
     results = []
-    for module in (None, triton):
+    for module in (None, kernels):
         leaves = [None if y is None else y.detach().requires_grad_() for y in inputs]
         with running_on(module):
             outputs = [y for y in function(*leaves) if y is not None]
@@ -69,7 +82,7 @@ def compare(function, inputs, weights, dtype):
 @given(
     shape=shapes,
     layouts=st.tuples(*[st.sampled_from(sorted(LAYOUTS))] * 2),
-    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+    dtype=st.sampled_from(DTYPES),
     tau=st.floats(1.1, 8),
     learned=st.booleans(),
     state=st.booleans(),
@@ -97,7 +110,7 @@ def test_lif(shape, layouts, dtype, tau, learned, state, options, seed):
 @given(
     shape=shapes,
     layouts=st.tuples(*[st.sampled_from(sorted(LAYOUTS))] * 2),
-    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+    dtype=st.sampled_from(DTYPES),
     D=st.integers(1, 5),
     gain=st.sampled_from([0.5, 1.0, 2.0]),
     tau=st.sampled_from([4 / 3, 2.0, 4.0]),
@@ -120,7 +133,7 @@ def test_ilif(shape, layouts, dtype, D, gain, tau, learned, state, detach_reset,
 
 
 def test_more_neurons_than_one_program_takes():
-    x_TX, v_X, *weights = drawn((3, 2 * triton.BLOCK + 7), torch.float32, 0)
+    x_TX, v_X, *weights = drawn((3, 2 * kernels.BLOCK + 7), torch.float32, 0)
     tau = torch.tensor([2.7], device=DEVICE)  # one element, of whatever shape
     compare(
         lambda x, v, tau: functional._lif(x, v, tau, 1.0, 0.0, True, "atan", 2.0, streaming=True),
@@ -130,7 +143,7 @@ def test_more_neurons_than_one_program_takes():
     )
 
 
-@running_on(triton)
+@running_on(kernels)
 def test_no_neurons():
     x_TX, tau = torch.zeros(4, 0, 3, device=DEVICE, requires_grad=True), torch.tensor(2.0, device=DEVICE)
     functional.lif(x_TX, tau=tau.requires_grad_()).sum().backward()
@@ -138,7 +151,7 @@ def test_no_neurons():
     assert tau.grad == 0
 
 
-@running_on(triton)
+@running_on(kernels)
 def test_not_a_number_stays_one():
     s_TX = functional.ilif(torch.tensor([[torch.nan, 0.3], [1.0, 0.3]], device=DEVICE))
     assert s_TX.isnan().tolist() == [[True, False], [True, False]]
@@ -146,7 +159,7 @@ def test_not_a_number_stays_one():
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 @pytest.mark.parametrize("neuron", [functional.lif, functional.ilif])
-@running_on(triton)
+@running_on(kernels)
 def test_a_current_of_dense_time_steps_is_not_copied(neuron, layout, monkeypatch):
     copies, copy = [], torch.Tensor.copy_
     monkeypatch.setattr(torch.Tensor, "copy_", lambda *given: copies.append(given) or copy(*given))
@@ -160,8 +173,9 @@ def test_a_current_of_dense_time_steps_is_not_copied(neuron, layout, monkeypatch
         assert s_TBCHW[0].stride() == x_TBCHW[0].stride()
 
 
+@compiled
 @pytest.mark.parametrize("dynamic", [False, True])
-@running_on(triton)
+@running_on(kernels)
 def test_torch_compile_takes_them_in_one_graph(dynamic):
     torch._dynamo.reset()
     network = nn.Sequential(
@@ -177,8 +191,9 @@ def test_torch_compile_takes_them_in_one_graph(dynamic):
     torch.testing.assert_close(*results)
 
 
+@compiled
 @pytest.mark.parametrize("neuron", [LIF, PLIF, ILIF])
-@running_on(triton)
+@running_on(kernels)
 def test_compiled_they_keep_the_current_alone(neuron):
     torch._dynamo.reset()
     x_TX, kept = torch.randn(4, 2, 300, device=DEVICE, requires_grad=True), []
