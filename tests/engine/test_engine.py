@@ -12,6 +12,7 @@ pytest.importorskip("onnx", reason="onnx (extra onnx) is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime (extra onnx) is not installed")
 
 from spikeclip.engine import Engine
+from spikeclip.engine.run import Values
 from spikeclip.errors import InputError
 from spikeclip.graph import execute, ops, to_substeps
 from spikeclip.graph.lower import lower
@@ -130,6 +131,19 @@ def test_batch_and_calls_do_not_matter(precision):
         np.testing.assert_allclose(
             engine(x[i : i + 1])[0], whole[i], rtol=1e-5, atol=1e-4
         )  # BLAS sums by batch
+
+
+@pytest.mark.parametrize("mode", ["events", "dense"])
+def test_what_was_in_memory_does_not_matter(monkeypatch, mode):
+    def used(values, name, shape, dtype, room=Values.room):
+        array = room(values, name, shape, dtype)
+        array.view(np.uint8)[:] = 0x7B  # 1.3e36 as float32, 31,611 as an entry of a list
+        return array
+
+    monkeypatch.setattr(Values, "room", used)
+    for seed, width, heads in [(2, 48, 8), (3, 36, 3), (4, 32, 4)]:
+        graph, x = image_graph(seed, "lif", 3, (5, 6), width, heads), pictures(seed, 3, (5, 6))
+        np.testing.assert_array_equal(Engine(graph, mode=mode)(x), execute(graph, x))
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from spikeclip.engine.neuron import NEVER, fire, list_spikes, rest
-from spikeclip.engine.vector import FP32_LANES, LIST_LANES, add_vectors
+from spikeclip.engine.neuron import NEVER, settle
+from spikeclip.engine.vector import LIST_LANES, add_vectors
 
 
 @njit(parallel=True, cache=True, nogil=True)
@@ -22,27 +22,31 @@ def attend(
     num_heads: int,
     scale: float,
     neuron: np.ndarray,
+    kv_RD: np.ndarray,
     out_index: np.ndarray,
     out_count: np.ndarray,
 ) -> None:
     """Attention of tokens (T, B * N) of `width` channels, and the neuron behind it.
 
     Every spike of a query adds one row of k^T v, every spike of a key one row of v. mask_BN: tokens whose keys
-    count. out_index, out_count: the neuron's spikes.
+    count. kv_RD: float32, room for k^T v (T, B, width, D), a row of it the values of a head, filled up to a multiple
+    of 16. out_index, out_count: the neuron's spikes.
     """
     T = q_count.shape[0]
     B, N = mask_BN.shape
-    head, levels = width // num_heads, int(neuron[6])
-    room = (head + FP32_LANES - 1) // FP32_LANES * FP32_LANES  # a head's values, filled up to whole vectors
-    start_C, slot_C = np.empty(width, np.int64), np.empty(width, np.int64)
-    for c in range(width):
-        start_C[c] = c // head * room
-        slot_C[c] = start_C[c] + c % head
+    head, room = width // num_heads, kv_RD.shape[1]
+    # By channel: the first one of its head, in the sums and where every head is filled up, and the channel there.
+    first_C = np.arange(width) // head * head
+    start_C = first_C // head * room
+    slot_C = start_C + np.arange(width) - first_C
+    kept = np.empty((0, 0, width), np.float32)
     columns = (width + LIST_LANES - 1) // LIST_LANES * LIST_LANES
+    scale_N, bias_N = np.full(columns, np.float32(scale)), np.full(columns, NEVER)
+    bias_N[:width] = 0
     # Integers, exact in float32 up to 2^24.
-    kv_RD = np.zeros((T * B * width, room), np.float32)  # row of a channel: the values of its head
     for item in prange(T * B):
         t, b = divmod(np.int64(item), B)
+        kv_RD[item * width : (item + 1) * width] = 0
         v_D = np.zeros(num_heads * room, np.float32)
         for token in range(N):
             p = b * N + token
@@ -58,16 +62,12 @@ def attend(
     for p_ in prange(B * N):
         p = np.int64(p_)
         b = p // N
-        x_N, v_N = np.full(columns, NEVER), np.empty(columns, np.float32)
-        sums_D, level_N = np.empty(num_heads * room, np.float32), np.zeros(columns, np.uint8)
-        rest(v_N, neuron)
+        # One row more: a head that is filled up ends behind its own columns, where it adds zeros.
+        x_TN, level_TN = np.zeros((T + 1, columns), np.float32), np.empty((T, columns), np.uint8)
         for t in range(T):
-            sums_D[:] = 0
+            sums = x_TN.ctypes.data + 4 * columns * t
             for i in range(q_count[t, p]):
                 c = np.int64(q_index[t, p, i])
                 row = kv_RD.ctypes.data + 4 * room * ((t * B + b) * width + c)
-                add_vectors(sums_D.ctypes.data + 4 * start_C[c], row, room)  # type: ignore[call-arg]
-            for c in range(width):
-                x_N[c] = sums_D[slot_C[c]] * np.float32(scale)
-            fire(x_N, v_N, level_N, neuron)
-            out_count[t, p] = list_spikes(level_N, levels, out_index[t, p])
+                add_vectors(sums + 4 * first_C[c], row, room)  # type: ignore[call-arg]
+        settle(p, x_TN, scale_N, bias_N, kept, False, neuron, out_index, out_count, level_TN)  # type: ignore[call-arg]

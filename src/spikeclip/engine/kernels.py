@@ -9,37 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from spikeclip.engine.neuron import NEVER, fire, list_spikes, rest
-from spikeclip.engine.rows import accumulate, empty_sums, total
-from spikeclip.engine.vector import LIST_LANES, copy_shifted
-
-
-@njit(cache=True, nogil=True)
-def _settle(
-    t: int,
-    p: int,
-    x_N: np.ndarray,
-    v_N: np.ndarray,
-    level_N: np.ndarray,
-    stream_TPN: np.ndarray,
-    currents_TPN: np.ndarray,
-    neuron: np.ndarray,
-    out_index: np.ndarray,
-    out_count: np.ndarray,
-) -> None:
-    """Add the residual stream to the currents x_N of one step and position, keep them, and fire; see `synapses`."""
-    if stream_TPN.shape[0] > 0:
-        stream_N = stream_TPN[t, p]
-        for n in range(stream_N.size):
-            x_N[n] += stream_N[n]
-            stream_N[n] = x_N[n]
-    if currents_TPN.shape[0] > 0:
-        currents_N = currents_TPN[t, p]
-        for n in range(currents_N.size):
-            currents_N[n] = x_N[n]
-    if neuron[0] > 0:
-        fire(x_N, v_N, level_N, neuron)
-        out_count[t, p] = list_spikes(level_N, int(neuron[6]), out_index[t, p])
+from spikeclip.engine.neuron import NEVER, settle
+from spikeclip.engine.rows import SAFE_ROWS, accumulate
+from spikeclip.engine.vector import LIST_LANES, prefetch
 
 
 @njit(parallel=True, cache=True, nogil=True)
@@ -51,8 +23,8 @@ def synapses(
     weight_IN: np.ndarray,
     scale_N: np.ndarray,
     bias_N: np.ndarray,
-    stream_TPN: np.ndarray,
     currents_TPN: np.ndarray,
+    add: bool,
     neuron: np.ndarray,
     out_index: np.ndarray,
     out_count: np.ndarray,
@@ -61,8 +33,7 @@ def synapses(
 
     index, count: spikes at the positions of `space` (B, H, W). filter_: rows, columns and padding of the filter.
     weight_IN: int8 or float32, a row for each filter position and input, N filled up to a multiple of 32; scale_N:
-    what 1 in the weights stands for. stream_TPN: real-valued, the result is added into it; currents_TPN: where the
-    result is written; neuron: `parameters` of the neuron that reads it. Each may be absent (no rows; kind NONE).
+    what 1 in the weights stands for. The rest is what `settle` takes, of all positions.
     """
     T = count.shape[0]
     B, H, W = space
@@ -74,62 +45,53 @@ def synapses(
     chunks = min(positions, 64)
     for chunk_ in prange(chunks):
         chunk = np.int64(chunk_)  # numba counts in uint64, whose sum with an int64 is a float
-        sums_N = empty_sums(weight_IN, columns)
-        wide_N = np.zeros(columns, np.int32)
-        list_ = np.empty(R * S * room, np.uint16)  # what the filter sees, as rows of the weights
-        x_N, v_N = np.empty(columns, np.float32), np.empty(columns, np.float32)
-        level_N = np.zeros(columns, np.uint8)
+        sums_TN, spare_N = np.empty((T, columns), np.float32), np.empty(columns, np.float32)
+        level_TN = np.empty((T, columns), np.uint8)
+        lists_K3 = np.empty((R * S * (room // SAFE_ROWS + 1), 3), np.int64)  # what the filter sees
         for p in range(chunk * positions // chunks, (chunk + 1) * positions // chunks):
             b, corner = divmod(p, height * width)
             top, left = corner // width - padding, corner % width - padding
-            rest(v_N, neuron)
             for t in range(T):
-                sums_N[:] = 0
-                wide_N[:] = 0
-                rows, address = 0, list_.ctypes.data
+                lists, address = 0, 0
                 for r in range(max(0, -top), min(R, H - top)):
                     for s in range(max(0, -left), min(S, W - left)):
                         place = (b * H + top + r) * W + left + s
+                        address = index.ctypes.data + 2 * room * (t * sources + place)
                         spikes = count[t, place]
-                        source = index.ctypes.data + 2 * room * (t * sources + place)
-                        if R * S == 1:
-                            address = source
-                        else:
-                            first = (r * S + s) * inputs
-                            copy_shifted(address + 2 * rows, source, spikes, first)  # type: ignore[call-arg]
-                        rows += spikes
-                accumulate(sums_N, wide_N, address, rows, weight_IN)
-                for n in range(columns):
-                    x_N[n] = total(sums_N, wide_N, n) * scale_N[n] + bias_N[n]
-                _settle(t, p, x_N, v_N, level_N, stream_TPN, currents_TPN, neuron, out_index, out_count)
+                        for done in range(0, spikes, SAFE_ROWS):
+                            lists_K3[lists, 0] = address + 2 * done
+                            lists_K3[lists, 1] = min(spikes - done, SAFE_ROWS)
+                            lists_K3[lists, 2] = (r * S + s) * inputs
+                            lists += 1
+                    prefetch(address + 2 * room)  # of the next position  # type: ignore[call-arg]
+                sums = sums_TN.ctypes.data + 4 * columns * t
+                accumulate(sums, spare_N.ctypes.data, lists_K3, lists, weight_IN)
+            settle(p, sums_TN, scale_N, bias_N, currents_TPN, add, neuron, out_index, out_count, level_TN)  # type: ignore[call-arg]
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def settle(
+def settle_sums(
     sums_RN: np.ndarray,
     scale_N: np.ndarray,
     bias_N: np.ndarray,
-    stream_TPN: np.ndarray,
     currents_TPN: np.ndarray,
+    add: bool,
     neuron: np.ndarray,
     out_index: np.ndarray,
     out_count: np.ndarray,
 ) -> None:
     """What `synapses` does behind its sums, for the sums (T * P, N) of a dense product."""
-    T = max(stream_TPN.shape[0], currents_TPN.shape[0], out_count.shape[0])
-    positions, outputs = sums_RN.shape[0] // T, sums_RN.shape[1]
+    T = max(currents_TPN.shape[0], out_count.shape[0])
+    positions, columns = sums_RN.shape[0] // T, scale_N.size
     chunks = min(positions, 64)
     for chunk_ in prange(chunks):
         chunk = np.int64(chunk_)
-        x_N, v_N = bias_N.copy(), np.empty(bias_N.size, np.float32)
-        level_N = np.zeros(bias_N.size, np.uint8)
+        sums_TN, level_TN = np.empty((T, columns), np.float32), np.empty((T, columns), np.uint8)
         for p in range(chunk * positions // chunks, (chunk + 1) * positions // chunks):
-            rest(v_N, neuron)
             for t in range(T):
-                row_N = sums_RN[t * positions + p]
-                for n in range(outputs):
-                    x_N[n] = np.float32(row_N[n]) * scale_N[n] + bias_N[n]
-                _settle(t, p, x_N, v_N, level_N, stream_TPN, currents_TPN, neuron, out_index, out_count)
+                for n in range(columns):
+                    sums_TN[t, n] = sums_RN[t * positions + p, n]
+            settle(p, sums_TN, scale_N, bias_N, currents_TPN, add, neuron, out_index, out_count, level_TN)  # type: ignore[call-arg]
 
 
 @njit(parallel=True, cache=True, nogil=True)
@@ -205,27 +167,26 @@ def pool_and_fire(
     steps, B, H, W, N = currents_TBHWN.shape
     size, stride, padding = window
     height, width = (H + 2 * padding - size) // stride + 1, (W + 2 * padding - size) // stride + 1
-    T, levels = out_count.shape[0], int(neuron[6])
     columns = (N + LIST_LANES - 1) // LIST_LANES * LIST_LANES
     for line_ in prange(B * height):
         line = np.int64(line_)
         b, y = divmod(line, height)
-        x_N = np.full(columns, NEVER)
-        v_N, level_N = np.empty(columns, np.float32), np.zeros(columns, np.uint8)
+        x_TN = np.full((steps, columns), NEVER)
+        scale_N, bias_N = np.ones(columns, np.float32), np.zeros(columns, np.float32)
+        level_TN = np.empty((out_count.shape[0], columns), np.uint8)
+        kept = np.empty((0, 0, columns), np.float32)
         top = y * stride - padding
         for x in range(width):
             left, p = x * stride - padding, line * width + x
-            rest(v_N, neuron)
-            for t in range(T):
-                if t < steps:
-                    x_N[:N] = -np.inf
-                    for i in range(max(0, top), min(H, top + size)):
-                        for j in range(max(0, left), min(W, left + size)):
-                            current_N = currents_TBHWN[t, b, i, j]
-                            for n in range(N):
-                                x_N[n] = max(x_N[n], current_N[n])
-                fire(x_N, v_N, level_N, neuron)
-                out_count[t, p] = list_spikes(level_N, levels, out_index[t, p])
+            for t in range(steps):
+                x_N = x_TN[t]
+                x_N[:N] = -np.inf
+                for i in range(max(0, top), min(H, top + size)):
+                    for j in range(max(0, left), min(W, left + size)):
+                        current_N = currents_TBHWN[t, b, i, j]
+                        for n in range(N):
+                            x_N[n] = max(x_N[n], current_N[n])
+            settle(p, x_TN, scale_N, bias_N, kept, False, neuron, out_index, out_count, level_TN)  # type: ignore[call-arg]
 
 
 @njit(parallel=True, cache=True, nogil=True)

@@ -1,18 +1,36 @@
-"""One time step of a layer of neurons, and the list of those that fired."""
+"""What happens behind a position's sums, for all its time steps: currents, membranes, and the lists of who fired."""
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit
+from typing import Any
 
-from spikeclip.engine.vector import LIST_LANES, list_above
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.cgutils import get_or_insert_function
+from numba.extending import intrinsic
+
+from spikeclip.engine.vector import (
+    F32,
+    I1,
+    I8,
+    I16,
+    I32,
+    I64,
+    LIST_LANES,
+    count_true,
+    element,
+    loop,
+    pack,
+    splat,
+)
 from spikeclip.graph import ops
 
 NONE, LIF, ILIF = 0, 1, 2
 NEVER = np.float32(-1e30)
 """A current at which no neuron fires: that of columns which only fill up a layer to whole vectors."""
 SLACK = 2 * LIST_LANES
-"""Entries behind a list's last place, which `list_above` may write and which no list holds."""
+"""Entries behind a list's last place, which vectors may write and which no list holds."""
 
 
 def parameters(op: ops.Neuron | None) -> np.ndarray:
@@ -25,47 +43,137 @@ def parameters(op: ops.Neuron | None) -> np.ndarray:
     return np.array([ILIF, op.D / op.range, 1 - 1 / op.tau, 0.0, 0.0, 0.0, op.D], np.float32)
 
 
-@njit(cache=True, nogil=True)
-def rest(v_N: np.ndarray, neuron: np.ndarray) -> None:
-    """Set the membranes to where they start."""
-    v_N[:] = neuron[4]
+_FLOATS, _BYTES, _WORDS = (ir.VectorType(kind, LIST_LANES) for kind in (F32, I8, I16))
+_ZERO, _ZEROS, _LANES = I64(0), ir.Constant(_FLOATS, None), ir.Constant(_WORDS, list(range(LIST_LANES)))
 
 
-@njit(cache=True, nogil=True)
-def fire(x_N: np.ndarray, v_N: np.ndarray, level_N: np.ndarray, neuron: np.ndarray) -> None:
-    """Update membranes by the currents of one step and write the levels 0 ... D that fire (graph.execute's maths).
+def _lif(builder: ir.IRBuilder, x: Any, v: Any, neuron: list[Any]) -> tuple[Any, Any, Any]:
+    _, rate, _, threshold, low, soft, _ = neuron
+    h = builder.fadd(v, builder.fmul(builder.fsub(x, builder.fsub(v, low)), rate))
+    fired = builder.fcmp_ordered(">=", h, threshold)
+    after = builder.select(builder.fcmp_ordered("!=", soft, _ZEROS), builder.fsub(h, threshold), low)
+    return fired, None, builder.select(fired, after, h)
 
-    x_N, v_N: float32. level_N: uint8.
+
+def _ilif(builder: ir.IRBuilder, x: Any, v: Any, neuron: list[Any]) -> tuple[Any, Any, Any]:
+    _, gain, decay, _, _, _, top = neuron
+    u = builder.fadd(builder.fmul(x, gain), builder.fmul(v, decay))
+    level = builder.select(builder.fcmp_ordered(">", u, _ZEROS), u, _ZEROS)
+    level = builder.select(builder.fcmp_ordered("<", level, top), level, top)
+    rint = get_or_insert_function(builder.module, ir.FunctionType(_FLOATS, (_FLOATS,)), "llvm.rint.v32f32")
+    level = builder.call(rint, (level,))
+    whole = builder.trunc(builder.fptosi(level, ir.VectorType(I32, LIST_LANES)), _BYTES)
+    return builder.fcmp_ordered(">", level, _ZEROS), whole, builder.fsub(u, level)
+
+
+@intrinsic
+def settle(
+    typing_context: Any,
+    p: Any,
+    sums_TN: Any,
+    scale_N: Any,
+    bias_N: Any,
+    currents_TPN: Any,
+    add: Any,
+    neuron: Any,
+    out_index: Any,
+    out_count: Any,
+    level_TN: Any,
+) -> Any:
+    """Run all time steps of position p from its sums on: graph.execute's maths, in its order.
+
+    The current sums * scale + bias is added to currents_TPN, or written there if not `add`, and drives the neurons,
+    whose spikes go to the lists out_index, out_count. sums_TN: float32, one row if they are constant; N is a multiple
+    of 32. level_TN: uint8, room for levels. Without rows, no currents are kept and no neuron (kind NONE) reads them.
     """
-    if neuron[0] == LIF:
-        rate, threshold, low, soft = neuron[1], neuron[3], neuron[4], neuron[5] != 0
-        for n in range(x_N.size):
-            h = v_N[n] + (x_N[n] - (v_N[n] - low)) * rate
-            s = h >= threshold
-            level_N[n] = np.uint8(s)
-            after = h - threshold if soft else low
-            v_N[n] = after if s else h
-    else:
-        gain, decay, top = neuron[1], neuron[2], neuron[6]
-        zero = np.float32(0)
-        for n in range(x_N.size):
-            u = x_N[n] * gain + v_N[n] * decay
-            level = np.rint(min(max(u, zero), top))
-            level_N[n] = np.uint8(level)
-            v_N[n] = u - level
+    kinds = (p, sums_TN, scale_N, bias_N, currents_TPN, add, neuron, out_index, out_count, level_TN)
 
+    def codegen(context, builder, signature, args):  # noqa: ANN001
+        p = args[0]
+        sums, scale, bias, currents, neuron, index, count, levels = (
+            context.make_array(kinds[i])(context, builder, args[i]) for i in (1, 2, 3, 4, 6, 7, 8, 9)
+        )
 
-@njit(cache=True, nogil=True)
-def list_spikes(level_N: np.ndarray, levels: int, index: np.ndarray) -> int:
-    """Write the list of spikes, a neuron of level n standing in it n times; return its length.
+        def size(array: Any, axis: int) -> Any:
+            return builder.extract_value(array.shape, axis)
 
-    level_N: uint8, a multiple of 32 entries. index: uint16, room for levels * N + SLACK.
-    """
-    written = 0
-    for least in range(levels):
-        place = index.ctypes.data + 2 * written
-        added = list_above(level_N.ctypes.data, level_N.size, least, place)  # type: ignore[call-arg]
-        if added == 0:
-            break
-        written += added
-    return written
+        def row(array: Any, *place: Any) -> Any:
+            """Return the address of an array's element or row, by the indices of its first axes."""
+            address = builder.ptrtoint(array.data, I64)
+            for axis, i in enumerate(place):
+                address = builder.add(address, builder.mul(i, builder.extract_value(array.strides, axis)))
+            return address
+
+        def load(address: Any, place: Any, kind: Any) -> Any:
+            return builder.load(element(builder, address, place, kind), align=1)
+
+        def store(value: Any, address: Any, place: Any) -> None:
+            builder.store(value, element(builder, address, place, value.type), align=1)
+
+        numbers = [splat(builder, load(row(neuron), I64(i), F32), _FLOATS) for i in range(7)]
+        kind, top = (builder.fptosi(load(row(neuron), I64(i), F32), I64) for i in (0, 6))
+        kept, add = builder.icmp_signed(">", size(currents, 0), _ZERO), builder.trunc(args[5], I1)
+        T = builder.select(builder.icmp_signed("==", kind, I64(NONE)), size(currents, 0), size(count, 0))
+        constant = builder.icmp_signed("==", size(sums, 0), I64(1))
+
+        def current(t: Any, n: Any, scale_N: Any, bias_N: Any) -> Any:
+            """Return the currents of 32 columns, kept where they are to be."""
+            total = load(row(sums, builder.select(constant, _ZERO, t)), n, _FLOATS)
+            x = builder.fadd(builder.fmul(total, scale_N), bias_N)
+            before = builder.block
+            with builder.if_then(kept):
+                cells = row(currents, t, p)
+                both = builder.select(add, builder.fadd(x, load(cells, n, _FLOATS)), x)
+                store(both, cells, n)
+                inside = builder.block
+            merged = builder.phi(_FLOATS)
+            merged.add_incoming(x, before)
+            merged.add_incoming(both, inside)
+            return merged
+
+        def list_(t: Any, n: Any, fired: Any, level: Any) -> None:
+            """Append the columns that fired to the list, and their levels to the levels."""
+            written = load(row(count, t, p), _ZERO, I32)
+            end = builder.zext(written, I64)
+            columns = builder.add(splat(builder, builder.trunc(n, I16), _WORDS), _LANES)
+            store(pack(builder, columns, fired), row(index, t, p), end)
+            if level is not None:
+                store(pack(builder, level, fired), row(levels, t), end)
+            store(builder.add(written, count_true(builder, fired)), row(count, t, p), _ZERO)
+
+        def repeat(t: Any) -> None:
+            """Append the columns of level 2 and above to the list once more, then those of level 3 and above."""
+            entries, written = row(index, t, p), builder.zext(load(row(count, t, p), _ZERO, I32), I64)
+            start = [entries, written, written]
+            with loop(builder, I64(1), top, 1, start) as (least, (source, more, total), after):
+                target = builder.add(source, builder.mul(more, I64(2)))
+                above = splat(builder, builder.trunc(least, I8), _BYTES)
+                with loop(builder, _ZERO, more, LIST_LANES, [_ZERO]) as (i, (again,), later):
+                    entry, level = load(source, i, _WORDS), load(row(levels, t), i, _BYTES)
+                    left = splat(builder, builder.trunc(builder.sub(more, i), I16), _WORDS)
+                    mask = builder.icmp_unsigned(">", level, above)
+                    mask = builder.and_(mask, builder.icmp_unsigned("<", _LANES, left))
+                    store(pack(builder, entry, mask), target, again)
+                    store(pack(builder, level, mask), row(levels, t), again)
+                    later.append(builder.add(again, builder.zext(count_true(builder, mask), I64)))
+                after += [target, again, builder.add(total, again)]
+            store(builder.trunc(total, I32), row(count, t, p), _ZERO)
+
+        with loop(builder, _ZERO, size(count, 0), 1) as (t, _, _):
+            store(I32(0), row(count, t, p), _ZERO)
+        for number, step in ((NONE, None), (LIF, _lif), (ILIF, _ilif)):
+            with builder.if_then(builder.icmp_signed("==", kind, I64(number))):
+                with loop(builder, _ZERO, size(sums, 1), LIST_LANES) as (n, _, _):
+                    scale_N, bias_N = load(row(scale), n, _FLOATS), load(row(bias), n, _FLOATS)
+                    with loop(builder, _ZERO, T, 1, [numbers[4]]) as (t, (v,), after):
+                        x = current(t, n, scale_N, bias_N)
+                        if step is not None:
+                            fired, level, v = step(builder, x, v, numbers)
+                            list_(t, n, fired, level)
+                        after.append(v)
+                if step is _ilif:
+                    with loop(builder, _ZERO, T, 1) as (t, _, _):
+                        repeat(t)
+        return context.get_dummy_value()
+
+    return types.void(*kinds), codegen

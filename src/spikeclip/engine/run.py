@@ -116,9 +116,13 @@ def _attend(step: Attend, values: Values) -> None:
     shape = (q.space[0], int(np.prod(q.space[1:])))
     mask_BN = np.ones(shape, np.bool_) if step.mask is None else values.reals[step.mask][0]
     out = values.room_for_spikes(step.neuron, step.neuron.T, q.space, q.width)
+    head = q.width // step.op.num_heads
+    kv_RD = values.room(
+        f"{step.name} kv", (q.count.size // shape[1] * q.width, head + -head % 16), np.float32
+    )
     attend(
         q.index, q.count, k.index, k.count, v.index, v.count, mask_BN,
-        q.width, step.op.num_heads, step.op.scale, parameters(step.neuron), out.index, out.count,
+        q.width, step.op.num_heads, step.op.scale, parameters(step.neuron), kv_RD, out.index, out.count,
     )  # fmt: skip
 
 
@@ -128,33 +132,35 @@ def _synapses(step: Synapses, values: Values) -> None:
     B, inner = x.space[0], x.space[1:]
     flat = (B, *_plane(inner))
     space = _space_behind(step.filter_, flat) if isinstance(step.op, ops.Conv) else x.space
-    shape = (T, int(np.prod(space)), step.outputs)
-    stream = currents = _NOTHING
+    positions = int(np.prod(space))
+    shape = (T, positions, len(step.scale_N))  # whole vectors
+    currents, add = _NOTHING, step.stream is not None
     if step.stream is not None:
         before = values.reals[step.stream]
-        space, stream = before.shape[1:-1], before.reshape(len(before), *shape[1:])
-        if len(before) < T or not step.in_place:
-            stream = values.room(step.name, shape, np.float32)
-            stream[:] = before.reshape(len(before), *shape[1:])
+        space, currents = before.shape[1:-1], before.reshape(len(before), positions, step.outputs)
+        if currents.shape != shape or not step.in_place:
+            currents = values.room(step.name, shape, np.float32)
+            currents[..., step.outputs :] = 0  # what fills up the columns must not fire
+            currents[..., : step.outputs] = before.reshape(len(before), positions, step.outputs)
     elif step.result is not None:
         currents = values.room(step.name, shape, np.float32)
     if step.result is not None:
-        values.output = (currents if step.stream is None else stream).reshape(T, *space, step.outputs)
+        values.output = currents[..., : step.outputs].reshape(T, *space, step.outputs)
         values.reals[step.result] = values.output
     out_index, out_count = _NO_LIST, _NO_COUNT
     if step.neuron is not None:
         out = values.room_for_spikes(step.neuron, T, space, step.outputs)
         out_index, out_count = out.index, out.count
-    behind = (stream, currents, parameters(step.neuron), out_index, out_count)
+    behind = (currents, add, parameters(step.neuron), out_index, out_count)
     if step.product is None:
         kernels.synapses(
             x.index, x.count, flat, step.filter_, step.weight_IN, step.scale_N, step.bias_N, *behind
         )
     else:
         dtype, product = step.product
-        level_RK = values.room(f"{step.name} levels", (shape[0] * shape[1], len(step.weight_IN)), dtype)
+        level_RK = values.room(f"{step.name} levels", (T * positions, len(step.weight_IN)), dtype)
         kernels.unfold(x.index, x.count, flat, step.filter_, level_RK)
-        kernels.settle(product(level_RK), step.scale_N, step.bias_N, *behind)
+        kernels.settle_sums(product(level_RK), step.scale_N, step.bias_N, *behind)
 
 
 def _plane(inner: tuple[int, ...]) -> tuple[int, int]:

@@ -1,12 +1,13 @@
-"""The inner loops of the engine as LLVM vector code: add rows, list the neurons that fired, join their lists.
+"""The inner loops of the engine as LLVM vector code, and what such code is written with.
 
 Numba's own loops do it at half the speed or less, because sums do not stay in registers and a list of indices
 cannot be written by vectors. The code is LLVM's portable vector IR: AVX-512, AVX2 and ARM differ in speed alone.
+Functions take addresses as integers, and sizes and strides in elements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,15 +16,18 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_I1, _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
-_F32 = ir.FloatType()
+I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+F32 = ir.FloatType()
+SIZE = types.intp
+LIST_LANES = 32
+"""Entries of a list, and columns of a layer, that are handled at a time."""
 
 
 @contextmanager
-def _loop(
-    builder: ir.IRBuilder, count: Any, step: int, start: Sequence[Any] = ()
+def loop(
+    builder: ir.IRBuilder, first: Any, last: Any, step: int, start: Sequence[Any] = ()
 ) -> Iterator[tuple[Any, list[Any], list[Any]]]:
-    """Build `for i in range(0, count, step)` around the block, with values that go from turn to turn.
+    """Build `for i in range(first, last, step)` around the block, with values that go from turn to turn.
 
     Yields (i, values, after): values begin as `start`, the block appends to `after` what they are in the next
     turn, and behind the loop they hold what the last turn left.
@@ -32,146 +36,128 @@ def _loop(
     head, body, done = (builder.append_basic_block(name) for name in ("head", "body", "done"))
     builder.branch(head)
     builder.position_at_end(head)
-    i, values, after = builder.phi(_I64), [builder.phi(value.type) for value in start], []
-    builder.cbranch(builder.icmp_signed("<", i, count), body, done)
+    i, values, after = builder.phi(I64), [builder.phi(value.type) for value in start], []
+    builder.cbranch(builder.icmp_signed("<", i, last), body, done)
     builder.position_at_end(body)
     yield i, values, after
-    after.append(builder.add(i, _I64(step)))
-    for value, first, later in zip([*values, i], [*start, _I64(0)], after, strict=True):
-        value.add_incoming(first, entry)
-        value.add_incoming(later, body)
+    after.append(builder.add(i, I64(step)))
+    for value, before, later in zip([*values, i], [*start, first], after, strict=True):
+        value.add_incoming(before, entry)
+        value.add_incoming(later, builder.block)
     builder.branch(head)
     builder.position_at_end(done)
 
 
-def _add_rows(source: Any, target: Any, lanes: int, vectors: int) -> Callable:
-    """Make `add_rows(sums, index, count, weights, stride)`, all addresses and element counts.
-
-    sums[0 : lanes * vectors] += the same columns of the rows weights[index[i] * stride], i < count.
-    """
-
-    @intrinsic
-    def add_rows(typing_context, sums, index, count, weights, stride):  # noqa: ANN001
-        def codegen(context, builder, signature, args):  # noqa: ANN001
-            sums, index, count, weights, stride = args
-            wide = ir.VectorType(target, lanes)
-            sums = builder.inttoptr(sums, wide.as_pointer())
-            index = builder.inttoptr(index, _I16.as_pointer())
-            weights = builder.inttoptr(weights, source.as_pointer())
-            cells = [builder.gep(sums, [_I64(v)]) for v in range(vectors)]
-            start = [builder.load(cell, align=2) for cell in cells]
-            with _loop(builder, count, 1, start) as (i, totals, added):
-                row = builder.zext(builder.load(builder.gep(index, [i]), align=2), _I64)
-                first = builder.gep(weights, [builder.mul(row, stride)])
-                first = builder.bitcast(first, ir.VectorType(source, lanes).as_pointer())
-                for v, total in enumerate(totals):
-                    x = builder.load(builder.gep(first, [_I64(v)]), align=1)
-                    if target is _F32:
-                        added.append(builder.fadd(total, x))
-                    else:
-                        added.append(builder.add(total, builder.sext(x, wide)))
-            for cell, total in zip(cells, totals, strict=True):
-                builder.store(total, cell, align=2)
-            return context.get_dummy_value()
-
-        size = types.intp
-        return types.void(size, size, size, size, size), codegen
-
-    return add_rows
+def element(builder: ir.IRBuilder, address: Any, place: Any, kind: Any) -> Any:
+    """Return a pointer to the element, or vector of elements, that begins `place` elements behind an address."""
+    one = kind.element if isinstance(kind, ir.VectorType) else kind
+    pointer = builder.gep(builder.inttoptr(address, one.as_pointer()), [place])
+    return builder.bitcast(pointer, kind.as_pointer())
 
 
-# By the number of columns: as many sums as fit the registers, and what is left over in smaller pieces.
-INT8_LANES, FP32_LANES = 32, 16
-add_int8_384 = _add_rows(_I8, _I16, INT8_LANES, 12)
-add_int8_128 = _add_rows(_I8, _I16, INT8_LANES, 4)
-add_int8_64 = _add_rows(_I8, _I16, INT8_LANES, 2)
-add_int8_32 = _add_rows(_I8, _I16, INT8_LANES, 1)
-add_fp32_192 = _add_rows(_F32, _F32, FP32_LANES, 12)
-add_fp32_64 = _add_rows(_F32, _F32, FP32_LANES, 4)
-add_fp32_16 = _add_rows(_F32, _F32, FP32_LANES, 1)
+def splat(builder: ir.IRBuilder, value: Any, vector: ir.VectorType) -> Any:
+    """Return a vector whose elements are all `value`."""
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, I32(0))
+    lanes = ir.Constant(ir.VectorType(I32, vector.count), [0] * vector.count)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), lanes)
 
-LIST_LANES = 32
+
+def pack(builder: ir.IRBuilder, vector: Any, mask: Any) -> Any:
+    """Return the elements that `mask` selects, moved to the front; what follows them is undefined."""
+    kind = vector.type
+    compress = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(kind, (kind, mask.type, kind)),
+        f"llvm.experimental.vector.compress.v{kind.count}i{kind.element.width}",
+    )
+    return builder.call(compress, (vector, mask, ir.Constant(kind, ir.Undefined)))
+
+
+def count_true(builder: ir.IRBuilder, mask: Any) -> Any:
+    """Return how many elements of a mask of 32 are true (I32)."""
+    popcount = builder.module.declare_intrinsic("llvm.ctpop", (I32,), ir.FunctionType(I32, (I32,)))
+    return builder.call(popcount, (builder.bitcast(mask, I32),))
+
+
+_TILES = (12, 8, 6, 4, 3, 2, 1)
+"""Vectors of sums that are summed at a time: as many as fit the registers, what is left over in smaller pieces."""
 
 
 @intrinsic
-def list_above(typing_context, levels, count, least, index):  # noqa: ANN001, ANN201
-    """list_above(levels, count, least, index) -> written: write the places whose uint8 level is above `least`.
+def sum_rows(typing_context, sums, lists, count, weight_IN):  # noqa: ANN001, ANN201
+    """sum_rows(sums, lists, count, weight_IN): float32 sums[:] = sum of the rows that the lists name.
 
-    All but `least` are addresses and element counts; `count` is a multiple of 32, and up to 32 places behind
-    the last one written in the uint16 list `index` are overwritten.
+    A list is three int64: the address of uint16 entries, their number, and the row that entry 0 names. Rows are
+    int8, summed in int16, or float32; their columns are a multiple of 32.
     """
+    integer = weight_IN.dtype == types.int8
+    source, lanes = (I8, 32) if integer else (F32, 16)
+    floats = ir.VectorType(F32, lanes)
+    totals_ = ir.VectorType(I16, lanes) if integer else floats
 
     def codegen(context, builder, signature, args):  # noqa: ANN001
-        levels, count, least, index = args
-        bytes_, words = ir.VectorType(_I8, LIST_LANES), ir.VectorType(_I16, LIST_LANES)
-        mask = ir.VectorType(_I1, LIST_LANES)
-        levels = builder.inttoptr(levels, _I8.as_pointer())
-        index = builder.inttoptr(index, _I16.as_pointer())
-        compress = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(words, (words, mask, words)),
-            f"llvm.experimental.vector.compress.v{LIST_LANES}i16",
-        )
-        popcount = builder.module.declare_intrinsic("llvm.ctpop", (_I32,), ir.FunctionType(_I32, (_I32,)))
-        least = _splat(builder, builder.trunc(least, _I8), bytes_)
-        with _loop(builder, count, LIST_LANES, [_I64(0)]) as (i, (written,), after):
-            level = builder.load(builder.bitcast(builder.gep(levels, [i]), bytes_.as_pointer()), align=1)
-            fired = builder.icmp_unsigned(">", level, least)
-            places = builder.add(
-                _splat(builder, builder.trunc(i, _I16), words), ir.Constant(words, list(range(LIST_LANES)))
-            )
-            packed = builder.call(compress, (places, fired, ir.Constant(words, ir.Undefined)))
-            builder.store(packed, builder.bitcast(builder.gep(index, [written]), words.as_pointer()), align=2)
-            more = builder.zext(builder.call(popcount, (builder.bitcast(fired, _I32),)), _I64)
-            after.append(builder.add(written, more))
-        return written
+        sums, lists, count, weight = args
+        rows = context.make_array(weight_IN)(context, builder, weight)
+        columns = builder.extract_value(rows.shape, 1)
+        first = I64(0)
+        for vectors in _TILES:
+            size = I64(vectors * lanes)
+            last = builder.sub(columns, builder.urem(builder.sub(columns, first), size))
+            with loop(builder, first, last, vectors * lanes) as (n, _, _):
+                zeros = [ir.Constant(totals_, None)] * vectors
+                with loop(builder, I64(0), count, 1, zeros) as (k, sums_k, after):
+                    index, entries, start = (
+                        builder.load(
+                            element(builder, lists, builder.add(builder.mul(k, I64(3)), I64(i)), I64)
+                        )
+                        for i in range(3)
+                    )
+                    weights = builder.gep(rows.data, [builder.add(builder.mul(start, columns), n)])
+                    with loop(builder, I64(0), entries, 1, sums_k) as (i, totals, added):
+                        row = builder.zext(builder.load(element(builder, index, i, I16), align=2), I64)
+                        row = builder.gep(weights, [builder.mul(row, columns)])
+                        row = builder.bitcast(row, ir.VectorType(source, lanes).as_pointer())
+                        for v, total in enumerate(totals):
+                            x = builder.load(builder.gep(row, [I64(v)]), align=1)
+                            if integer:
+                                added.append(builder.add(total, builder.sext(x, totals_)))
+                            else:
+                                added.append(builder.fadd(total, x))
+                    after += totals
+                for v, total in enumerate(sums_k):
+                    place = element(builder, sums, builder.add(n, I64(v * lanes)), floats)
+                    builder.store(builder.sitofp(total, floats) if integer else total, place, align=4)
+            first = last
+        return context.get_dummy_value()
 
-    size = types.intp
-    return size(size, size, size, size), codegen
+    return types.void(SIZE, SIZE, SIZE, weight_IN), codegen
 
 
 @intrinsic
 def add_vectors(typing_context, target, source, count):  # noqa: ANN001, ANN201
-    """add_vectors(target, source, count): target[i] += source[i], float32 at two addresses, count a multiple of 16."""
+    """add_vectors(target, source, count): float32 target[i] += source[i], i < count, a multiple of 16."""
 
     def codegen(context, builder, signature, args):  # noqa: ANN001
         target, source, count = args
-        wide = ir.VectorType(_F32, FP32_LANES)
-        target, source = (builder.inttoptr(floats, wide.as_pointer()) for floats in (target, source))
-        vectors = builder.sdiv(count, _I64(FP32_LANES))
-        with _loop(builder, vectors, 1) as (i, _, _):
-            place = builder.gep(target, [i])
-            both = builder.fadd(builder.load(place, align=4), builder.load(builder.gep(source, [i]), align=4))
-            builder.store(both, place, align=4)
+        floats = ir.VectorType(F32, 16)
+        with loop(builder, I64(0), count, 16) as (i, _, _):
+            place = element(builder, target, i, floats)
+            added = builder.load(element(builder, source, i, floats), align=4)
+            builder.store(builder.fadd(builder.load(place, align=4), added), place, align=4)
         return context.get_dummy_value()
 
-    size = types.intp
-    return types.void(size, size, size), codegen
+    return types.void(SIZE, SIZE, SIZE), codegen
 
 
 @intrinsic
-def copy_shifted(typing_context, target, source, count, shift):  # noqa: ANN001, ANN201
-    """copy_shifted(target, source, count, shift): target[i] = source[i] + shift for uint16 lists at two addresses.
-
-    Both are read and written in blocks of 32 entries, the last one beyond `count`.
-    """
+def prefetch(typing_context, address):  # noqa: ANN001, ANN201
+    """prefetch(address): bring what stands there into the cache."""
 
     def codegen(context, builder, signature, args):  # noqa: ANN001
-        target, source, count, shift = args
-        words = ir.VectorType(_I16, LIST_LANES)
-        target, source = (builder.inttoptr(list_, _I16.as_pointer()) for list_ in (target, source))
-        shift = _splat(builder, builder.trunc(shift, _I16), words)
-        with _loop(builder, count, LIST_LANES) as (i, _, _):
-            block = builder.load(builder.bitcast(builder.gep(source, [i]), words.as_pointer()), align=2)
-            place = builder.bitcast(builder.gep(target, [i]), words.as_pointer())
-            builder.store(builder.add(block, shift), place, align=2)
+        pointer = I8.as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), (pointer, I32, I32, I32))
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, (builder.inttoptr(args[0], pointer), I32(0), I32(3), I32(1)))
         return context.get_dummy_value()
 
-    size = types.intp
-    return types.void(size, size, size, size), codegen
-
-
-def _splat(builder: ir.IRBuilder, value: Any, vector: ir.VectorType) -> Any:
-    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _I32(0))
-    lanes = ir.Constant(ir.VectorType(_I32, vector.count), [0] * vector.count)
-    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), lanes)
+    return types.void(SIZE), codegen
