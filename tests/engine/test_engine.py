@@ -12,6 +12,7 @@ pytest.importorskip("onnx", reason="onnx (extra onnx) is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime (extra onnx) is not installed")
 
 from spikeclip.engine import Engine
+from spikeclip.engine.measure import clearly_fastest
 from spikeclip.errors import InputError
 from spikeclip.graph import execute, ops, to_substeps
 from spikeclip.graph.lower import lower
@@ -82,11 +83,16 @@ def test_calibration_chooses_and_explains():
     for step in engine.synapses():
         layer = layers[step.name]
         assert layer.chosen == ("events" if step.product is None else "dense")
-        assert layer.seconds == min(layer.seconds_events, layer.seconds_dense)
+        assert layer.seconds == (layer.seconds_events if step.product is None else layer.seconds_dense)
         assert 0 <= layer.density <= layer.rate <= 1
         assert step.name in engine.explain()
     assert {layer.chosen for layer in Engine(graph, mode="events").calibrate(x)} >= {"events"}
     assert all(step.product is None for step in Engine(graph, mode="events").synapses())
+
+
+@pytest.mark.parametrize(("dense", "chosen"), [(0.9, "dense"), (0.97, "events"), (1.1, "events")])
+def test_events_unless_dense_is_clearly_faster(dense, chosen):
+    assert clearly_fastest({"events": 1.0, "dense": dense}) == chosen
 
 
 def saturated(K, sign, D, N=40):

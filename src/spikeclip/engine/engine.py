@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from threading import Lock
 from typing import Literal
 
 import numba
 import numpy as np
 
-from spikeclip.engine.dense import dense_product
-from spikeclip.engine.measure import Layer, measure, table
+from spikeclip.engine.dense import Product, dense_product
+from spikeclip.engine.measure import Layer, clearly_fastest, measure, race, table
 from spikeclip.engine.plan import Synapses, plan
 from spikeclip.engine.run import Values, run_step
 from spikeclip.errors import InputError, unknown
@@ -63,15 +64,38 @@ class Engine:
         if self.mode == "auto" and not self.layers:
             self.calibrate(inputs)
         with self._lock, _threads(self.threads):
-            values = Values(inputs, self._workspace)
-            for step in self.steps:
-                run_step(step, values)
-            return values.output[0].copy()
+            return self._run(inputs)[0].copy()
 
-    def calibrate(self, inputs: np.ndarray, repeats: int = 3) -> list[Layer]:
-        """Time every layer on a batch like those to come, by events and dense, and set each to what `mode` says."""
-        with _threads(self.threads):
+    def _run(self, inputs: np.ndarray) -> np.ndarray:
+        values = Values(inputs, self._workspace)
+        for step in self.steps:
+            run_step(step, values)
+        return values.output
+
+    def calibrate(self, inputs: np.ndarray, repeats: int = 7) -> list[Layer]:
+        """Time every layer on a batch like those to come, by events and dense, and set each to what `mode` says.
+
+        auto: a layer is dense where that is clearly faster, and none is unless the whole network then is, too.
+        """
+        with self._lock, _threads(self.threads):
             self.layers = measure(self.steps, Values(inputs), self.mode, self.threads, repeats)
+            products = [step.product for step in self.synapses()]
+            if self.mode == "auto" and any(products):
+
+                def run(products: Sequence[Product | None]) -> None:
+                    for step, product in zip(self.synapses(), products, strict=True):
+                        step.product = product
+                    self._run(inputs)
+
+                choices = {"events": [None] * len(products), "chosen": products}
+                chosen = clearly_fastest(
+                    race({name: partial(run, p) for name, p in choices.items()}, repeats)
+                )
+                run(choices[chosen])
+                if chosen == "events":
+                    for layer in self.layers:
+                        if layer.seconds_events is not None:
+                            layer.chosen, layer.seconds = "events", layer.seconds_events
         return self.layers
 
     def explain(self) -> str:
