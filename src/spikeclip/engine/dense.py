@@ -1,50 +1,280 @@
-"""Dense products for layers that fire so much that adding rows does not pay; the sums are the same.
+"""Stretches of layers that fire so much that adding rows does not pay: one ONNX Runtime graph each (extra `onnx`).
 
-They run in ONNX Runtime (extra `onnx`): int8 weights times uint8 levels in integers, which uses VNNI and AMX where
-they are, or fp32. Not in NumPy's BLAS, whose idle threads spin for milliseconds on the cores the next layers need.
+Levels (uint8) times weights (int8) are summed in int32, by VNNI or AMX where they are; then come the float32
+operations of the engine's kernels, one by one in the same order. So int8 gives the same spikes, bit by bit; with fp32
+weights the order of a sum is ONNX Runtime's. Its ConvInteger is a hundred times slower than a product of unfolded
+rows, and QLinearConv would round the bias.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 
+from spikeclip.engine.neuron import LIF, parameters
+from spikeclip.engine.plan import Attend, Fire, Plain, Step, Synapses
 from spikeclip.errors import missing_extra
+from spikeclip.graph import ops
+
+_NONE, _ONE = np.array(0, np.uint8), np.array(1, np.float32)
+_END = np.iinfo(np.int64).max
+_MICROSOFT = "com.microsoft"
 
 
-def has_dense_products() -> bool:
-    """Whether ONNX Runtime and the package that describes a product to it are installed."""
+def has_onnx_runtime() -> bool:
+    """Whether ONNX Runtime and the package that describes a graph to it are installed."""
     return find_spec("onnx") is not None and find_spec("onnxruntime") is not None
 
 
-Product = tuple[np.dtype, Callable[[np.ndarray], np.ndarray]]
-"""The type of levels that a product takes, and the product (R, K) -> (R, N)."""
+@dataclass(eq=False)
+class Stretch:
+    """Consecutive steps in one ONNX graph, whose values have the shape (T * B, ...)."""
+
+    steps: Sequence[Step]
+    T: int
+    sources: list[str]
+    """What it reads: spikes, as levels, and real values."""
+    results: list[str]
+    """Real values that it computes for steps outside."""
+    fires: list[Fire]
+    """Neurons inside whose spikes are read outside: the engine lists those, from currents among `results`."""
+    session: Any
+    """The `onnxruntime.InferenceSession`: sources in, results out."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.steps[0].name} ... {self.steps[-1].name}"
 
 
-def dense_product(weight_KN: np.ndarray, threads: int) -> Product:
-    """Return the product by `weight_KN`, int8 or float32. Raises `InputError` without the extra `onnx`."""
-    if not has_dense_products():
+def join(steps: Sequence[Step], dense: Collection[str], threads: int) -> list[Step | Stretch]:
+    """Make stretches of the layers named in `dense` and of the neurons and attentions between them.
+
+    Raises `InputError` without the extra `onnx`.
+    """
+    joined: list[Step | Stretch] = []
+    for joins, group in groupby(steps, lambda step: isinstance(step, (Fire, Attend)) or step.name in dense):
+        run = list(group)
+        layers = [i for i, step in enumerate(run) if isinstance(step, Synapses)] if joins else []
+        if not layers:
+            joined += run
+            continue
+        first, last = layers[0], layers[-1] + 1
+        if first > 0 and isinstance(run[first - 1], Fire):  # reads currents: no list to make and to unpack
+            first -= 1
+        inside = run[first:last]
+        outside = {name for step in steps if step not in inside for name in _reads(step)}
+        if isinstance(steps[-1], Synapses):
+            outside.add(steps[-1].result or "")
+        joined += [*run[:first], stretch(inside, outside, threads), *run[last:]]
+    return joined
+
+
+def _reads(step: Step) -> set[str]:
+    match step:
+        case Plain():
+            return set(step.sources)
+        case Attend():
+            return {*step.op.inputs[:3], step.mask or ""}
+        case Synapses():
+            return {step.source, step.stream or ""}
+    return {step.source}
+
+
+def stretch(steps: Sequence[Step], outside: Collection[str], threads: int) -> Stretch:
+    """Build the ONNX graph of `steps`; `outside` names the values that other steps read.
+
+    Raises `InputError` without the extra `onnx`.
+    """
+    if not has_onnx_runtime():
         raise missing_extra("onnx and onnxruntime", "onnx")
-    import onnx
-    import onnxruntime
+    network, results, fires, T = _Network(), [], [], 1
+    for step in steps:
+        assert isinstance(step, (Synapses, Fire, Attend))
+        window = (1, 1, 0)
+        if isinstance(step, Fire):
+            current, neuron, window = step.source, step.op, step.window
+            network.read(current)
+        elif isinstance(step, Synapses):
+            current, neuron = step.result or step.name, step.neuron
+            network.values[current] = _synapses(network, step)
+        else:
+            current, neuron = step.name, step.neuron
+            network.values[current] = _attention(network, step)
+        if neuron is not None:
+            T = neuron.T
+            network.values[neuron.name] = _neuron(network, neuron, network.values[current], window)
+        fired = neuron is not None and neuron.name in outside
+        if fired:
+            fires.append(Fire(neuron, current, window))
+        if current not in network.sources and current not in results and (fired or current in outside):
+            results.append(current)
+    return Stretch(steps, T, list(network.sources), results, fires, network.session(results, threads))
 
-    K, N = weight_KN.shape
-    integer = weight_KN.dtype == np.int8
-    types = onnx.TensorProto
-    node = onnx.helper.make_node("MatMulInteger" if integer else "MatMul", ["levels", "weight"], ["sums"])
-    level = onnx.helper.make_tensor_value_info("levels", types.UINT8 if integer else types.FLOAT, ["rows", K])
-    sums = onnx.helper.make_tensor_value_info("sums", types.INT32 if integer else types.FLOAT, ["rows", N])
-    weight = onnx.numpy_helper.from_array(weight_KN, "weight")
-    graph = onnx.helper.make_graph([node], "product", [level], [sums], [weight])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    # Its idle threads would otherwise spin on the cores that the engine's own kernels need next.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+
+class _Network:
+    """An ONNX graph in the making: a call adds an operation and returns the name of its output."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        """ONNX names of the plan's values."""
+        self.sources: dict[str, type[np.generic]] = {}
+        self._nodes: list[Any] = []
+        self._constants: dict[str, np.ndarray] = {}
+
+    def __call__(self, kind: str, *inputs: str | np.ndarray, domain: str = "", **attributes: Any) -> str:
+        return self.several(1, kind, *inputs, domain=domain, **attributes)[0]
+
+    def several(
+        self, outputs: int, kind: str, *inputs: str | np.ndarray, domain: str = "", **attributes: Any
+    ) -> list[str]:
+        """Add an operation of several outputs; an array among the inputs is a constant."""
+        from onnx import helper
+
+        names = []
+        for x in inputs:
+            if not isinstance(x, str):
+                self._constants[x_name := f"constant {len(self._constants)}"] = x
+                x = x_name
+            names.append(x)
+        made = [f"{kind} {len(self._nodes)} {i}" for i in range(outputs)]
+        self._nodes.append(helper.make_node(kind, names, made, domain=domain, **attributes))
+        return made
+
+    def read(self, name: str, dtype: type[np.generic] = np.float32) -> str:
+        """Return a value of the plan: one computed here, or else a source."""
+        if name not in self.values:
+            self.values[name], self.sources[name] = name, dtype
+        return self.values[name]
+
+    def cast(self, x: str) -> str:
+        return self("Cast", x, to=1)  # float32
+
+    def session(self, results: Sequence[str], threads: int) -> Any:
+        """Return an `onnxruntime.InferenceSession` from the sources to `results`."""
+        import onnxruntime
+        from onnx import TensorProto, helper, numpy_helper
+
+        given = [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), None)
+            for name, dtype in self.sources.items()
+        ]
+        made = [helper.make_tensor_value_info(self.values[r], TensorProto.FLOAT, None) for r in results]
+        constants = [numpy_helper.from_array(x, name) for name, x in self._constants.items()]
+        graph = helper.make_graph(self._nodes, "stretch", given, made, constants)
+        versions = [helper.make_opsetid("", 17), helper.make_opsetid(_MICROSOFT, 1)]
+        model = helper.make_model(graph, opset_imports=versions, ir_version=9)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Its threads may spin between operations, but not on the cores that the engine's kernels need next.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+
+def _synapses(network: _Network, step: Synapses) -> str:
+    """Return the currents, with the residual stream in them."""
+    rows = _unfold(network, network.read(step.source, np.uint8), step.filter_)
+    weight_IN = np.ascontiguousarray(step.weight_IN[:, : step.outputs])
+    scale_N, bias_N = step.scale_N[: step.outputs], step.bias_N[: step.outputs]
+    if weight_IN.dtype == np.int8:
+        inputs = (rows, weight_IN, _ONE, scale_N, "", "", bias_N)
+        x = network("MatMulIntegerToFloat", *inputs, domain=_MICROSOFT)
+    else:
+        x = network("Add", network("MatMul", network.cast(rows), weight_IN), bias_N)
+    return x if step.stream is None else network("Add", x, network.read(step.stream))
+
+
+def _unfold(network: _Network, x: str, filter_: tuple[int, int, int]) -> str:
+    """Return what every filter position sees, (T * B, H, W, rows * columns * inputs)."""
+    R, S, padding = filter_
+    x = _pad(network, x, padding, _NONE)
+    for axis, size in ((2, S), (1, R)):
+        if size > 1:
+            x = network("Concat", *_shifted(network, x, axis, size), axis=-1)
+    return x
+
+
+def _pool(network: _Network, x: str, window: tuple[int, int, int], outside: np.ndarray) -> str:
+    """Return the largest of each window; `outside` is no larger than any value."""
+    size, stride, padding = window
+    x = _pad(network, x, padding, outside)
+    for axis in (2, 1):
+        if size > 1:
+            x = network("Max", *_shifted(network, x, axis, size, stride))
+    return x
+
+
+def _pad(network: _Network, x: str, padding: int, value: np.ndarray) -> str:
+    pads = np.array([0, padding, padding, 0] * 2)
+    return network("Pad", x, pads, value) if padding else x
+
+
+def _shifted(network: _Network, x: str, axis: int, size: int, stride: int = 1) -> list[str]:
+    """Return, for each place in a window along an axis, what stands there in all windows."""
+    return [
+        network("Slice", x, *(np.array([n]) for n in (i, i - size + 1 or _END, axis, stride)))
+        for i in range(size)
+    ]
+
+
+def _attention(network: _Network, step: Attend) -> str:
+    """Return scale q (k^T v) by heads; sums of products of small integers are exact in float32."""
+    q, k, v = (network.cast(network.read(name, np.uint8)) for name in step.op.inputs[:3])
+    if step.mask is not None:
+        mask = network.cast(network.read(step.mask, np.bool_))
+        k = network("Mul", k, network("Unsqueeze", mask, np.array([-1])))
+    heads = step.op.num_heads
+    shape = np.array([0, -1, heads, step.width // heads])
+    q_BHND, k_BHDN, v_BHND = (
+        network("Transpose", network("Reshape", x, shape), perm=order)
+        for x, order in ((q, (0, 2, 1, 3)), (k, (0, 2, 3, 1)), (v, (0, 2, 1, 3)))
     )
-    dtype = np.dtype(np.uint8 if integer else np.float32)
-    return dtype, lambda level_RK: np.asarray(session.run(None, {"levels": level_RK})[0])
+    out_BHND = network("MatMul", q_BHND, network("MatMul", k_BHDN, v_BHND))
+    out_BNHD = network("Transpose", out_BHND, perm=(0, 2, 1, 3))
+    out = network("Reshape", out_BNHD, network("Shape", q))
+    return network("Mul", out, np.array(step.op.scale, np.float32))
+
+
+def _neuron(network: _Network, op: ops.Neuron, x: str, window: tuple[int, int, int]) -> str:
+    """Return the levels that currents fire behind a max-pool; `engine.neuron.fire`, unrolled over the steps."""
+    fire = _lif if parameters(op)[0] == LIF else _ilif
+    if op.T == 1:  # levels rise with the current, and the largest of bytes is found faster
+        return _pool(network, fire(network, op, [x])[0], window, _NONE)
+    x = _pool(network, x, window, np.array(-np.inf, np.float32))
+    return network("Concat", *fire(network, op, network.several(op.T, "Split", x, axis=0)), axis=0)
+
+
+def _lif(network: _Network, op: ops.Neuron, steps: Sequence[str]) -> list[str]:
+    _, rate, _, threshold, rest, soft, _ = (np.array(x) for x in parameters(op))
+    levels, h, s = [], "", ""
+    for x in steps:
+        if levels:
+            v = network("Where", s, network("Sub", h, threshold) if soft else rest, h)
+            h = network("Add", v, network("Mul", network("Sub", x, network("Sub", v, rest)), rate))
+        else:
+            h = network("Add", network("Mul", x, rate), rest)
+        s = network("GreaterOrEqual", h, threshold)
+        levels.append(network("Cast", s, to=2))  # uint8
+    return levels
+
+
+def _ilif(network: _Network, op: ops.Neuron, steps: Sequence[str]) -> list[str]:
+    _, gain, decay, *_, top = (np.array(x) for x in parameters(op))
+    levels, u = [], ""
+    for x in steps:
+        now = network("Mul", x, gain)
+        if levels:
+            left = network("Sub", u, network.cast(levels[-1]))
+            now = network("Add", now, network("Mul", left, decay))
+        u = now
+        whole = network(
+            "QuantizeLinear", u, _ONE, _NONE
+        )  # to the nearest integer, ties to even, and not below 0
+        levels.append(network("Clip", whole, _NONE, top.astype(np.uint8)))
+    return levels

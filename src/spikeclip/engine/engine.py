@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from threading import Lock
@@ -11,9 +11,9 @@ from typing import Literal
 import numba
 import numpy as np
 
-from spikeclip.engine.dense import Product, dense_product
-from spikeclip.engine.measure import Layer, clearly_fastest, measure, race, table
-from spikeclip.engine.plan import Synapses, plan
+from spikeclip.engine.dense import Stretch, has_onnx_runtime, join
+from spikeclip.engine.measure import Layer, clearly_fastest, measure, profile, race, table
+from spikeclip.engine.plan import Step, Synapses, plan
 from spikeclip.engine.run import Values, run_step
 from spikeclip.errors import InputError, unknown
 from spikeclip.graph.ops import Graph
@@ -27,8 +27,8 @@ class Engine:
 
     precision: `fp32` fires the spikes of `graph.execute` up to rounding; `int8` has weights of 8 bits, one scale
     per output channel, and integer sums that cannot overflow. The first convolution and the readout, whose
-    inputs are no spikes, are fp32 in both. mode: `events`, `dense` (extra `onnx`), or `auto`, which takes for each
-    layer what is faster on this machine, measured by `calibrate` (on the first batch, if it was not called before).
+    inputs are no spikes, are fp32 in both. mode: `events`, `dense` (extra `onnx`), or `auto`, which takes what
+    is faster on this machine, measured by `calibrate` (on the first batch, if it was not called before).
     threads: of numba's pool, None for all.
     """
 
@@ -47,59 +47,57 @@ class Engine:
         if threads is not None and not 1 <= threads <= most:
             raise InputError(f"threads must be between 1 and {most} on this machine, got {threads}")
         self.graph, self.precision, self.mode, self.threads = graph, precision, mode, threads or most
-        self.steps = plan(graph, precision)
+        self.by_events = plan(graph, precision)
+        self.steps: Sequence[Step | Stretch] = self.by_events
         self.layers: list[Layer] = []
         self._workspace: dict[str, np.ndarray] = {}
         self._lock = Lock()
         if mode == "dense":
-            for step in self.synapses():
-                step.product = dense_product(step.weight_IN, self.threads)
+            self.steps = self._dense({step.name for step in self.synapses()})
 
     def synapses(self) -> list[Synapses]:
         """Return the layers whose input is spikes."""
-        return [step for step in self.steps if isinstance(step, Synapses)]
+        return [step for step in self.by_events if isinstance(step, Synapses)]
+
+    def _dense(self, names: Collection[str]) -> list[Step | Stretch]:
+        return join(self.by_events, names, self.threads)
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """Embed normalised pictures (B, H, W, C) or token ids (B, L) -> (B, embed_dim) float32."""
         if self.mode == "auto" and not self.layers:
             self.calibrate(inputs)
         with self._lock, _threads(self.threads):
-            return self._run(inputs)[0].copy()
+            return self._run(self.steps, inputs)[0].copy()
 
-    def _run(self, inputs: np.ndarray) -> np.ndarray:
+    def _run(self, steps: Sequence[Step | Stretch], inputs: np.ndarray) -> np.ndarray:
         values = Values(inputs, self._workspace)
-        for step in self.steps:
+        for step in steps:
             run_step(step, values)
         return values.output
 
     def calibrate(self, inputs: np.ndarray, repeats: int = 7) -> list[Layer]:
-        """Time every layer on a batch like those to come, by events and dense, and set each to what `mode` says.
+        """Time every layer on a batch like those to come, by events and dense, and choose what runs (mode `auto`).
 
-        auto: a layer is dense where that is clearly faster, and none is unless the whole network then is, too.
+        The choice is between events alone, stretches of the layers that are clearly faster dense, and dense
+        everywhere: events, unless the whole network is clearly faster otherwise.
         """
         with self._lock, _threads(self.threads):
-            self.layers = measure(self.steps, Values(inputs), self.mode, self.threads, repeats)
-            products = [step.product for step in self.synapses()]
-            if self.mode == "auto" and any(products):
-
-                def run(products: Sequence[Product | None]) -> None:
-                    for step, product in zip(self.synapses(), products, strict=True):
-                        step.product = product
-                    self._run(inputs)
-
-                choices = {"events": [None] * len(products), "chosen": products}
-                chosen = clearly_fastest(
-                    race({name: partial(run, p) for name, p in choices.items()}, repeats)
-                )
-                run(choices[chosen])
-                if chosen == "events":
-                    for layer in self.layers:
-                        if layer.seconds_events is not None:
-                            layer.chosen, layer.seconds = "events", layer.seconds_events
+            values = Values(inputs)
+            dense = self.mode != "events" and has_onnx_runtime()
+            self.layers = measure(self.by_events, values, self.threads if dense else None, repeats)
+            if self.mode == "auto" and dense:
+                choices: dict[str, Sequence[Step | Stretch]] = {
+                    "events": self.by_events,
+                    "stretches": self._dense({layer.name for layer in self.layers if layer.faster_dense}),
+                    "dense": self._dense({step.name for step in self.synapses()}),
+                }
+                runs = {name: partial(self._run, steps, inputs) for name, steps in choices.items()}
+                self.steps = choices[clearly_fastest(race(runs, repeats))]
+            self.layers = profile(self.steps, values, self.layers, repeats)
         return self.layers
 
     def explain(self) -> str:
-        """Return a table of the layers: density, sums per input, time by events and dense, and what is chosen."""
+        """Return a table of the layers: density, sums per input, time by events and dense, and the stretches."""
         if not self.layers:
             raise InputError(
                 "nothing is measured yet: call calibrate(inputs) with a batch like those to come"

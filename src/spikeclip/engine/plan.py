@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spikeclip.engine.dense import Product
 from spikeclip.engine.neuron import NEVER
 from spikeclip.engine.vector import LIST_LANES
 from spikeclip.errors import InputError
@@ -33,8 +32,6 @@ class Synapses:
     scale_N: np.ndarray
     bias_N: np.ndarray
     outputs: int
-    product: Product | None = None
-    """The dense product that takes the place of adding rows, where that is faster (see `dense`)."""
 
     @property
     def name(self) -> str:
@@ -76,6 +73,7 @@ class Attend:
     op: ops.Attention
     neuron: ops.Neuron
     mask: str | None
+    width: int
 
     @property
     def name(self) -> str:
@@ -149,7 +147,8 @@ def plan(graph: Graph, precision: str) -> list[Step]:
             if neuron is None or len(_readers(graph, op.name)) > 1:
                 raise InputError(f"{op.name}: the engine needs one neuron behind attention")
             done.add(neuron.name)
-            steps.append(Attend(op, neuron, source(op.inputs[3]) if len(op.inputs) > 3 else None))
+            mask = source(op.inputs[3]) if len(op.inputs) > 3 else None
+            steps.append(Attend(op, neuron, mask, _width(graph, op.inputs[0])))
         elif isinstance(op, ops.MaxPool):
             if not all(isinstance(r, ops.Neuron) for r in graph.readers(op.name)):
                 raise InputError(f"{op.name}: the engine needs a neuron behind a max-pool")
