@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from spikeclip.engine.neuron import LIF, parameters
 from spikeclip.engine.plan import Attend, Fire, Plain, Step, Synapses
@@ -179,7 +180,9 @@ class _Network:
 
 def _synapses(network: _Network, step: Synapses) -> str:
     """Return the currents, with the residual stream in them."""
-    rows = _unfold(network, network.read(step.source, np.uint8), step.filter_)
+    rows = network.read(step.source, np.uint8)
+    if step.filter_ != (1, 1, 0):
+        rows = _unfold(network, rows, step)
     weight_IN = np.ascontiguousarray(step.weight_IN[:, : step.outputs])
     scale_N, bias_N = step.scale_N[: step.outputs], step.bias_N[: step.outputs]
     if weight_IN.dtype == np.int8:
@@ -190,37 +193,32 @@ def _synapses(network: _Network, step: Synapses) -> str:
     return x if step.stream is None else network("Add", x, network.read(step.stream))
 
 
-def _unfold(network: _Network, x: str, filter_: tuple[int, int, int]) -> str:
-    """Return what every filter position sees, (T * B, H, W, rows * columns * inputs)."""
-    R, S, padding = filter_
-    x = _pad(network, x, padding, _NONE)
-    for axis, size in ((2, S), (1, R)):
-        if size > 1:
-            x = network("Concat", *_shifted(network, x, axis, size), axis=-1)
-    return x
+def _unfold(network: _Network, x: str, step: Synapses) -> str:
+    """Return what every filter position sees: (T * B, rows, columns, len(weight_IN))."""
+    (H, W), (R, S, padding) = step.plane, step.filter_
+    outside = H * W  # a position of zeros behind the others
+    places_HW = np.pad(np.arange(H * W).reshape(H, W), padding, constant_values=outside)
+    seen_HWRS = sliding_window_view(places_HW, (R, S))
+    x = network("Reshape", x, np.array([0, -1, len(step.weight_IN) // (R * S)]))
+    x = network("Pad", x, np.array([0, 0, 0, 0, 1, 0]), _NONE)
+    x = network("Gather", x, seen_HWRS.reshape(-1), axis=1)
+    return network("Reshape", x, np.array([0, *seen_HWRS.shape[:2], len(step.weight_IN)]))
 
 
 def _pool(network: _Network, x: str, window: tuple[int, int, int], outside: np.ndarray) -> str:
     """Return the largest of each window; `outside` is no larger than any value."""
     size, stride, padding = window
-    x = _pad(network, x, padding, outside)
+    if padding:
+        x = network("Pad", x, np.array([0, padding, padding, 0] * 2), outside)
     for axis in (2, 1):
         if size > 1:
-            x = network("Max", *_shifted(network, x, axis, size, stride))
+            ends = [i - size + 1 or _END for i in range(size)]
+            places = [
+                network("Slice", x, *(np.array([n]) for n in (start, end, axis, stride)))
+                for start, end in enumerate(ends)
+            ]
+            x = network("Max", *places)
     return x
-
-
-def _pad(network: _Network, x: str, padding: int, value: np.ndarray) -> str:
-    pads = np.array([0, padding, padding, 0] * 2)
-    return network("Pad", x, pads, value) if padding else x
-
-
-def _shifted(network: _Network, x: str, axis: int, size: int, stride: int = 1) -> list[str]:
-    """Return, for each place in a window along an axis, what stands there in all windows."""
-    return [
-        network("Slice", x, *(np.array([n]) for n in (i, i - size + 1 or _END, axis, stride)))
-        for i in range(size)
-    ]
 
 
 def _attention(network: _Network, step: Attend) -> str:

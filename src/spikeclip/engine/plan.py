@@ -27,6 +27,8 @@ class Synapses:
     """Name under which the sum is kept; None where only the neuron reads it."""
     neuron: ops.Neuron | None
     filter_: tuple[int, int, int]
+    plane: tuple[int, int]
+    """Rows and columns that a convolution reads."""
     weight_IN: np.ndarray
     """A row for each filter position and input channel."""
     scale_N: np.ndarray
@@ -139,7 +141,8 @@ def plan(graph: Graph, precision: str) -> list[Step]:
             if neuron is not None:
                 done.add(neuron.name)
             kept = target.name if others or target is graph.ops[-1] else None
-            steps.append(_synapses(op, first, stream, in_place, kept, neuron, precision))
+            plane = _plane(graph, op.inputs[0]) if isinstance(op, ops.Conv) else (1, 1)
+            steps.append(_synapses(op, first, stream, in_place, kept, neuron, plane, precision))
         elif isinstance(op, (ops.Conv, ops.Linear)):
             steps.append(Dense(op, first, _filter(op), _fill(_rows(op)), _fill(op.bias_O)))
         elif isinstance(op, ops.Attention):
@@ -180,6 +183,20 @@ def _width(graph: Graph, name: str) -> int:
     return _width(graph, op.inputs[0])
 
 
+def _plane(graph: Graph, name: str) -> tuple[int, int]:
+    """Return the rows and columns of a value's positions."""
+    op = graph[name]
+    if isinstance(op, ops.Image):
+        return op.shape[:2]
+    H, W = _plane(graph, op.inputs[0])
+    if isinstance(op, ops.MaxPool):
+        H, W = ((side + 2 * op.padding - op.size) // op.stride + 1 for side in (H, W))
+    if isinstance(op, ops.Conv):
+        R, S, padding = _filter(op)
+        H, W = H + 2 * padding - R + 1, W + 2 * padding - S + 1
+    return H, W
+
+
 def _check_neuron(op: ops.Neuron) -> None:
     if op.kind == "relu":
         raise InputError(f"{op.name}: the engine runs spiking networks; this one has ReLU activations")
@@ -196,6 +213,7 @@ def _synapses(
     in_place: bool,
     result: str | None,
     neuron: ops.Neuron | None,
+    plane: tuple[int, int],
     precision: str,
 ) -> Synapses:
     weight_IO = _rows(op)
@@ -214,6 +232,7 @@ def _synapses(
         result,
         neuron,
         _filter(op),
+        plane,
         _fill(weight_IO),
         _fill(scale_O),
         bias_N,
