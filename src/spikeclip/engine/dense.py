@@ -8,7 +8,7 @@ rows, and QLinearConv would round the bias.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import groupby
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from spikeclip.engine.neuron import LIF, parameters
-from spikeclip.engine.plan import Attend, Fire, Plain, Step, Synapses
+from spikeclip.engine.plan import Attend, Dense, Fire, Plain, Step, Synapses
 from spikeclip.errors import missing_extra
 from spikeclip.graph import ops
 
@@ -38,12 +38,12 @@ class Stretch:
 
     steps: Sequence[Step]
     T: int
-    sources: list[str]
-    """What it reads: spikes, as levels, and real values."""
+    sources: dict[str, int]
+    """What it reads, and with how many time steps: spikes, as levels, and real values."""
     results: list[str]
-    """Real values that it computes for steps outside."""
+    """What it computes for steps outside: real values, and levels that no list is needed of."""
     fires: list[Fire]
-    """Neurons inside whose spikes are read outside: the engine lists those, from currents among `results`."""
+    """Neurons inside whose lists of spikes are read outside: the engine makes them of currents among `results`."""
     session: Any
     """The `onnxruntime.InferenceSession`: sources in, results out."""
 
@@ -60,7 +60,7 @@ def join(steps: Sequence[Step], dense: Collection[str], threads: int) -> list[St
     joined: list[Step | Stretch] = []
     for joins, group in groupby(steps, lambda step: isinstance(step, (Fire, Attend)) or step.name in dense):
         run = list(group)
-        layers = [i for i, step in enumerate(run) if isinstance(step, Synapses)] if joins else []
+        layers = [i for i, step in enumerate(run) if step.name in dense] if joins else []
         if not layers:
             joined += run
             continue
@@ -68,62 +68,93 @@ def join(steps: Sequence[Step], dense: Collection[str], threads: int) -> list[St
         if first > 0 and isinstance(run[first - 1], Fire):  # reads currents: no list to make and to unpack
             first -= 1
         inside = run[first:last]
-        outside = {name for step in steps if step not in inside for name in _reads(step)}
-        if isinstance(steps[-1], Synapses):
-            outside.add(steps[-1].result or "")
-        joined += [*run[:first], stretch(inside, outside, threads), *run[last:]]
+        lists, values = set(), set()
+        for step in steps:
+            if step not in inside:
+                lists |= _lists_read(step)
+                values |= _values_read(step)
+        if isinstance(steps[-1], (Dense, Synapses)):
+            values.add(_current(steps[-1]))
+        joined += [*run[:first], stretch(inside, lists, values, threads), *run[last:]]
     return joined
 
 
-def _reads(step: Step) -> set[str]:
-    match step:
-        case Plain():
-            return set(step.sources)
-        case Attend():
-            return {*step.op.inputs[:3], step.mask or ""}
-        case Synapses():
-            return {step.source, step.stream or ""}
-    return {step.source}
+def _lists_read(step: Step) -> set[str]:
+    if isinstance(step, Attend):
+        return set(step.op.inputs[:3])
+    return {step.source} if isinstance(step, Synapses) else set()
 
 
-def stretch(steps: Sequence[Step], outside: Collection[str], threads: int) -> Stretch:
-    """Build the ONNX graph of `steps`; `outside` names the values that other steps read.
+def _values_read(step: Step) -> set[str]:
+    if isinstance(step, Plain):
+        return set(step.sources)
+    if isinstance(step, (Dense, Fire)):
+        return {step.source}
+    return {(step.stream if isinstance(step, Synapses) else step.mask) or ""}
+
+
+def _current(step: Step) -> str:
+    """Return the name of the real value that a step computes, or fires from."""
+    if isinstance(step, Fire):
+        return step.source
+    return (step.result if isinstance(step, Synapses) else None) or step.name
+
+
+def alone(step: Synapses, threads: int) -> Stretch:
+    """Return the stretch of one layer, from levels to currents."""
+    return stretch([step], (), {_current(step)}, threads)
+
+
+def stretch(steps: Sequence[Step], lists: Collection[str], values: Collection[str], threads: int) -> Stretch:
+    """Build the ONNX graph of `steps`; others read their spikes as `lists` and real values or levels as `values`.
 
     Raises `InputError` without the extra `onnx`.
     """
     if not has_onnx_runtime():
         raise missing_extra("onnx and onnxruntime", "onnx")
-    network, results, fires, T = _Network(), [], [], 1
+    neurons = {step.name: _neuron_of(step) for step in steps}
+    network = _Network(T=max((neuron.T for neuron in neurons.values() if neuron), default=1))
+    fires: list[Fire] = []
+    results: dict[str, type[np.generic]] = {}
     for step in steps:
-        assert isinstance(step, (Synapses, Fire, Attend))
-        window = (1, 1, 0)
-        if isinstance(step, Fire):
-            current, neuron, window = step.source, step.op, step.window
-            network.read(current)
+        current, neuron = _current(step), neurons[step.name]
+        window = step.window if isinstance(step, Fire) else (1, 1, 0)
+        if isinstance(step, Dense):
+            network.values[current] = _dense(network, step)
         elif isinstance(step, Synapses):
-            current, neuron = step.result or step.name, step.neuron
             network.values[current] = _synapses(network, step)
-        else:
-            current, neuron = step.name, step.neuron
+        elif isinstance(step, Attend):
             network.values[current] = _attention(network, step)
+        x = network.read(current)
         if neuron is not None:
-            T = neuron.T
-            network.values[neuron.name] = _neuron(network, neuron, network.values[current], window)
-        fired = neuron is not None and neuron.name in outside
-        if fired:
-            fires.append(Fire(neuron, current, window))
-        if current not in network.sources and current not in results and (fired or current in outside):
-            results.append(current)
-    return Stretch(steps, T, list(network.sources), results, fires, network.session(results, threads))
+            network.values[neuron.name] = _neuron(network, neuron, x, window)
+            if neuron.name in values:
+                results[neuron.name] = np.uint8
+            if neuron.name in lists:
+                fires.append(Fire(neuron, current, window))
+        wanted = current in values or any(fire.source == current for fire in fires)
+        if wanted and current not in network.sources:
+            results[current] = np.float32
+    session = network.session(results, threads)
+    T = {name: network.T if repeated else 1 for name, (_, repeated) in network.sources.items()}
+    return Stretch(steps, network.T, T, list(results), fires, session)
+
+
+def _neuron_of(step: Step) -> ops.Neuron | None:
+    if isinstance(step, Fire):
+        return step.op
+    return step.neuron if isinstance(step, (Synapses, Attend)) else None
 
 
 class _Network:
     """An ONNX graph in the making: a call adds an operation and returns the name of its output."""
 
-    def __init__(self) -> None:
+    def __init__(self, T: int) -> None:
+        self.T = T
         self.values: dict[str, str] = {}
         """ONNX names of the plan's values."""
-        self.sources: dict[str, type[np.generic]] = {}
+        self.sources: dict[str, tuple[type[np.generic], bool]] = {}
+        """Type of every value read, and whether it is wanted for every time step."""
         self._nodes: list[Any] = []
         self._constants: dict[str, np.ndarray] = {}
 
@@ -146,25 +177,25 @@ class _Network:
         self._nodes.append(helper.make_node(kind, names, made, domain=domain, **attributes))
         return made
 
-    def read(self, name: str, dtype: type[np.generic] = np.float32) -> str:
+    def read(self, name: str, dtype: type[np.generic] = np.float32, repeated: bool = True) -> str:
         """Return a value of the plan: one computed here, or else a source."""
         if name not in self.values:
-            self.values[name], self.sources[name] = name, dtype
+            self.values[name], self.sources[name] = name, (dtype, repeated)
         return self.values[name]
 
     def cast(self, x: str) -> str:
         return self("Cast", x, to=1)  # float32
 
-    def session(self, results: Sequence[str], threads: int) -> Any:
+    def session(self, results: Mapping[str, type[np.generic]], threads: int) -> Any:
         """Return an `onnxruntime.InferenceSession` from the sources to `results`."""
         import onnxruntime
-        from onnx import TensorProto, helper, numpy_helper
+        from onnx import helper, numpy_helper
 
-        given = [
-            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), None)
-            for name, dtype in self.sources.items()
-        ]
-        made = [helper.make_tensor_value_info(self.values[r], TensorProto.FLOAT, None) for r in results]
+        def described(name: str, dtype: type[np.generic]) -> Any:
+            return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), None)
+
+        given = [described(name, dtype) for name, (dtype, _) in self.sources.items()]
+        made = [described(self.values[name], dtype) for name, dtype in results.items()]
         constants = [numpy_helper.from_array(x, name) for name, x in self._constants.items()]
         graph = helper.make_graph(self._nodes, "stretch", given, made, constants)
         versions = [helper.make_opsetid("", 17), helper.make_opsetid(_MICROSOFT, 1)]
@@ -178,11 +209,18 @@ class _Network:
         )
 
 
+def _dense(network: _Network, step: Dense) -> str:
+    """Return the currents of real-valued input that is constant over time; ONNX Runtime orders the sums."""
+    outputs = len(step.op.bias_O)
+    rows = _unfold(network, network.read(step.source, repeated=False), step, np.array(0, np.float32))
+    weight_IN = np.ascontiguousarray(step.weight_IN[:, :outputs])
+    x = network("Add", network("MatMul", rows, weight_IN), step.bias_N[:outputs])
+    return network("Concat", *[x] * network.T, axis=0) if network.T > 1 else x
+
+
 def _synapses(network: _Network, step: Synapses) -> str:
     """Return the currents, with the residual stream in them."""
-    rows = network.read(step.source, np.uint8)
-    if step.filter_ != (1, 1, 0):
-        rows = _unfold(network, rows, step)
+    rows = _unfold(network, network.read(step.source, np.uint8), step, _NONE)
     weight_IN = np.ascontiguousarray(step.weight_IN[:, : step.outputs])
     scale_N, bias_N = step.scale_N[: step.outputs], step.bias_N[: step.outputs]
     if weight_IN.dtype == np.int8:
@@ -193,14 +231,16 @@ def _synapses(network: _Network, step: Synapses) -> str:
     return x if step.stream is None else network("Add", x, network.read(step.stream))
 
 
-def _unfold(network: _Network, x: str, step: Synapses) -> str:
+def _unfold(network: _Network, x: str, step: Synapses | Dense, zero: np.ndarray) -> str:
     """Return what every filter position sees: (T * B, rows, columns, len(weight_IN))."""
+    if step.filter_ == (1, 1, 0):
+        return x
     (H, W), (R, S, padding) = step.plane, step.filter_
     outside = H * W  # a position of zeros behind the others
     places_HW = np.pad(np.arange(H * W).reshape(H, W), padding, constant_values=outside)
     seen_HWRS = sliding_window_view(places_HW, (R, S))
     x = network("Reshape", x, np.array([0, -1, len(step.weight_IN) // (R * S)]))
-    x = network("Pad", x, np.array([0, 0, 0, 0, 1, 0]), _NONE)
+    x = network("Pad", x, np.array([0, 0, 0, 0, 1, 0]), zero)
     x = network("Gather", x, seen_HWRS.reshape(-1), axis=1)
     return network("Reshape", x, np.array([0, *seen_HWRS.shape[:2], len(step.weight_IN)]))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from threading import Lock
@@ -13,7 +13,7 @@ import numpy as np
 
 from spikeclip.engine.dense import Stretch, has_onnx_runtime, join
 from spikeclip.engine.measure import Layer, clearly_fastest, measure, profile, race, table
-from spikeclip.engine.plan import Step, Synapses, plan
+from spikeclip.engine.plan import Dense, Step, Synapses, plan
 from spikeclip.engine.run import Values, run_step
 from spikeclip.errors import InputError, unknown
 from spikeclip.graph.ops import Graph
@@ -53,14 +53,16 @@ class Engine:
         self._workspace: dict[str, np.ndarray] = {}
         self._lock = Lock()
         if mode == "dense":
-            self.steps = self._dense({step.name for step in self.synapses()})
+            self.steps = self._all_dense()
 
     def synapses(self) -> list[Synapses]:
         """Return the layers whose input is spikes."""
         return [step for step in self.by_events if isinstance(step, Synapses)]
 
-    def _dense(self, names: Collection[str]) -> list[Step | Stretch]:
-        return join(self.by_events, names, self.threads)
+    def _all_dense(self) -> list[Step | Stretch]:
+        """With the real-valued layers, too: numba's idle threads spin on the cores that ONNX Runtime needs."""
+        layers = [step for step in self.by_events if isinstance(step, (Synapses, Dense))]
+        return join(self.by_events, {step.name for step in layers}, self.threads)
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """Embed normalised pictures (B, H, W, C) or token ids (B, L) -> (B, embed_dim) float32."""
@@ -86,10 +88,11 @@ class Engine:
             dense = self.mode != "events" and has_onnx_runtime()
             self.layers = measure(self.by_events, values, self.threads if dense else None, repeats)
             if self.mode == "auto" and dense:
+                fast = {layer.name for layer in self.layers if layer.faster_dense}
                 choices: dict[str, Sequence[Step | Stretch]] = {
                     "events": self.by_events,
-                    "stretches": self._dense({layer.name for layer in self.layers if layer.faster_dense}),
-                    "dense": self._dense({step.name for step in self.synapses()}),
+                    "stretches": join(self.by_events, fast, self.threads),
+                    "dense": self._all_dense(),
                 }
                 runs = {name: partial(self._run, steps, inputs) for name, steps in choices.items()}
                 self.steps = choices[clearly_fastest(race(runs, repeats))]

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from spikeclip.engine.dense import Stretch, stretch
+from spikeclip.engine.dense import Stretch, alone
 from spikeclip.engine.plan import Step, Synapses
 from spikeclip.engine.run import Values, feeds, run_step
 
@@ -60,9 +60,8 @@ def measure(steps: Sequence[Step], values: Values, threads: int | None, repeats:
 
         runs: dict[str, Callable[[], object]] = {"events": by_events}
         if threads is not None:
-            read = {step.result or "", step.neuron.name if step.neuron else ""}
-            alone = stretch([step], read, threads)
-            runs["dense"] = partial(alone.session.run, None, feeds(alone, values))
+            dense = alone(step, threads)
+            runs["dense"] = partial(dense.session.run, None, feeds(dense, values))
         times = race(runs, repeats)
         spikes = values.spikes[step.source]
         level, taps = spikes.dense(), step.filter_[0] * step.filter_[1]

@@ -47,6 +47,7 @@ class Dense:
     op: ops.Conv | ops.Linear
     source: str
     filter_: tuple[int, int, int]
+    plane: tuple[int, int]
     weight_IN: np.ndarray
     bias_N: np.ndarray
 
@@ -141,10 +142,10 @@ def plan(graph: Graph, precision: str) -> list[Step]:
             if neuron is not None:
                 done.add(neuron.name)
             kept = target.name if others or target is graph.ops[-1] else None
-            plane = _plane(graph, op.inputs[0]) if isinstance(op, ops.Conv) else (1, 1)
+            plane = _plane(graph, op)
             steps.append(_synapses(op, first, stream, in_place, kept, neuron, plane, precision))
         elif isinstance(op, (ops.Conv, ops.Linear)):
-            steps.append(Dense(op, first, _filter(op), _fill(_rows(op)), _fill(op.bias_O)))
+            steps.append(Dense(op, first, _filter(op), _plane(graph, op), _fill(_rows(op)), _fill(op.bias_O)))
         elif isinstance(op, ops.Attention):
             neuron = only_neuron(op)
             if neuron is None or len(_readers(graph, op.name)) > 1:
@@ -183,12 +184,16 @@ def _width(graph: Graph, name: str) -> int:
     return _width(graph, op.inputs[0])
 
 
-def _plane(graph: Graph, name: str) -> tuple[int, int]:
-    """Return the rows and columns of a value's positions."""
+def _plane(graph: Graph, op: ops.Conv | ops.Linear) -> tuple[int, int]:
+    """Return the rows and columns that a convolution reads; a linear map reads one position."""
+    return _plane_of(graph, op.inputs[0]) if isinstance(op, ops.Conv) else (1, 1)
+
+
+def _plane_of(graph: Graph, name: str) -> tuple[int, int]:
     op = graph[name]
     if isinstance(op, ops.Image):
         return op.shape[:2]
-    H, W = _plane(graph, op.inputs[0])
+    H, W = _plane_of(graph, op.inputs[0])
     if isinstance(op, ops.MaxPool):
         H, W = ((side + 2 * op.padding - op.size) // op.stride + 1 for side in (H, W))
     if isinstance(op, ops.Conv):

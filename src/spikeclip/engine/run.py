@@ -163,11 +163,11 @@ def _stretch(step: Stretch, values: Values) -> None:
 
 
 def feeds(step: Stretch, values: Values) -> dict[str, np.ndarray]:
-    """Return what a stretch reads: levels and reals of T steps, also where they are constant, (T * B, ...)."""
+    """Return what a stretch reads: levels and reals, (T * B, ...), repeated where they are constant over time."""
     given = {}
-    for name in step.sources:
+    for name, T in step.sources.items():
         x = values.spikes[name].dense() if name in values.spikes else values.reals[name]
-        given[name] = np.broadcast_to(x, (step.T, *x.shape[1:])).reshape(-1, *x.shape[2:])
+        given[name] = np.broadcast_to(x, (T, *x.shape[1:])).reshape(-1, *x.shape[2:])
     return given
 
 
