@@ -37,9 +37,8 @@ class Stretch:
     """Consecutive steps in one ONNX graph, whose values have the shape (T * B, ...)."""
 
     steps: Sequence[Step]
-    T: int
-    sources: dict[str, int]
-    """What it reads, and with how many time steps: spikes, as levels, and real values."""
+    sources: dict[str, int | None]
+    """What it reads, spikes as levels and real values, and to how many time steps that is repeated, if at all."""
     results: list[str]
     """What it computes for steps outside: real values, and levels that no list is needed of."""
     fires: list[Fire]
@@ -57,6 +56,7 @@ def join(steps: Sequence[Step], dense: Collection[str], threads: int) -> list[St
 
     Raises `InputError` without the extra `onnx`.
     """
+    T = _time(steps)
     joined: list[Step | Stretch] = []
     for joins, group in groupby(steps, lambda step: isinstance(step, (Fire, Attend)) or step.name in dense):
         run = list(group)
@@ -75,7 +75,7 @@ def join(steps: Sequence[Step], dense: Collection[str], threads: int) -> list[St
                 values |= _values_read(step)
         if isinstance(steps[-1], (Dense, Synapses)):
             values.add(_current(steps[-1]))
-        joined += [*run[:first], stretch(inside, lists, values, threads), *run[last:]]
+        joined += [*run[:first], stretch(inside, T, lists, values, threads), *run[last:]]
     return joined
 
 
@@ -100,24 +100,29 @@ def _current(step: Step) -> str:
     return (step.result if isinstance(step, Synapses) else None) or step.name
 
 
-def alone(step: Synapses, threads: int) -> Stretch:
-    """Return the stretch of one layer, from levels to currents."""
-    return stretch([step], (), {_current(step)}, threads)
+def alone(step: Synapses, steps: Sequence[Step], threads: int) -> Stretch:
+    """Return the stretch of one layer of `steps`, from levels to currents."""
+    return stretch([step], _time(steps), (), {_current(step)}, threads)
 
 
-def stretch(steps: Sequence[Step], lists: Collection[str], values: Collection[str], threads: int) -> Stretch:
+def _time(steps: Sequence[Step]) -> int:
+    return max(neuron.T for step in steps if (neuron := _neuron_of(step)) is not None)
+
+
+def stretch(
+    steps: Sequence[Step], T: int, lists: Collection[str], values: Collection[str], threads: int
+) -> Stretch:
     """Build the ONNX graph of `steps`; others read their spikes as `lists` and real values or levels as `values`.
 
     Raises `InputError` without the extra `onnx`.
     """
     if not has_onnx_runtime():
         raise missing_extra("onnx and onnxruntime", "onnx")
-    neurons = {step.name: _neuron_of(step) for step in steps}
-    network = _Network(T=max((neuron.T for neuron in neurons.values() if neuron), default=1))
+    network = _Network(None if all(isinstance(step, Dense) for step in steps) else T)
     fires: list[Fire] = []
     results: dict[str, type[np.generic]] = {}
     for step in steps:
-        current, neuron = _current(step), neurons[step.name]
+        current, neuron = _current(step), _neuron_of(step)
         window = step.window if isinstance(step, Fire) else (1, 1, 0)
         if isinstance(step, Dense):
             network.values[current] = _dense(network, step)
@@ -136,8 +141,8 @@ def stretch(steps: Sequence[Step], lists: Collection[str], values: Collection[st
         if wanted and current not in network.sources:
             results[current] = np.float32
     session = network.session(results, threads)
-    T = {name: network.T if repeated else 1 for name, (_, repeated) in network.sources.items()}
-    return Stretch(steps, network.T, T, list(results), fires, session)
+    sources = {name: T for name, (_, T) in network.sources.items()}
+    return Stretch(steps, sources, list(results), fires, session)
 
 
 def _neuron_of(step: Step) -> ops.Neuron | None:
@@ -149,12 +154,13 @@ def _neuron_of(step: Step) -> ops.Neuron | None:
 class _Network:
     """An ONNX graph in the making: a call adds an operation and returns the name of its output."""
 
-    def __init__(self, T: int) -> None:
+    def __init__(self, T: int | None) -> None:
         self.T = T
+        """Time steps of its values; None where they have as many as the source."""
         self.values: dict[str, str] = {}
         """ONNX names of the plan's values."""
-        self.sources: dict[str, tuple[type[np.generic], bool]] = {}
-        """Type of every value read, and whether it is wanted for every time step."""
+        self.sources: dict[str, tuple[type[np.generic], int | None]] = {}
+        """Type of every value read, and to how many time steps it is repeated."""
         self._nodes: list[Any] = []
         self._constants: dict[str, np.ndarray] = {}
 
@@ -180,7 +186,7 @@ class _Network:
     def read(self, name: str, dtype: type[np.generic] = np.float32, repeated: bool = True) -> str:
         """Return a value of the plan: one computed here, or else a source."""
         if name not in self.values:
-            self.values[name], self.sources[name] = name, (dtype, repeated)
+            self.values[name], self.sources[name] = name, (dtype, self.T if repeated else None)
         return self.values[name]
 
     def cast(self, x: str) -> str:
@@ -210,12 +216,13 @@ class _Network:
 
 
 def _dense(network: _Network, step: Dense) -> str:
-    """Return the currents of real-valued input that is constant over time; ONNX Runtime orders the sums."""
-    outputs = len(step.op.bias_O)
-    rows = _unfold(network, network.read(step.source, repeated=False), step, np.array(0, np.float32))
+    """Return the currents of real-valued input. ONNX Runtime orders the sums, of pictures once for all time steps."""
+    picture, outputs = isinstance(step.op, ops.Conv), len(step.op.bias_O)
+    x = network.read(step.source, repeated=not picture)
+    rows = _unfold(network, x, step, np.array(0, np.float32))
     weight_IN = np.ascontiguousarray(step.weight_IN[:, :outputs])
     x = network("Add", network("MatMul", rows, weight_IN), step.bias_N[:outputs])
-    return network("Concat", *[x] * network.T, axis=0) if network.T > 1 else x
+    return network("Concat", *[x] * network.T, axis=0) if picture and network.T else x
 
 
 def _synapses(network: _Network, step: Synapses) -> str:

@@ -60,7 +60,7 @@ def measure(steps: Sequence[Step], values: Values, threads: int | None, repeats:
 
         runs: dict[str, Callable[[], object]] = {"events": by_events}
         if threads is not None:
-            dense = alone(step, threads)
+            dense = alone(step, steps, threads)
             runs["dense"] = partial(dense.session.run, None, feeds(dense, values))
         times = race(runs, repeats)
         spikes = values.spikes[step.source]
@@ -96,13 +96,16 @@ def profile(
     return rows
 
 
-def race(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Return the least seconds of each, all in turn, so that what slows the machine for a while slows all alike."""
-    for run in runs.values():
-        run()
+def race(runs: Mapping[str, Callable[[], object]], repeats: int, pause: float = 0.0) -> dict[str, float]:
+    """Return the least seconds of each, all in turn, so that what slows the machine for a while slows all alike.
+
+    pause: seconds before every turn, in which the threads of the one before, which spin for a while, go to sleep.
+    """
     best = dict.fromkeys(runs, float("inf"))
     for _ in range(repeats):
         for name, run in runs.items():
+            time.sleep(pause)
+            run()
             start = time.perf_counter()
             run()
             best[name] = min(best[name], time.perf_counter() - start)

@@ -151,8 +151,8 @@ def plan(graph: Graph, precision: str) -> list[Step]:
             if neuron is None or len(_readers(graph, op.name)) > 1:
                 raise InputError(f"{op.name}: the engine needs one neuron behind attention")
             done.add(neuron.name)
-            mask = source(op.inputs[3]) if len(op.inputs) > 3 else None
-            steps.append(Attend(op, neuron, mask, _width(graph, op.inputs[0])))
+            width = _width(graph, op.inputs[0])
+            steps.append(Attend(op, neuron, source(op.inputs[3]) if len(op.inputs) > 3 else None, width))
         elif isinstance(op, ops.MaxPool):
             if not all(isinstance(r, ops.Neuron) for r in graph.readers(op.name)):
                 raise InputError(f"{op.name}: the engine needs a neuron behind a max-pool")

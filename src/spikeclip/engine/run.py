@@ -157,7 +157,7 @@ def _synapses(step: Synapses, values: Values) -> None:
 def _stretch(step: Stretch, values: Values) -> None:
     outputs = step.session.run(None, feeds(step, values))
     for name, out in zip(step.results, outputs, strict=True):
-        values.output = values.reals[name] = out.reshape(step.T, -1, *out.shape[1:])
+        values.output = values.reals[name] = out.reshape(-1, len(values.inputs), *out.shape[1:])
     for fire in step.fires:
         _fire(fire, values)
 
@@ -167,7 +167,7 @@ def feeds(step: Stretch, values: Values) -> dict[str, np.ndarray]:
     given = {}
     for name, T in step.sources.items():
         x = values.spikes[name].dense() if name in values.spikes else values.reals[name]
-        given[name] = np.broadcast_to(x, (T, *x.shape[1:])).reshape(-1, *x.shape[2:])
+        given[name] = np.broadcast_to(x, (T or len(x), *x.shape[1:])).reshape(-1, *x.shape[2:])
     return given
 
 
