@@ -1,9 +1,9 @@
 """Stretches of layers that fire so much that adding rows does not pay: one ONNX Runtime graph each (extra `onnx`).
 
 Levels (uint8) times weights (int8) are summed in int32, by VNNI or AMX where they are; then come the float32
-operations of the engine's kernels, one by one in the same order. So int8 gives the same spikes, bit by bit; with fp32
-weights the order of a sum is ONNX Runtime's. Its ConvInteger is a hundred times slower than a product of unfolded
-rows, and QLinearConv would round the bias.
+operations of the engine's kernels, one by one in the same order. So int8 layers fire the same spikes, bit by bit. Only
+float sums (fp32 weights, the convolution of the picture, the readout) are added up in ONNX Runtime's order. Its
+ConvInteger is a hundred times slower than a product of unfolded rows, and QLinearConv would round the bias.
 """
 
 from __future__ import annotations
