@@ -95,7 +95,7 @@ class Engine:
                     "dense": self._all_dense(),
                 }
                 runs = {name: partial(self._run, steps, inputs) for name, steps in choices.items()}
-                self.steps = choices[clearly_fastest(race(runs, repeats, pause=0.02))]
+                self.steps = choices[clearly_fastest(race(runs, repeats, pause=0.05))]
             self.layers = profile(self.steps, values, self.layers, repeats)
         return self.layers
 
