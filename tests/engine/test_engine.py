@@ -1,5 +1,7 @@
 """The engine computes what the dense executor computes."""
 
+from itertools import cycle
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,8 @@ pytest.importorskip("onnx", reason="onnx (extra onnx) is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime (extra onnx) is not installed")
 
 from spikeclip.engine import Engine
+from spikeclip.engine.dense import Stretch, join
+from spikeclip.engine.measure import clearly_fastest
 from spikeclip.engine.run import Values
 from spikeclip.errors import InputError
 from spikeclip.graph import execute, ops, to_substeps
@@ -55,18 +59,86 @@ def test_towers_equal_the_pytorch_towers(small, pictures, tokens, preset, neuron
     np.testing.assert_allclose(text(tokens.numpy()), texts, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_dense_layers_have_the_same_sums(precision):
+@pytest.mark.parametrize(("neuron", "T"), [("lif", 3), ("ilif", 1), ("ilif", 3)])
+def test_dense_towers_equal_the_pytorch_towers(small, pictures, tokens, neuron, T):
+    model = small("spikeclip-paper", neuron=neuron, T=T)
+    with torch.no_grad():
+        images, texts = model.encode_image(pictures).numpy(), model.encode_text(tokens).numpy()
+    image = Engine(lower(model.image, model.config.image), precision="fp32", mode="dense")
+    text = Engine(lower(model.text), precision="fp32", mode="dense")
+    x = pictures.permute(0, 2, 3, 1).numpy().astype(np.float32)
+    np.testing.assert_allclose(image(x), images, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(text(tokens.numpy()), texts, rtol=1e-4, atol=1e-4)
+
+
+def stretches(engine):
+    return [step for step in engine.steps if isinstance(step, Stretch)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from(["lif", "ilif"]),
+    T=st.sampled_from([1, 3]),
+    batch=st.integers(1, 5),
+    precision=st.sampled_from(PRECISIONS),
+    dense=st.sets(st.sampled_from(["conv1", "conv2", "conv3", "q", "k", "v", "proj", "fc"]), min_size=1),
+)
+def test_any_stretches_change_nothing(seed, kind, T, batch, precision, dense):
+    graph, x = image_graph(seed, kind, T, (5, 7), 32, 4), pictures(seed, batch, (5, 7))
+    engine = Engine(graph, precision=precision, mode="events")
+    engine.steps = join(engine.by_events, dense, engine.threads)
+    assert {step.name for stretch in stretches(engine) for step in stretch.steps} >= dense
+    np.testing.assert_array_equal(engine(x), execute(graph, x))
+
+
+def test_dense_everywhere_is_one_stretch():
     graph, x = image_graph(11, "ilif", 2, (6, 7), 48, 4), pictures(11, 4, (6, 7))
-    dense = Engine(graph, precision=precision, mode="dense")
-    assert all(step.product for step in dense.synapses())
-    np.testing.assert_allclose(dense(x), Engine(graph, mode="events")(x), rtol=1e-6, atol=1e-6)
+    dense = Engine(graph, mode="dense")
+    (stretch,) = stretches(dense)
+    assert {step.name for step in dense.synapses()} | {"conv1", "product"} <= {s.name for s in stretch.steps}
+    np.testing.assert_array_equal(dense(x), Engine(graph, mode="events")(x))
+
+
+@pytest.mark.parametrize("fastest", ["events", "stretches", "dense"])
+def test_calibration_decides_what_runs(monkeypatch, fastest):
+    graph, x = image_graph(11, "ilif", 2, (6, 7), 48, 4), pictures(11, 4, (6, 7))
+
+    def race(runs, *_, **__):
+        for run in runs.values():
+            run()
+        return {name: 1.0 if name == fastest else 2.0 for name in runs}
+
+    def race_of_layers(runs, *_):
+        for run in runs.values():
+            run()
+        wanted = next(layers) if "dense" in runs else ""
+        return {name: 1.0 if name == wanted else 2.0 for name in runs}
+
+    engine, layers = Engine(graph), cycle(["dense", "events"])
+    monkeypatch.setattr("spikeclip.engine.engine.race", race)
+    monkeypatch.setattr("spikeclip.engine.measure.race", race_of_layers)
+    rows = engine.calibrate(x)
+    inside = {step.name for stretch in stretches(engine) for step in stretch.steps}
+    faster = {row.name for row in rows if row.faster_dense}
+    assert faster
+    if fastest == "events":
+        assert not inside
+    elif fastest == "stretches":
+        assert faster <= inside
+        assert not inside & {step.name for step in engine.synapses() if step.name not in faster}
+    else:
+        assert inside >= {step.name for step in engine.synapses()}
+    assert {row.name for row in rows if row.chosen == "dense" and row.seconds is None} == inside
+    assert [row.name for row in rows if row.chosen == "stretch"] == [s.name for s in stretches(engine)]
+    assert all(s.name in engine.explain() for s in stretches(engine))
+    np.testing.assert_array_equal(engine(x), execute(graph, x))
 
 
 def test_without_onnx_runtime_there_are_events(monkeypatch):
     graph, x = image_graph(11, "ilif", 2, (6, 7), 48, 4), pictures(11, 4, (6, 7))
-    for module in ("dense", "measure"):
-        monkeypatch.setattr(f"spikeclip.engine.{module}.has_dense_products", lambda: False)
+    for module in ("dense", "engine"):
+        monkeypatch.setattr(f"spikeclip.engine.{module}.has_onnx_runtime", lambda: False)
     engine = Engine(graph, mode="auto")
     np.testing.assert_allclose(engine(x), Engine(graph, mode="events")(x), rtol=1e-6, atol=1e-6)
     assert {layer.chosen for layer in engine.layers if layer.density is not None} == {"events"}
@@ -74,7 +146,7 @@ def test_without_onnx_runtime_there_are_events(monkeypatch):
         Engine(graph, mode="dense")
 
 
-def test_calibration_chooses_and_explains():
+def test_calibration_measures_and_explains():
     graph, x = image_graph(12, "lif", 2, (6, 7), 48, 4), pictures(12, 4, (6, 7))
     engine = Engine(graph)
     with pytest.raises(InputError, match="call calibrate"):
@@ -82,12 +154,16 @@ def test_calibration_chooses_and_explains():
     layers = {layer.name: layer for layer in engine.calibrate(x)}
     for step in engine.synapses():
         layer = layers[step.name]
-        assert layer.chosen == ("events" if step.product is None else "dense")
-        assert layer.seconds == min(layer.seconds_events, layer.seconds_dense)
+        assert layer.seconds_events > 0
+        assert layer.seconds_dense > 0
         assert 0 <= layer.density <= layer.rate <= 1
         assert step.name in engine.explain()
     assert {layer.chosen for layer in Engine(graph, mode="events").calibrate(x)} >= {"events"}
-    assert all(step.product is None for step in Engine(graph, mode="events").synapses())
+
+
+@pytest.mark.parametrize(("dense", "chosen"), [(0.9, "dense"), (0.97, "events"), (1.1, "events")])
+def test_events_unless_dense_is_clearly_faster(dense, chosen):
+    assert clearly_fastest({"events": 1.0, "dense": dense}) == chosen
 
 
 def saturated(K, sign, D, N=40):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from threading import Lock
 from typing import Literal
 
 import numba
 import numpy as np
 
-from spikeclip.engine.dense import dense_product
-from spikeclip.engine.measure import Layer, measure, table
-from spikeclip.engine.plan import Synapses, plan
+from spikeclip.engine.dense import Stretch, has_onnx_runtime, join
+from spikeclip.engine.measure import Layer, clearly_fastest, measure, profile, race, table
+from spikeclip.engine.plan import Dense, Step, Synapses, plan
 from spikeclip.engine.run import Values, run_step
 from spikeclip.errors import InputError, unknown
 from spikeclip.graph.ops import Graph
@@ -26,8 +27,8 @@ class Engine:
 
     precision: `fp32` fires the spikes of `graph.execute` up to rounding; `int8` has weights of 8 bits, one scale
     per output channel, and integer sums that cannot overflow. The first convolution and the readout, whose
-    inputs are no spikes, are fp32 in both. mode: `events`, `dense` (extra `onnx`), or `auto`, which takes for each
-    layer what is faster on this machine, measured by `calibrate` (on the first batch, if it was not called before).
+    inputs are no spikes, are fp32 in both. mode: `events`, `dense` (extra `onnx`), or `auto`, which takes what
+    is faster on this machine, measured by `calibrate` (on the first batch, if it was not called before).
     threads: of numba's pool, None for all.
     """
 
@@ -46,36 +47,60 @@ class Engine:
         if threads is not None and not 1 <= threads <= most:
             raise InputError(f"threads must be between 1 and {most} on this machine, got {threads}")
         self.graph, self.precision, self.mode, self.threads = graph, precision, mode, threads or most
-        self.steps = plan(graph, precision)
+        self.by_events = plan(graph, precision)
+        self.steps: Sequence[Step | Stretch] = self.by_events
         self.layers: list[Layer] = []
         self._workspace: dict[str, np.ndarray] = {}
         self._lock = Lock()
         if mode == "dense":
-            for step in self.synapses():
-                step.product = dense_product(step.weight_IN, self.threads)
+            self.steps = self._all_dense()
 
     def synapses(self) -> list[Synapses]:
         """Return the layers whose input is spikes."""
-        return [step for step in self.steps if isinstance(step, Synapses)]
+        return [step for step in self.by_events if isinstance(step, Synapses)]
+
+    def _all_dense(self) -> list[Step | Stretch]:
+        """With the real-valued layers, too: numba's idle threads spin on the cores that ONNX Runtime needs."""
+        layers = [step for step in self.by_events if isinstance(step, (Synapses, Dense))]
+        return join(self.by_events, {step.name for step in layers}, self.threads)
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """Embed normalised pictures (B, H, W, C) or token ids (B, L) -> (B, embed_dim) float32."""
         if self.mode == "auto" and not self.layers:
             self.calibrate(inputs)
         with self._lock, _threads(self.threads):
-            values = Values(inputs, self._workspace)
-            for step in self.steps:
-                run_step(step, values)
-            return values.output[0].copy()
+            return self._run(self.steps, inputs)[0].copy()
 
-    def calibrate(self, inputs: np.ndarray, repeats: int = 3) -> list[Layer]:
-        """Time every layer on a batch like those to come, by events and dense, and set each to what `mode` says."""
-        with _threads(self.threads):
-            self.layers = measure(self.steps, Values(inputs), self.mode, self.threads, repeats)
+    def _run(self, steps: Sequence[Step | Stretch], inputs: np.ndarray) -> np.ndarray:
+        values = Values(inputs, self._workspace)
+        for step in steps:
+            run_step(step, values)
+        return values.output
+
+    def calibrate(self, inputs: np.ndarray, repeats: int = 7) -> list[Layer]:
+        """Time every layer on a batch like those to come, by events and dense, and choose what runs (mode `auto`).
+
+        The choice is between events alone, stretches of the layers that are clearly faster dense, and dense
+        everywhere: events, unless the whole network is clearly faster otherwise.
+        """
+        with self._lock, _threads(self.threads):
+            values = Values(inputs)
+            dense = self.mode != "events" and has_onnx_runtime()
+            self.layers = measure(self.by_events, values, self.threads if dense else None, repeats)
+            if self.mode == "auto" and dense:
+                fast = {layer.name for layer in self.layers if layer.faster_dense}
+                choices: dict[str, Sequence[Step | Stretch]] = {
+                    "events": self.by_events,
+                    "stretches": join(self.by_events, fast, self.threads),
+                    "dense": self._all_dense(),
+                }
+                runs = {name: partial(self._run, steps, inputs) for name, steps in choices.items()}
+                self.steps = choices[clearly_fastest(race(runs, repeats, pause=0.05))]
+            self.layers = profile(self.steps, values, self.layers, repeats)
         return self.layers
 
     def explain(self) -> str:
-        """Return a table of the layers: density, sums per input, time by events and dense, and what is chosen."""
+        """Return a table of the layers: density, sums per input, time by events and dense, and the stretches."""
         if not self.layers:
             raise InputError(
                 "nothing is measured yet: call calibrate(inputs) with a batch like those to come"

@@ -70,59 +70,6 @@ def synapses(
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def settle_sums(
-    sums_RN: np.ndarray,
-    scale_N: np.ndarray,
-    bias_N: np.ndarray,
-    currents_TPN: np.ndarray,
-    add: bool,
-    neuron: np.ndarray,
-    out_index: np.ndarray,
-    out_count: np.ndarray,
-) -> None:
-    """What `synapses` does behind its sums, for the sums (T * P, N) of a dense product."""
-    T = max(currents_TPN.shape[0], out_count.shape[0])
-    positions, columns = sums_RN.shape[0] // T, scale_N.size
-    chunks = min(positions, 64)
-    for chunk_ in prange(chunks):
-        chunk = np.int64(chunk_)
-        sums_TN, level_TN = np.empty((T, columns), np.float32), np.empty((T, columns), np.uint8)
-        for p in range(chunk * positions // chunks, (chunk + 1) * positions // chunks):
-            for t in range(T):
-                for n in range(columns):
-                    sums_TN[t, n] = sums_RN[t * positions + p, n]
-            settle(p, sums_TN, scale_N, bias_N, currents_TPN, add, neuron, out_index, out_count, level_TN)  # type: ignore[call-arg]
-
-
-@njit(parallel=True, cache=True, nogil=True)
-def unfold(
-    index: np.ndarray,
-    count: np.ndarray,
-    space: tuple[int, int, int],
-    filter_: tuple[int, int, int],
-    out_RK: np.ndarray,
-) -> None:
-    """Write what every filter position sees as rows of levels (T * P, K * inputs), zeros outside, any dtype."""
-    T = count.shape[0]
-    B, H, W = space
-    R, S, padding = filter_
-    height, width = H + 2 * padding - R + 1, W + 2 * padding - S + 1
-    inputs = out_RK.shape[1] // (R * S)
-    for line_ in prange(T * B * height):
-        line = np.int64(line_)
-        image, y = divmod(line, height)
-        t, b = divmod(image, B)
-        for x in range(width):
-            row = out_RK[line * width + x]
-            row[:] = 0
-            for r in range(max(0, padding - y), min(R, H + padding - y)):
-                for s in range(max(0, padding - x), min(S, W + padding - x)):
-                    source, start = (b * H + y + r - padding) * W + x + s - padding, (r * S + s) * inputs
-                    for i in range(count[t, source]):
-                        row[start + index[t, source, i]] += 1
-
-
-@njit(parallel=True, cache=True, nogil=True)
 def dense_conv(
     x_BHWI: np.ndarray,
     weight_IN: np.ndarray,

@@ -3,67 +3,77 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
-from spikeclip.engine.dense import Product, dense_product, has_dense_products
+import numpy as np
+
+from spikeclip.engine.dense import Stretch, alone
 from spikeclip.engine.plan import Step, Synapses
-from spikeclip.engine.run import Values, run_step
+from spikeclip.engine.run import Values, feeds, run_step
+
+MARGIN = 0.95
+"""Share of the time of events below which something else counts as faster: less is noise."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One step of a run on a batch."""
+    """One step of a run on a batch, or a stretch, which stands before its steps."""
 
     name: str
     chosen: str
-    """events, dense, or the kind of a step that has no choice."""
+    """events, dense (the steps of a stretch), stretch, or the kind of a step that has no choice."""
     density: float | None
     """Share of inputs that are not zero, of layers that read spikes."""
     rate: float | None
     """Mean spikes per input and time step."""
     accumulates: float
     """Weight additions by events, for one input (picture or text)."""
-    seconds: float
-    """Time of the batch, as chosen."""
+    seconds: float | None
+    """Time of the batch, as chosen; None inside a stretch."""
     seconds_events: float | None
     seconds_dense: float | None
+    """Time of the layer alone in ONNX Runtime, levels in, currents out."""
+
+    @property
+    def faster_dense(self) -> bool:
+        if self.seconds_events is None or self.seconds_dense is None:
+            return False
+        return clearly_fastest({"events": self.seconds_events, "dense": self.seconds_dense}) == "dense"
 
 
-def measure(steps: list[Step], values: Values, mode: str, threads: int, repeats: int) -> list[Layer]:
-    """Time every step on `values` and set each layer's product: dense where `mode` says so or, auto, it is faster."""
+def measure(steps: Sequence[Step], values: Values, threads: int | None, repeats: int) -> list[Layer]:
+    """Time every step by its events and, with `threads` of ONNX Runtime, every layer dense; fills `values`."""
     layers = []
     for step in steps:
         if not isinstance(step, Synapses):
-            seconds = _best(lambda step=step: run_step(step, values), repeats)
+            seconds = race({"": partial(run_step, step, values)}, repeats)[""]
             layers.append(Layer(step.name, type(step).__name__.lower(), None, None, 0.0, seconds, None, None))
             continue
-        times = {}
-        products: dict[str, Product | None] = {"events": None}
-        if mode == "dense" or (mode == "auto" and has_dense_products()):
-            products["dense"] = dense_product(step.weight_IN, threads)
         stream = values.reals[step.stream] if step.stream is not None else None
-        for name, step.product in products.items():
 
-            def run(step: Synapses = step, stream: object = stream) -> None:
-                if step.stream is not None:  # the step adds into the stream
-                    values.reals[step.stream] = stream.copy()  # type: ignore[attr-defined]
-                run_step(step, values)
+        def by_events(step: Synapses = step, stream: np.ndarray | None = stream) -> None:
+            if step.stream is not None and stream is not None:  # the step adds into the stream
+                values.reals[step.stream] = stream.copy()
+            run_step(step, values)
 
-            times[name] = _best(run, repeats)
-        chosen = mode if mode != "auto" else min(times, key=times.__getitem__)
-        step.product = products[chosen]
+        runs: dict[str, Callable[[], object]] = {"events": by_events}
+        if threads is not None:
+            dense = alone(step, steps, threads)
+            runs["dense"] = partial(dense.session.run, None, feeds(dense, values))
+        times = race(runs, repeats)
         spikes = values.spikes[step.source]
         level, taps = spikes.dense(), step.filter_[0] * step.filter_[1]
         sums = float(spikes.count.sum()) * step.outputs * taps / len(values.inputs)
         layers.append(
             Layer(
                 step.name,
-                chosen,
+                "events",
                 float((level > 0).mean()),
                 float(level.mean()),
                 sums,
-                times[chosen],
+                times["events"],
                 times["events"],
                 times.get("dense"),
             )
@@ -71,29 +81,57 @@ def measure(steps: list[Step], values: Values, mode: str, threads: int, repeats:
     return layers
 
 
-def _best(run: Callable[[], None], repeats: int) -> float:
-    run()
-    seconds = []
+def profile(
+    steps: Sequence[Step | Stretch], values: Values, layers: Sequence[Layer], repeats: int
+) -> list[Layer]:
+    """Return the layers as they run in `steps`, with the time of every stretch."""
+    measured, rows = {layer.name: layer for layer in layers}, []
+    for step in steps:
+        if isinstance(step, Stretch):
+            seconds = race({"": partial(run_step, step, values)}, repeats)[""]
+            rows.append(Layer(step.name, "stretch", None, None, 0.0, seconds, None, None))
+            rows += [replace(measured[inner.name], chosen="dense", seconds=None) for inner in step.steps]
+        else:
+            rows.append(measured[step.name])
+    return rows
+
+
+def race(runs: Mapping[str, Callable[[], object]], repeats: int, pause: float = 0.0) -> dict[str, float]:
+    """Return the least seconds of each, all in turn, so that what slows the machine for a while slows all alike.
+
+    pause: seconds before every turn, in which the threads of the one before, which spin for a while, go to sleep.
+    """
+    best = dict.fromkeys(runs, float("inf"))
     for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+        for name, run in runs.items():
+            time.sleep(pause)
+            run()
+            start = time.perf_counter()
+            run()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def clearly_fastest(times: Mapping[str, float]) -> str:
+    """Return the fastest, or `events` where nothing is faster by a margin that is no noise."""
+    fastest = min(times, key=times.__getitem__)
+    return fastest if times[fastest] < MARGIN * times["events"] else "events"
 
 
 def table(layers: list[Layer]) -> str:
     """Return the layers as text, one a line; Macc counts the accumulates that events make or would make."""
-    total = sum(layer.seconds for layer in layers)
+    total = sum(layer.seconds or 0.0 for layer in layers)
     lines = [
         f"{'layer':34}{'density':>9}{'rate':>7}{'Macc':>8}{'ms':>9}{'events':>9}{'dense':>9}{'share':>7}  chosen"
     ]
     for layer in layers:
         numbers = (
             f"{_shown(layer.density, '.1%'):>9}{_shown(layer.rate, '.3f'):>7}{layer.accumulates / 1e6:8.2f}"
-            f"{layer.seconds * 1e3:9.3f}{_shown(layer.seconds_events, '.3f', 1e3):>9}"
-            f"{_shown(layer.seconds_dense, '.3f', 1e3):>9}{layer.seconds / total:7.1%}"
+            f"{_shown(layer.seconds, '.3f', 1e3):>9}{_shown(layer.seconds_events, '.3f', 1e3):>9}"
+            f"{_shown(layer.seconds_dense, '.3f', 1e3):>9}{_shown(layer.seconds, '.1%', 1 / total):>7}"
         )
-        lines.append(f"{layer.name:34}{numbers}  {layer.chosen}")
+        name = f"  {layer.name}" if layer.seconds is None else layer.name  # inside a stretch
+        lines.append(f"{name:34}{numbers}  {layer.chosen}")
     return "\n".join(
         [*lines, f"{'total':34}{'':16}{sum(x.accumulates for x in layers) / 1e6:8.2f}{total * 1e3:9.3f}"]
     )

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spikeclip.engine.dense import Product
 from spikeclip.engine.neuron import NEVER
 from spikeclip.engine.vector import LIST_LANES
 from spikeclip.errors import InputError
@@ -28,13 +27,13 @@ class Synapses:
     """Name under which the sum is kept; None where only the neuron reads it."""
     neuron: ops.Neuron | None
     filter_: tuple[int, int, int]
+    plane: tuple[int, int]
+    """Rows and columns that a convolution reads."""
     weight_IN: np.ndarray
     """A row for each filter position and input channel."""
     scale_N: np.ndarray
     bias_N: np.ndarray
     outputs: int
-    product: Product | None = None
-    """The dense product that takes the place of adding rows, where that is faster (see `dense`)."""
 
     @property
     def name(self) -> str:
@@ -48,6 +47,7 @@ class Dense:
     op: ops.Conv | ops.Linear
     source: str
     filter_: tuple[int, int, int]
+    plane: tuple[int, int]
     weight_IN: np.ndarray
     bias_N: np.ndarray
 
@@ -76,6 +76,7 @@ class Attend:
     op: ops.Attention
     neuron: ops.Neuron
     mask: str | None
+    width: int
 
     @property
     def name(self) -> str:
@@ -141,15 +142,17 @@ def plan(graph: Graph, precision: str) -> list[Step]:
             if neuron is not None:
                 done.add(neuron.name)
             kept = target.name if others or target is graph.ops[-1] else None
-            steps.append(_synapses(op, first, stream, in_place, kept, neuron, precision))
+            plane = _plane(graph, op)
+            steps.append(_synapses(op, first, stream, in_place, kept, neuron, plane, precision))
         elif isinstance(op, (ops.Conv, ops.Linear)):
-            steps.append(Dense(op, first, _filter(op), _fill(_rows(op)), _fill(op.bias_O)))
+            steps.append(Dense(op, first, _filter(op), _plane(graph, op), _fill(_rows(op)), _fill(op.bias_O)))
         elif isinstance(op, ops.Attention):
             neuron = only_neuron(op)
             if neuron is None or len(_readers(graph, op.name)) > 1:
                 raise InputError(f"{op.name}: the engine needs one neuron behind attention")
             done.add(neuron.name)
-            steps.append(Attend(op, neuron, source(op.inputs[3]) if len(op.inputs) > 3 else None))
+            width = _width(graph, op.inputs[0])
+            steps.append(Attend(op, neuron, source(op.inputs[3]) if len(op.inputs) > 3 else None, width))
         elif isinstance(op, ops.MaxPool):
             if not all(isinstance(r, ops.Neuron) for r in graph.readers(op.name)):
                 raise InputError(f"{op.name}: the engine needs a neuron behind a max-pool")
@@ -181,6 +184,24 @@ def _width(graph: Graph, name: str) -> int:
     return _width(graph, op.inputs[0])
 
 
+def _plane(graph: Graph, op: ops.Conv | ops.Linear) -> tuple[int, int]:
+    """Return the rows and columns that a convolution reads; a linear map reads one position."""
+    return _plane_of(graph, op.inputs[0]) if isinstance(op, ops.Conv) else (1, 1)
+
+
+def _plane_of(graph: Graph, name: str) -> tuple[int, int]:
+    op = graph[name]
+    if isinstance(op, ops.Image):
+        return op.shape[:2]
+    H, W = _plane_of(graph, op.inputs[0])
+    if isinstance(op, ops.MaxPool):
+        H, W = ((side + 2 * op.padding - op.size) // op.stride + 1 for side in (H, W))
+    if isinstance(op, ops.Conv):
+        R, S, padding = _filter(op)
+        H, W = H + 2 * padding - R + 1, W + 2 * padding - S + 1
+    return H, W
+
+
 def _check_neuron(op: ops.Neuron) -> None:
     if op.kind == "relu":
         raise InputError(f"{op.name}: the engine runs spiking networks; this one has ReLU activations")
@@ -197,6 +218,7 @@ def _synapses(
     in_place: bool,
     result: str | None,
     neuron: ops.Neuron | None,
+    plane: tuple[int, int],
     precision: str,
 ) -> Synapses:
     weight_IO = _rows(op)
@@ -215,6 +237,7 @@ def _synapses(
         result,
         neuron,
         _filter(op),
+        plane,
         _fill(weight_IO),
         _fill(scale_O),
         bias_N,

@@ -8,6 +8,7 @@ import numpy as np
 
 from spikeclip.engine import kernels
 from spikeclip.engine.attention import attend
+from spikeclip.engine.dense import Stretch
 from spikeclip.engine.neuron import SLACK, parameters
 from spikeclip.engine.plan import Attend, Dense, Fire, Plain, Step, Synapses
 from spikeclip.graph import ops
@@ -61,7 +62,7 @@ class Values:
         return self.spikes[op.name]
 
 
-def run_step(step: Step, values: Values) -> None:
+def run_step(step: Step | Stretch, values: Values) -> None:
     """Run one step; its output is added to `values`."""
     reals, spikes = values.reals, values.spikes
     if isinstance(step, Plain):
@@ -76,6 +77,8 @@ def run_step(step: Step, values: Values) -> None:
         _fire(step, values)
     elif isinstance(step, Attend):
         _attend(step, values)
+    elif isinstance(step, Stretch):
+        _stretch(step, values)
     else:
         _synapses(step, values)
 
@@ -151,16 +154,27 @@ def _synapses(step: Synapses, values: Values) -> None:
     if step.neuron is not None:
         out = values.room_for_spikes(step.neuron, T, space, step.outputs)
         out_index, out_count = out.index, out.count
-    behind = (currents, add, parameters(step.neuron), out_index, out_count)
-    if step.product is None:
-        kernels.synapses(
-            x.index, x.count, flat, step.filter_, step.weight_IN, step.scale_N, step.bias_N, *behind
-        )
-    else:
-        dtype, product = step.product
-        level_RK = values.room(f"{step.name} levels", (T * positions, len(step.weight_IN)), dtype)
-        kernels.unfold(x.index, x.count, flat, step.filter_, level_RK)
-        kernels.settle_sums(product(level_RK), step.scale_N, step.bias_N, *behind)
+    kernels.synapses(
+        x.index, x.count, flat, step.filter_, step.weight_IN, step.scale_N, step.bias_N,
+        currents, add, parameters(step.neuron), out_index, out_count,
+    )  # fmt: skip
+
+
+def _stretch(step: Stretch, values: Values) -> None:
+    outputs = step.session.run(None, feeds(step, values))
+    for name, out in zip(step.results, outputs, strict=True):
+        values.output = values.reals[name] = out.reshape(-1, len(values.inputs), *out.shape[1:])
+    for fire in step.fires:
+        _fire(fire, values)
+
+
+def feeds(step: Stretch, values: Values) -> dict[str, np.ndarray]:
+    """Return what a stretch reads: levels and reals, (T * B, ...), repeated where they are constant over time."""
+    given = {}
+    for name, T in step.sources.items():
+        x = values.spikes[name].dense() if name in values.spikes else values.reals[name]
+        given[name] = np.broadcast_to(x, (T or len(x), *x.shape[1:])).reshape(-1, *x.shape[2:])
+    return given
 
 
 def _plane(inner: tuple[int, ...]) -> tuple[int, int]:
