@@ -55,9 +55,12 @@ def test_two_processes_are_one(recipe, prepared, port, tmp_path, monkeypatch):
         processes.append(
             subprocess.Popen(arguments, cwd=tmp_path, env=own, stderr=subprocess.PIPE, text=True)
         )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as there; what ran before in this process must not change the order of sums
     with monkeypatch.context() as patch:
         patch.setattr(small_run.loop, "LOG_EVERY", 1)
         small_run.run(values, tmp_path / "one" / "whole")
+    torch.set_num_threads(threads)
     for process in processes:
         error = process.communicate(timeout=240)[1]
         assert process.returncode == 0, error
@@ -67,10 +70,12 @@ def test_two_processes_are_one(recipe, prepared, port, tmp_path, monkeypatch):
     assert [row["step"] for row in two] == [row["step"] for row in one]
     for a, b in zip(one, two, strict=True):
         losses = {k for k in a if k not in ("rates", "samples_per_second") and not isinstance(a[k], str)}
-        # Adam's first steps are signs of gradients: by the last stage the rounding of another order of sums has
-        # grown to a tenth of a percent. A process that went its own way would differ by tens.
+        # Adam's first steps are signs of gradients: the rounding of another order of sums grows, to thousandths in
+        # the last stage, which starts with no gradient to speak of. A process that went its own way differs by tens
+        # of percent.
+        rel = 2e-2 if a["stage"] == "contrastive" else 1e-3
         expected = {
-            k: pytest.approx(a[k], rel=5e-3, abs=1e-2 if k.startswith("val") else 1e-6) for k in losses
+            k: pytest.approx(a[k], rel=rel, abs=1e-2 if k.startswith("val") else 1e-6) for k in losses
         }
         assert {k: b[k] for k in losses} == expected, a
     start = prepared(*stages, model={"neuron": "relu"})[2].state_dict()
