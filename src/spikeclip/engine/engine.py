@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import Literal
@@ -58,14 +58,22 @@ class Engine:
         """Return the layers whose input is spikes."""
         return [step for step in self.steps if isinstance(step, Synapses)]
 
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Embed normalised pictures (B, H, W, C) or token ids (B, L) -> (B, embed_dim) float32."""
+    def __call__(
+        self, inputs: np.ndarray, watch: Callable[[str, np.ndarray], None] | None = None
+    ) -> np.ndarray:
+        """Embed normalised pictures (B, H, W, C) or token ids (B, L) -> (B, embed_dim) float32.
+
+        watch: called with the name of every layer of neurons and its spikes (T, B, ...), uint8.
+        """
         if self.mode == "auto" and not self.layers:
             self.calibrate(inputs)
         with self._lock, _threads(self.threads):
             values = Values(inputs, self._workspace)
             for step in self.steps:
                 run_step(step, values)
+            if watch is not None:
+                for name, spikes in values.spikes.items():
+                    watch(name, spikes.dense())
             return values.output[0].copy()
 
     def calibrate(self, inputs: np.ndarray, repeats: int = 3) -> list[Layer]:
