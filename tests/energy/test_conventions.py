@@ -10,12 +10,16 @@ def test_the_literatures_constants_are_the_default():
     assert table.fp32.accumulate == 0.9
     assert table.fp16.mac == pytest.approx(1.5)
     assert table.int8.mac == pytest.approx(0.23)
-    assert 934.2e6 * table.int8.mac * 1e-9 == pytest.approx(0.215, abs=5e-4)  # mJ, the int8 twin of reference.md
+    assert 934.2e6 * table.int8.mac * 1e-9 == pytest.approx(
+        0.215, abs=5e-4
+    )  # mJ, the int8 twin of reference.md
 
 
 def test_a_file_changes_what_it_names_and_says_so(tmp_path):
     file = tmp_path / "mine.yaml"
-    file.write_text("arithmetic: {int8: {accumulate: 0.03}}\nfirst_layer: every_step\nsram_KiB: [8, 32, 2048]\n")
+    file.write_text(
+        "arithmetic: {int8: {accumulate: 0.03}}\nfirst_layer: every_step\nsram_KiB: [8, 32, 2048]\n"
+    )
     mine, default = load_conventions(file), load_conventions()
     assert mine.arithmetic.int8.accumulate == 0.03
     assert mine.arithmetic.int8.multiply == default.arithmetic.int8.multiply

@@ -24,7 +24,11 @@ BY_HAND = load_conventions(
     sram_pJ=[64, 64],
 )
 SPIKING, SPIKING8 = Network("spiking", True), Network("spiking int8", True, "int8")
-ANN, ANN8, ANN3 = Network("ann", False), Network("ann int8", False, "int8"), Network("3 bits", False, "int8", 3)
+ANN, ANN8, ANN3 = (
+    Network("ann", False),
+    Network("ann int8", False, "int8"),
+    Network("3 bits", False, "int8", 3),
+)
 
 
 def pJ(network, level, counted, spikes, conventions=BY_HAND):
@@ -54,13 +58,14 @@ def convolutions():
 def test_convolutions_of_stride_1_and_2(convolutions):
     # conv1: 16 positions x 9 taps x 1 x 2 = 288 MAC once, 32 outputs. conv2: 4 positions x 9 x 2 x 3 = 216 MAC a step,
     # 32 inputs, 12 outputs; a spike reads 9 x 3 = 27 weights and reaches at most ceil(3/2)^2 x 3 = 12 outputs.
-    # L0: 288 x (10 + 1) = 3168; 10 spikes of 2 x 32 places = rate 0.15625, x 216 x 2 steps = 67.5 accumulates x 2 = 135.
+    # L0: 288 x (10 + 1) = 3168; 10 spikes of 2 x 32 places = rate 0.15625, x 216 x 2 steps = 67.5
+    # accumulates x 2 = 135.
     assert pJ(SPIKING, "L0", *convolutions) == pytest.approx(3168 + 135)
     # L1: 3168 + 32 biases x 2 = 3232 | LIF: 32 neurons x 2 steps x (10 + 1 + 1) = 768
     #   | conv2: 10 spikes x 12 x 2 = 240, biases 12 x 2 steps x 2 = 48 | LIF: 12 x 2 x 12 = 288
     level1 = 3232 + 768 + 240 + 48 + 288
     assert pJ(SPIKING, "L1", *convolutions) == pytest.approx(level1)
-    # L2, no reuse. conv1, real-valued, 32 bits: (288 weights + 288 inputs + 32 outputs) x 32 = 19456, counters 16 + 32 = 48.
+    # L2, no reuse. conv1, real-valued, 32 bits: (288 weights + 288 inputs + 32 outputs) x 32 = 19456, counters 48.
     #   spike1: address of 1 of 32 = 5 bits, 10 spikes x 5 = 50, 10 resets x 1 = 10
     #   conv2: weights 10 x 27 x 32 = 8640; potentials read and written (270 + 2 x 12) x 32 = 9408 each; events
     #   10 x 5 = 50; coordinates 2 x 10 x 3 = 60; targets 270 x 1. spike2: 1 of 12 = 4 bits, 5 x 4 = 20, 5 resets.
@@ -77,7 +82,7 @@ def test_convolutions_as_ordinary_networks(convolutions):
     # L0: (288 + 216) MAC x 11. L1: + 44 biases x 2 + 44 ReLUs x 1.
     assert pJ(ANN, "L0", counted, {}) == pytest.approx(504 * 11)
     assert pJ(ANN, "L1", counted, {}) == pytest.approx(504 * 11 + 88 + 44)
-    # int8: a MAC is 2 + 1; with 3 bits of activation 2 x 3/8 + 1 = 1.75. Biases x 1; requantising in fp32 is 10 + 1 + 1.
+    # int8: a MAC is 2 + 1; with 3 bits of activation 2 x 3/8 + 1 = 1.75. Biases x 1; requantising: 10 + 1 + 1.
     assert pJ(ANN8, "L1", counted, {}) == pytest.approx(504 * 3 + 44 + 44 * 12)
     assert pJ(ANN3, "L1", counted, {}) == pytest.approx(504 * 1.75 + 44 + 44 * 12)
     # L2, no reuse: every MAC reads a weight of 8 and an input of 3 bits, outputs are written once with 3; counters.
@@ -125,7 +130,7 @@ def test_linear_with_integer_activations_stream_and_readout():
     assert [row.count for row in rows if row.kind == "integer accumulate"] == [14]
     # L2, no reuse. embedding: (12 reads + 6 writes) x 32 = 576. spike: 1 of 6 = 3 bits, 7 x 3, 7 resets. fc: weights
     # 14 x 8 = 112, potentials (14 + 6) x 32 = 640 each, events 7 x 3, coordinates 14 x 3, targets 14. add: (12 + 6) x
-    # 32 = 576. mean: (6 + 2) x 32 = 256. time: (2 + 2) x 32 = 128. linear, 32 bits: (10 + 10 + 5) x 32 = 800, counters 7.
+    # 32 = 576. mean: (6 + 2) x 32 = 256. time: (2 + 2) x 32 = 128. linear: (10 + 10 + 5) x 32 = 800, counters 7.
     memory = 576 + 21 + 7 + 112 + 2 * 640 + 21 + 42 + 14 + 576 + 256 + 128 + 800 + 7
     assert pJ(SPIKING8, "L2 no reuse", counted, spikes) == pytest.approx(level1 + memory)
     # L2, tiled: fc reads 4 weights x 8, potentials 6 x 32 each; linear (10 + 2 + 5) x 32; add, mean, time are fused.
@@ -149,7 +154,7 @@ def test_attention():
     )
     sample, spikes = np.zeros((1, 2, 2, 4), np.float32), {"q": 3.0, "k": 5.0, "v": 6.0}
     cheaper, written = counts(graph, sample), counts(graph, sample, "written")
-    # q (k^T v): two products of 4 tokens x 4 channels x 2 = 32 MAC; a spike of k adds 2 numbers of v, one of q 2 of k^T v.
+    # q (k^T v): two products of 4 tokens x 4 channels x 2 = 32 MAC; a spike of k adds 2 numbers of v, of q 2 of k^T v.
     # (q k^T) v: two products of 2 heads x 4 x 4 x 2 = 64 MAC; a spike of q adds 4 numbers of k, one of v 4 scores.
     assert pJ(ANN, "L0", cheaper, {}) == pytest.approx(64 * 11)
     assert pJ(ANN, "L0", written, {}) == pytest.approx(128 * 11)

@@ -1,4 +1,4 @@
-"""The counts of the published tower against the literature, and of the ordinary twins against PyTorch's FLOP counter."""
+"""Counts of the published tower against the literature, and of the ordinary twins against PyTorch's FLOP counter."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_multiply_accumulates_of_the_published_tower(published):
 
 
 def test_the_literatures_number(published):
-    """"0.0053 GMAC": four times the first convolution, 5,308,416, and a 10-way head with biases, 3,850.
+    """ "0.0053 GMAC": four times the first convolution, 5,308,416, and a 10-way head with biases, 3,850.
 
     The first convolution is the only layer of real-valued input that the literature counts; it does so in every
     time step, though the picture does not change. Here it runs once, and L0 leaves the head out.
@@ -57,7 +57,7 @@ def test_the_literatures_number(published):
     once = ledger(published, neurons, spiking, "L0", load_conventions())
     assert joules(once) == pytest.approx(5_308_416 / 4 * 4.6e-12)
     # 0.2459 GAC + 0.0053 GMAC = 0.2457 mJ, as the count was reported
-    assert 0.2459e9 * 0.9e-12 + 5_312_266 * 4.6e-12 == pytest.approx(0.2457e-3, abs=1e-7)
+    assert pytest.approx(0.2457e-3, abs=1e-7) == 0.2459e9 * 0.9e-12 + 5_312_266 * 4.6e-12
 
 
 @pytest.mark.parametrize("preset", ["spikeclip-paper", "spikeclip-base", "spikeclip-tiny"])

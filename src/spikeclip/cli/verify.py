@@ -58,7 +58,9 @@ def verify(
             if not substeps.equal:
                 unsound.append(f"{tower}: {substeps.different} activations differ from their sub-steps")
     if unsound:
-        raise InputError(f"{len(unsound)} synaptic inputs are not the spikes they should be: {', '.join(unsound)}")
+        raise InputError(
+            f"{len(unsound)} synaptic inputs are not the spikes they should be: {', '.join(unsound)}"
+        )
     print("Every synaptic operation reads spikes, but for the exceptions named above.")
 
 

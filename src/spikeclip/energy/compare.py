@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from spikeclip.energy.conventions import Conventions
-from spikeclip.energy.counts import Count, counts
+from spikeclip.energy.counts import Count, Product, counts
 from spikeclip.energy.firing import Firing, Group, all_firing
 from spikeclip.energy.ledger import LEVELS, Network, Row, joules, ledger
 from spikeclip.graph import ops
@@ -52,20 +52,24 @@ def tower_energy(graph: Graph, groups: Sequence[Group], conventions: Conventions
     for network in SPIKING:
         even[network.name] = {}
         for level in LEVELS:
-            silent = joules(_mean_rows(counted, network, level, conventions, rate=0.0))
+            silent = joules(_mean_rows(counted, network, level, conventions, scale=0.0))
             firing = total[network.name][level]
             even[network.name][level] = {
                 twin.name: _break_even(rate, silent, firing, total[twin.name][level]) for twin in twins
             }
     weight = sum(g.inputs for _, g in counted)
-    macs = sum(count.macs * g.inputs for found, g in counted for count in found if hasattr(count, "macs"))  # type: ignore[union-attr]
+    macs = sum(count.macs * g.inputs for found, g in counted for count in found if isinstance(count, Product))
     return {
         "inputs": weight,
         "macs": macs / weight,
         "rate": rate,
         "joules": total,
-        "kinds": {n: {level: _split(r, lambda row: row.kind) for level, r in by.items()} for n, by in rows.items()},
-        "layers": {n: {level: _split(r, lambda row: row.op) for level, r in by.items()} for n, by in rows.items()},
+        "kinds": {
+            n: {level: _split(r, lambda row: row.kind) for level, r in by.items()} for n, by in rows.items()
+        },
+        "layers": {
+            n: {level: _split(r, lambda row: row.op) for level, r in by.items()} for n, by in rows.items()
+        },
         "break_even": even,
         "ledger": {
             network.name: {
@@ -107,13 +111,15 @@ def _mean_rows(
     network: Network,
     level: str,
     conventions: Conventions,
-    rate: float | None = None,
+    scale: float = 1.0,
 ) -> list[Row]:
-    """The ledger of the mean input. rate: spikes of all layers times this, for the measured ones None."""
-    factor = 1.0 if rate is None else rate
+    """The ledger of the mean input, with the spikes of all layers times `scale`."""
     weight = sum(group.inputs for _, group in counted)
     ledgers = [
-        (ledger(found, {n: s * factor for n, s in g.spikes.items()}, network, level, conventions), g.inputs / weight)
+        (
+            ledger(found, {n: s * scale for n, s in g.spikes.items()}, network, level, conventions),
+            g.inputs / weight,
+        )
         for found, g in counted
     ]
     if len(ledgers) == 1:

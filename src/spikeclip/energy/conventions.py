@@ -148,5 +148,7 @@ def _changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     merged = dict(values)
     for key, value in changes.items():
         inner = merged.get(key)
-        merged[key] = _changed(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
+        merged[key] = (
+            _changed(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
+        )
     return merged

@@ -82,7 +82,7 @@ def counts(graph: Graph, sample: np.ndarray, attention_order: str = "cheaper") -
 
 
 def driving_neuron(graph: Graph, name: str) -> ops.Neuron | None:
-    """Return the neuron whose output `name` holds, looking through what only renames; None where it holds another value."""
+    """Return the neuron whose output `name` holds, whatever its shape there; None where it holds another value."""
     op = graph[name]
     while isinstance(op, ops.Reshape):
         op = graph[op.inputs[0]]
@@ -94,13 +94,13 @@ def _product(graph: Graph, op: ops.Conv | ops.Linear, shapes: dict[str, tuple[in
     T, *inner = shapes[op.inputs[0]]
     outputs = math.prod(shapes[op.name][1:])
     if isinstance(op, ops.Conv):
-        rows, columns, I, O = op.weight_RSIO.shape
-        fan_out = math.ceil(rows / op.stride) * math.ceil(columns / op.stride) * O
-        taps, macs, weights = rows * columns * O, outputs * rows * columns * I, op.weight_RSIO.size
+        rows, columns, C_in, C_out = op.weight_RSIO.shape
+        fan_out = math.ceil(rows / op.stride) * math.ceil(columns / op.stride) * C_out
+        taps, macs, weights = rows * columns * C_out, outputs * rows * columns * C_in, op.weight_RSIO.size
     else:
-        I, O = op.weight_IO.shape
-        fan_out = taps = O
-        macs, weights = outputs * I, op.weight_IO.size
+        C_in, C_out = op.weight_IO.shape
+        fan_out = taps = C_out
+        macs, weights = outputs * C_in, op.weight_IO.size
     return Product(
         op.name,
         source.name if source else None,
@@ -116,7 +116,9 @@ def _product(graph: Graph, op: ops.Conv | ops.Linear, shapes: dict[str, tuple[in
     )
 
 
-def _attention(graph: Graph, op: ops.Attention, shapes: dict[str, tuple[int, ...]], order: str) -> list[Count]:
+def _attention(
+    graph: Graph, op: ops.Attention, shapes: dict[str, tuple[int, ...]], order: str
+) -> list[Count]:
     """Both products of all heads. An event of one operand adds a row of the other, which is its weights.
 
     (q k^T) v: a spike of q adds a column of k, one number for each token; a spike of v adds a column of the

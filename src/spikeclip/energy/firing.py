@@ -86,7 +86,9 @@ class Group:
         return {name: float(f.spikes_T.sum()) / self.inputs for name, f in self.firing.items()}
 
 
-def spiking_run(graph: Graph, precision: Literal["fp32", "int8"] = "fp32") -> Callable[[np.ndarray, Watch], np.ndarray]:
+def spiking_run(
+    graph: Graph, precision: Literal["fp32", "int8"] = "fp32"
+) -> Callable[[np.ndarray, Watch], np.ndarray]:
     """Return a function that embeds inputs and shows every layer's spikes (T, B, ...) to its second argument.
 
     It is the engine by events, or without numba the dense executor, which has no int8. Raises `InputError` for a
@@ -164,7 +166,9 @@ def picture_batches(graph: Graph, images_NHWC: np.ndarray, batch_size: int = 64)
         yield (images_NHWC[i : i + batch_size] / np.float32(255) - mean) / std
 
 
-def text_batches(graph: Graph, tokens_NL: np.ndarray, batch_size: int = 64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def text_batches(
+    graph: Graph, tokens_NL: np.ndarray, batch_size: int = 64
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield token ids (N, L) without their padding, texts of one length at a time, with their places (B,) among the N.
 
     Padding is work that the batch causes, not the text. The published tower, which reads a fixed number of tokens,

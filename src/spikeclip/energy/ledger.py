@@ -125,7 +125,11 @@ def _product(
         kind = "integer accumulate" if integer else "accumulate"
         rows = [Row(count.op, kind, "synaptic operations", theta * count.fan_out, rate, own.accumulate)]
     else:
-        pJ = conventions.arithmetic[conventions.real_arithmetic].mac if network.spiking else _mac(network, conventions)
+        pJ = (
+            conventions.arithmetic[conventions.real_arithmetic].mac
+            if network.spiking
+            else _mac(network, conventions)
+        )
         rows = [Row(count.op, "mac", "multiply-accumulates", count.macs * repeats, None, pJ)]
     if count.bias:
         rows.append(Row(count.op, "add", "bias", count.outputs * repeats, None, own.accumulate))

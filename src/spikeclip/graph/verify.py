@@ -41,7 +41,7 @@ class Synapse:
             return bool(self.exception)
         if self.seen is None or self.D is None:
             return True
-        return bool(self.whole) and 0 <= self.seen[0] and self.seen[1] <= self.D
+        return bool(self.whole) and self.seen[0] >= 0 and self.seen[1] <= self.D
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,9 @@ def _synapse(graph: Graph, op: Op, name: str) -> Synapse:
 
 def _is_readout(graph: Graph, op: Op) -> bool:
     """Whether nothing that spikes follows: the linear map that ends the tower."""
-    return isinstance(op, ops.Linear) and not any(isinstance(later, ops.Neuron) for later in _behind(graph, op))
+    return isinstance(op, ops.Linear) and not any(
+        isinstance(later, ops.Neuron) for later in _behind(graph, op)
+    )
 
 
 def _behind(graph: Graph, op: Op) -> list[Op]:
@@ -142,4 +144,6 @@ def _compare(graph: Graph, inputs: np.ndarray, values: dict[str, np.ndarray], ou
             result = whole  # the next layer gets the same input in both
         split[op.name] = result
     own = execute(binary, inputs)
-    return Substeps(neurons, different, not_binary, rounding, float(np.abs(own - output).max() / np.abs(output).max()))
+    return Substeps(
+        neurons, different, not_binary, rounding, float(np.abs(own - output).max() / np.abs(output).max())
+    )

@@ -15,8 +15,9 @@ from spikeclip.data.pictures import Pictures, validation_split
 from spikeclip.data.shapes import shapes
 from spikeclip.errors import InputError
 from spikeclip.evaluate.figure import predictions_figure
+from spikeclip.evaluate.json_text import write_record
 from spikeclip.evaluate.open import open_model
-from spikeclip.evaluate.record import evaluate_model, write_record
+from spikeclip.evaluate.record import evaluate_model
 from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures
 from spikeclip.model import SpikeCLIP, from_pretrained
 from spikeclip.train.recipe import load_recipe
