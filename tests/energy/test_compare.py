@@ -1,19 +1,19 @@
 import dataclasses
 
-import numpy as np
 import pytest
 
-from spikeclip.energy import LEVELS, Network, counts, joules, ledger, load_conventions
+from spikeclip.energy import LEVELS, counts, joules, ledger, load_conventions
 from spikeclip.energy.account import merged
 from spikeclip.energy.compare import SPIKING, baselines, tower_energy
-from spikeclip.energy.firing import Group, measure_firing, picture_batches, spiking_run
+from spikeclip.energy.firing import measure_firing, picture_batches, spiking_run, text_batches
 from spikeclip.errors import InputError
 from spikeclip.graph import Graph, ops
 
 
 @pytest.mark.parametrize(
-    ("kind", "T", "D", "bits"), [("lif", 4, 1, 3), ("ilif", 1, 4, 3), ("ilif", 1, 7, 3), ("ilif", 4, 4, 5), ("lif", 1, 1, 1)]
-)  # fmt: skip
+    ("kind", "T", "D", "bits"),
+    [("lif", 4, 1, 3), ("ilif", 1, 4, 3), ("ilif", 1, 7, 3), ("ilif", 4, 4, 5), ("lif", 1, 1, 1)],
+)
 def test_the_quantised_twin_says_as_many_values(kind, T, D, bits):
     graph = Graph([ops.Image("image"), ops.Neuron("spike", ("image",), kind, T=T, D=D)])
     assert baselines(graph)[2].activation_bits == bits
@@ -57,23 +57,17 @@ def test_levels_only_add(accounted):
         assert levels["L1"] < levels["L2 tiled"] < levels["L2 no reuse"]
 
 
-def test_texts_of_two_lengths_cost_their_mean(graphs):
-    conventions = load_conventions()
-    spikes = {op.name: 5.0 for op in graphs.text.ops if isinstance(op, ops.Neuron)}
-
-    class Fixed(Group):
-        spikes = spikes
-
-    samples = [np.ones((1, length), np.int64) for length in (3, 9)]
-    groups = [Fixed(sample, inputs, {}) for sample, inputs in zip(samples, (3, 1), strict=True)]
-    network = Network("spiking", True)
-    from spikeclip.energy.compare import _mean_rows
-
-    counted = [(counts(graphs.text, g.sample), g) for g in groups]
-    for level in LEVELS:
-        each = [joules(ledger(found, spikes, network, level, conventions)) for found, _ in counted]
-        mean = joules(_mean_rows(counted, network, level, conventions))
-        assert mean == pytest.approx((3 * each[0] + each[1]) / 4)
+def test_texts_of_two_lengths_cost_their_mean(graphs, tokenizer):
+    conventions, texts = load_conventions(), ["a red star", "a photo of a blue ring", "a red star"]
+    batches = [ids for ids, _ in text_batches(graphs.text, tokenizer.encode(texts, 77))]
+    _, groups = measure_firing(spiking_run(graphs.text), batches)
+    short, long = (tower_energy(graphs.text, [group], conventions) for group in groups)
+    both = tower_energy(graphs.text, groups, conventions)
+    assert both["macs"] == pytest.approx((2 * short["macs"] + long["macs"]) / 3)
+    for name, levels in both["joules"].items():
+        for level, joule in levels.items():
+            mean = (2 * short["joules"][name][level] + long["joules"][name][level]) / 3
+            assert joule == pytest.approx(mean)
 
 
 @pytest.mark.parametrize(("text", "share"), [("amortised", 64 / 60), ("per_query", 1), ("none", 0)])

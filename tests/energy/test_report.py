@@ -43,7 +43,7 @@ def browse(page, *options):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: `make browser` installs it")
 def test_the_report_in_a_browser(report):
-    """Every figure is drawn, nothing is asked of a network and the console is silent; a page that does both is caught."""
+    """Every figure is drawn, no request leaves the page and its console is silent; a page that does both is caught."""
     page = report.with_name("probed.html")
     probe = "<script>document.body.dataset.widths = [...document.images].map(i => i.naturalWidth).join(' ')</script>"
     page.write_text(report.read_text().replace("</body>", f"{probe}</body>"))
