@@ -1,5 +1,6 @@
 """The figures, the words, and the report as a browser shows it."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -26,8 +27,9 @@ def report(accounted, graphs, images, tmp_path_factory):
     return path
 
 
-def browse(page, *options):
-    """Open a page in headless Chromium without a network; return its DOM and what its console says."""
+def browse(page):
+    """Open a page in headless Chromium; return its DOM, what it asks of a network, and what its console says."""
+    log = page.with_suffix(".netlog")
     command = [
         CHROMIUM,
         "--headless",
@@ -37,8 +39,14 @@ def browse(page, *options):
         "--enable-logging=stderr",
     ]
     command += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={page.parent / 'profile'}"]
-    done = subprocess.run([*command, *options, page.as_uri()], capture_output=True, text=True, timeout=300)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    command += [f"--log-net-log={log}", "--dump-dom", "--virtual-time-budget=10000", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    parameters = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
+    # What the browser asks for itself has no origin.
+    asked = [
+        p["url"] for p in parameters if "url" in p and p.get("initiator", "not an origin") != "not an origin"
+    ]
+    return done.stdout, asked, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: `make browser` installs it")
@@ -47,16 +55,19 @@ def test_the_report_in_a_browser(report):
     page = report.with_name("probed.html")
     probe = "<script>document.body.dataset.widths = [...document.images].map(i => i.naturalWidth).join(' ')</script>"
     page.write_text(report.read_text().replace("</body>", f"{probe}</body>"))
-    dom, console = browse(page, "--dump-dom", "--virtual-time-budget=10000")
+    dom, asked, console = browse(page)
     assert console == []
+    assert [url for url in asked if not url.startswith("data:")] == []
     widths = [int(w) for w in re.search(r'data-widths="([^"]*)"', dom).group(1).split()]
     assert len(widths) == 6
     assert min(widths) > 300
     assert "break-even" in dom
 
     bad = report.with_name("bad.html")
-    bad.write_text('<link rel="icon" href="data:,"><img src="http://example.invalid/x.png">')
-    assert any("ERR_NAME_NOT_RESOLVED" in line for line in browse(bad, "--dump-dom")[1])
+    bad.write_text('<img src="http://example.invalid/x.png"><script>console.error("heard")</script>')
+    _, asked, console = browse(bad)
+    assert "http://example.invalid/x.png" in asked
+    assert any("heard" in line for line in console)
 
 
 def test_the_report_names_no_address(report):
