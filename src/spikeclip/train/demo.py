@@ -42,11 +42,11 @@ _SHOWN = 16
 def run_demo(out: Path, recipe: Path = RECIPE, **teacher: Any) -> dict[str, Any]:
     """Train teacher, spiking network and `relu` twin; evaluate them on seen and held-out pairs.
 
-    Leaves `out`/model (the spiking network), results.json, predictions.png and energy.html, and the three runs. An earlier
-    demo in `out` is replaced. teacher: settings of `train_teacher`. Returns what results.json holds: `networks`,
-    one row each with name, accuracies as fractions, mean firing rate (spikes per neuron and time step, None for
-    the ordinary networks) and training seconds; `seconds` of everything; the `records`. Raises `InputError`
-    where `out` holds anything else.
+    Leaves `out`/model (the spiking network), results.json, predictions.png and energy.html, and the three runs.
+    An earlier demo in `out` is replaced. teacher: settings of `train_teacher`. Returns what results.json holds:
+    `networks`, one row each with name, accuracies as fractions, mean firing rate (spikes per neuron and time
+    step, None for the ordinary networks) and training seconds; `seconds` of everything; the `records`. Raises
+    `InputError` where `out` holds anything else.
     """
     _clear(out)
     started = time.monotonic()

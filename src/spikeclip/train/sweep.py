@@ -39,10 +39,10 @@ def run_sweep(
     and firing are those of the validation split, since a strength is to be chosen by them. The relu twin stands for
     the fp32 and int8 ordinary networks, the quant_relu twin with T D levels for the quantised one.
 
-    Leaves `out`/NAME for each run, sweep.json and tradeoff-LEVEL.png. Returns what sweep.json holds: `networks`, one row
-    each with `name`, `strength` (None for twins), `accuracy`, `rate` (spikes per neuron and step), `joules` by level of
-    a picture (int8 weights; the twins' as in `energy`). Raises `InputError` for a model without spikes, stages
-    without accuracy, and no strengths; and `Interrupted` after Ctrl-C.
+    Leaves `out`/NAME for each run, sweep.json and tradeoff-LEVEL.png. Returns what sweep.json holds: `networks`,
+    one row each with `name`, `strength` (None for twins), `accuracy`, `rate` (spikes per neuron and step),
+    `joules` by level of a picture (int8 weights; the twins' as in `energy`). Raises `InputError` for a model
+    without spikes, stages without accuracy, and no strengths; and `Interrupted` after Ctrl-C.
     """
     if not strengths or len(set(strengths)) < len(strengths):
         raise InputError(f"expected different strengths of the regulariser, got {list(strengths)}")
