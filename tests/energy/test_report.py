@@ -116,9 +116,10 @@ def test_the_summary_says_who_wins(accounted):
     lines = summary(accounted)
     total = accounted["energy"]["total"]["joules"]
     wins = total["spiking, int8 weights"]["L1"] < total["ANN twin, int8"]["L1"]
-    verdict = next(part for part in lines[0].split("|") if "L1:" in part)
-    words = {side.split(" against ")[0].split()[-1]: side for side in verdict.split(";")}
-    assert "ANN twin, int8" in words["wins" if wins else "loses"]
+    verdict = next(part for part in lines[0].split("; at ") if "L1 " in part)
+    words = {"loses" if "loses" in side else "wins": side for side in verdict.split(" and ")}
+    assert "int8" in words["wins" if wins else "loses"]
+    assert any(line.startswith("What it spends most on at L2 no reuse") for line in lines)
     assert lines[-1] == "L4, wall time and joules, was not measured in this run."
     twin = {**accounted, "metrics": {"acc1": 0.88}, "twin": {"acc1": 0.89}}
     assert any("1.00 points below it" in line for line in summary(twin))

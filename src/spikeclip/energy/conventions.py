@@ -119,7 +119,7 @@ def load_conventions(path: str | Path | None = None, **changes: Any) -> Conventi
 
     Raises `InputError` for a file that cannot be read, a key that does not exist and a value that does not fit.
     """
-    values = yaml.safe_load(files(__package__).joinpath("conventions.yaml").read_text())
+    values = yaml.safe_load(files("spikeclip.energy").joinpath("conventions.yaml").read_text())
     if path is not None:
         own = _read(Path(path))
         values = _changed(values, {"name": f"{values['name']} changed by {Path(path).name}", **own})

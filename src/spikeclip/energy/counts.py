@@ -51,6 +51,8 @@ class Elements:
     multiplies: int
     adds: int
     reads: int
+    stored: int
+    """Numbers in the memory that it reads."""
     outputs: int
     steps: int
 
@@ -151,15 +153,16 @@ def _elements(op: Op, shapes: dict[str, tuple[int, ...]]) -> Elements:
         multiplies: int = 0,
         adds: int = 0,
         reads: int = 0,
+        stored: int = 0,
         steps: int = T,
     ) -> Elements:
-        return Elements(op.name, kind, "", 1, multiplies, adds, reads, outputs, steps)
+        return Elements(op.name, kind, "", 1, multiplies, adds, reads, stored or outputs, outputs, steps)
 
-    source = shapes[op.inputs[0]] if op.inputs else ()
-    read = math.prod(source[1:])
+    T_in, *space = shapes[op.inputs[0]]
+    read = math.prod(space)
     if isinstance(op, ops.Neuron):
         levels = op.D if op.kind == "ilif" else 1
-        return Elements(op.name, "neuron", op.kind, levels, 0, 0, 0, outputs, op.T)
+        return Elements(op.name, "neuron", op.kind, levels, 0, 0, 0, 0, outputs, op.T)
     if isinstance(op, ops.Add):
         return elements("add", adds=outputs, reads=2 * outputs)
     if isinstance(op, ops.MaxPool):
@@ -169,9 +172,9 @@ def _elements(op: Op, shapes: dict[str, tuple[int, ...]]) -> Elements:
     if isinstance(op, ops.Mean):
         return elements("readout", multiplies=outputs, adds=read - outputs, reads=read)
     if isinstance(op, ops.Readout):  # a step of time is one multiply-accumulate
-        return elements("readout", multiplies=outputs, adds=outputs, reads=outputs, steps=source[0])
+        return elements("readout", multiplies=outputs, adds=outputs, reads=outputs, steps=T_in)
     if isinstance(op, ops.Scale):
         return elements("readout", multiplies=outputs, reads=outputs)
     if isinstance(op, ops.Embedding):
-        return elements("embedding", adds=outputs, reads=2 * outputs)
+        return elements("embedding", adds=outputs, reads=2 * outputs, stored=op.table_VC.size)
     raise InputError(f"{op.name}: a ledger has no count for a {type(op).__name__}")

@@ -219,8 +219,8 @@ def _elements_memory(
         return []
     bits = update.bits if network.spiking else _activation_bits(network, conventions)
     repeats = count.steps if network.spiking else 1
-    pJ = conventions.access(count.outputs * bits, bits)
+    read, write = (conventions.access(size * bits, bits) for size in (count.stored, count.outputs))
     return [
-        Row(count.op, "memory", "element reads", count.reads * repeats, None, pJ),
-        Row(count.op, "memory", "element writes", count.outputs * repeats, None, pJ),
+        Row(count.op, "memory", "element reads", count.reads * repeats, None, read),
+        Row(count.op, "memory", "element writes", count.outputs * repeats, None, write),
     ]

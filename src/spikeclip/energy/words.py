@@ -46,6 +46,7 @@ def summary(account: Mapping[str, Any]) -> list[str]:
             for name in SPIKING_NAMES
             if level != "L0" or name == SPIKING_NAMES[0]  # the literature's level knows fp32 only
         ),
+        *(_costs(energy, level) for level in energy["levels"][1:]),
         _teacher(energy),
         _measured(energy.get("measured")),
     ]
@@ -62,14 +63,30 @@ def _verdict(energy: Mapping[str, Any]) -> str:
     total = energy["total"]["joules"]
     parts = []
     for level in energy["levels"][1:]:
-        wins = [twin for own, twin in _pairs(energy) if total[own][level] < total[twin][level]]
-        losses = [twin for _, twin in _pairs(energy) if twin not in wins]
-        parts.append(
-            f"{level}: "
-            + "; ".join(f"{word} {', '.join(f'the {t}' for t in twins)}" for word, twins in
-                        (("wins against", wins), ("loses against", losses)) if twins)
-        )  # fmt: skip
-    return f"With weights of the same width, the spiking network at {' | at '.join(parts)}."
+        less = {
+            twin.removeprefix("ANN twin, "): total[own][level] < total[twin][level]
+            for own, twin in _pairs(energy)
+        }
+        wins, losses = ([twin for twin, won in less.items() if won == sought] for sought in (True, False))
+        said = [
+            f"{word} {', '.join(twins)}"
+            for word, twins in (("wins against", wins), ("loses to", losses))
+            if twins
+        ]
+        parts.append(f"{level} {' and '.join(said)}")
+    return (
+        f"Against ordinary twins with weights of its own width, the spiking network at {'; at '.join(parts)}."
+    )
+
+
+def _costs(energy: Mapping[str, Any], level: str) -> str:
+    """Name what costs most at a level, with int8 weights."""
+    costs: dict[str, float] = {}
+    for row in energy["image"]["ledger"][SPIKING_NAMES[1]][level]:
+        costs[row["what"]] = costs.get(row["what"], 0.0) + row["joules"]
+    most = sorted(costs.items(), key=lambda item: -item[1])[:4]
+    shares = (f"{what} {joules / sum(costs.values()):.0%}" for what, joules in most)
+    return f"What it spends most on at {level}, int8 weights: {', '.join(shares)}."
 
 
 def _accuracy(account: Mapping[str, Any]) -> list[str]:
