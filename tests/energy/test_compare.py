@@ -89,6 +89,7 @@ def test_merged_into_a_record_of_the_same_pictures(accounted):
     assert found["energy"]["total"] == accounted["energy"]["total"]
     assert "ledger" not in found["energy"]["image"]
     assert found["spikes"]["rates"].keys() == accounted["spikes"]["rates"].keys()
+    assert merged({"seconds": 1.0, "test": record}, accounted) == {"seconds": 1.0, "test": found}
     other = {**record, "provenance": {"data": {"source": "cifar10", "split": "test", "pictures": 9}}}
     with pytest.raises(InputError, match="record is of cifar10 test, 9 pictures"):
         merged(other, accounted)

@@ -21,7 +21,7 @@ EXAMPLES = """Examples:
   spikeclip energy runs/shapes --data shapes --conventions mine.yaml --into results.json
 
 --conventions names a YAML file with the constants to change; the ones in force are in energy.json and in the
-report. --into adds `energy` and `spikes` to a record of `spikeclip evaluate` on the same pictures."""
+report. --into adds `energy` and `spikes` to the record of `spikeclip evaluate`, or of a run, on the same pictures."""
 
 
 def energy(

@@ -132,8 +132,11 @@ def measured(graph: Graph, images_NHWC: np.ndarray, precision: Literal["fp32", "
 def merged(record: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
     """Return an evaluation record with `energy` and `spikes` of an account and the name of its convention.
 
-    Raises `InputError` where the record is of other pictures.
+    record: of `spikeclip evaluate`, or of a run, whose `test` it then goes into. Raises `InputError` where it is of
+    other pictures.
     """
+    if record.get("test"):
+        return {**record, "test": merged(record["test"], found)}
     theirs, ours = (record.get("provenance") or {}).get("data") or {}, found["data"]
     if theirs.get("fingerprint") != ours["fingerprint"]:
         raise InputError(
