@@ -40,9 +40,9 @@ def test_a_network_that_does_not_spike(command, folder):
 
 
 def test_energy(process, folder):
-    assert process("evaluate", "run", "--data", "shapes", "--limit", "60", "--out", "results.json")[0] == 0
-    before = json.loads((folder / "results.json").read_text())
-    code, out, error = process(*MERGE, "results.json", "--measure", "--out", "energy")
+    assert process("evaluate", "run", "--data", "shapes", "--limit", "60", "--out", "evaluated.json")[0] == 0
+    before = json.loads((folder / "evaluated.json").read_text())
+    code, out, error = process(*MERGE, "evaluated.json", "--measure", "--out", "energy")
     assert (code, error) == (0, "")
     assert "ANN twin, 3-bit activations" in out
     assert "synaptic operations" in out
@@ -51,7 +51,7 @@ def test_energy(process, folder):
     found = json.loads((folder / "energy" / "energy.json").read_text())
     assert found["metrics"]["acc1"] == pytest.approx(before["metrics"]["acc1"], abs=0.02)
     assert found["energy"]["measured"]["seconds"] > 0
-    after = json.loads((folder / "results.json").read_text())
+    after = json.loads((folder / "evaluated.json").read_text())
     assert after["metrics"] == before["metrics"]
     assert after["spikes"]["mean_rate"] == pytest.approx(before["spikes"]["mean_rate"], rel=1e-3)
     assert after["energy"]["total"] == found["energy"]["total"]
