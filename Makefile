@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check browser clean
 
 demo: $(VENV)/installed
 	$(BIN)/spikeclip demo
@@ -16,11 +16,15 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# SpikingJelly is for tests/peers alone, which need none of its dependencies (torchvision, SciPy, ...).
+# The test of the energy report opens it in Chromium, and skips where there is none.
+browser:
+	command -v chromium || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+
+# These are for tests/peers alone, which need none of their dependencies (torchvision, SciPy, tonic, ...).
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt spikingjelly
+	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt spikingjelly neurobench snntorch
 	touch $@
 
 clean:

@@ -6,7 +6,17 @@ import pytest
 
 @pytest.mark.parametrize(
     "module",
-    ["spikeclip", "spikeclip.cli", "spikeclip.config", "spikeclip.errors", "spikeclip.data.tokenizer"],
+    [
+        "spikeclip",
+        "spikeclip.cli",
+        "spikeclip.config",
+        "spikeclip.errors",
+        "spikeclip.data.tokenizer",
+        "spikeclip.data.sources",
+        "spikeclip.energy.account",
+        "spikeclip.energy.report",
+        "spikeclip.graph.verify",
+    ],
 )
 def test_pytorch_is_imported_only_when_needed(module):
     code = f"import sys, {module}; print(*{{'torch', 'transformers'}} & sys.modules.keys())"

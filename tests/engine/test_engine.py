@@ -1,5 +1,6 @@
 """The engine computes what the dense executor computes."""
 
+import dataclasses
 from itertools import cycle
 
 import numpy as np
@@ -254,5 +255,8 @@ def test_what_the_engine_refuses(small):
         Engine(lower(small("spikeclip-tiny", neuron="relu").image))
     with pytest.raises(InputError, match="without sub-steps"):
         Engine(to_substeps(image_graph(0, "ilif", 1, drive=1.0)))
+    strided = Graph([dataclasses.replace(o, stride=2) if o.name == "conv2" else o for o in graph.ops])
+    with pytest.raises(InputError, match="conv2: the engine runs convolutions of stride 1, this one has 2"):
+        Engine(strided)
     with pytest.raises(InputError, match=r"expected pictures of shape \(B, 5, 7, 3\)"):
         Engine(graph)(np.zeros((2, 7, 5, 3), np.float32))

@@ -12,7 +12,7 @@ from spikeclip import load_published
 from spikeclip.errors import InputError
 from spikeclip.graph import Graph, execute, to_substeps
 from spikeclip.graph.lower import lower
-from spikeclip.graph.ops import Neuron
+from spikeclip.graph.ops import Conv, Image, Neuron
 from spikeclip.neurons import record
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "data" / "golden"
@@ -70,6 +70,21 @@ def test_binary_substeps_give_the_same_output(small, pictures, tokens, preset, T
         out = execute(to_substeps(tower), inputs, watch)
         assert set(steps) == {3 * T}
         np.testing.assert_allclose(out, execute(tower, inputs), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_strided_convolutions_are_pytorchs(stride):
+    rng = np.random.default_rng(0)
+    x, weight = (
+        rng.normal(size=(2, 7, 8, 3)).astype(np.float32),
+        rng.normal(size=(3, 3, 3, 5)).astype(np.float32),
+    )
+    conv = Conv("conv", ("image",), weight, np.zeros(5, np.float32), padding=1, stride=stride)
+    out = execute(Graph([Image("image", (), (7, 8, 3)), conv]), x)
+    theirs = torch.nn.functional.conv2d(
+        torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(weight).permute(3, 2, 0, 1), None, stride, 1
+    )
+    np.testing.assert_allclose(out, theirs.permute(0, 2, 3, 1).numpy(), atol=1e-4)
 
 
 def test_text_padding_does_not_matter(small, tokens):

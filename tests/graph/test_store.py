@@ -40,6 +40,17 @@ def test_missing_file(tmp_path):
         load_graph(tmp_path / "image")
 
 
+def test_a_setting_that_an_older_file_lacks_has_its_default(saved, pictures):
+    graph, path = saved
+    text = path.with_name("image.json")
+    described = json.loads(text.read_text())
+    convolutions = [row for row in described["ops"] if row["op"] == "Conv"]
+    assert [row.pop("stride") for row in convolutions]
+    text.write_text(json.dumps(described))
+    pictures = pictures.permute(0, 2, 3, 1).numpy().astype(np.float32)
+    np.testing.assert_array_equal(execute(load_graph(path), pictures), execute(graph, pictures))
+
+
 def test_damaged_files(saved):
     _, path = saved
     text, weights = path.with_name("image.json"), path.with_name("image.safetensors")

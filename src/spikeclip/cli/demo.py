@@ -37,4 +37,5 @@ def demo(
         raise SystemExit(130) from None
     print_networks("colour-shape pairs, recognised among all 64 names", results["networks"])
     print(f"model: {out / 'model'}   result: {out / 'results.json'}   picture: {out / 'predictions.png'}")
+    print(f"energy, level by level: {out / 'energy.html'}")
     print(f"try: spikeclip classify PICTURE --model {out / 'model'} --labels 'red star,blue ring'")

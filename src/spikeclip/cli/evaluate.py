@@ -54,15 +54,16 @@ def evaluate(
     """Evaluate a model."""
     from spikeclip.errors import InputError, unknown
 
-    names = _renames(rename or [])
+    names = renames(rename or [])
     if prompts and (template or names):
         raise InputError("--prompts brings class names and templates: leave out --template and --rename")
     if out.is_dir():
         raise InputError(f"{out} is a folder; --out names the file of the result")
     from spikeclip.cli.tables import print_record
     from spikeclip.data import load_pictures
+    from spikeclip.evaluate.json_text import write_record
     from spikeclip.evaluate.open import image_size, open_model
-    from spikeclip.evaluate.record import TASKS, evaluate_model, with_prompts, write_record
+    from spikeclip.evaluate.record import TASKS, evaluate_model, with_prompts
 
     if task not in TASKS:
         raise unknown("task", task, TASKS)
@@ -86,7 +87,7 @@ def evaluate(
     print(f"result: {out}")
 
 
-def _renames(pairs: list[str]) -> dict[str, str]:
+def renames(pairs: list[str]) -> dict[str, str]:
     from spikeclip.errors import InputError
 
     names = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from threading import Lock
@@ -64,18 +64,29 @@ class Engine:
         layers = [step for step in self.by_events if isinstance(step, (Synapses, Dense))]
         return join(self.by_events, {step.name for step in layers}, self.threads)
 
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Embed normalised pictures (B, H, W, C) or token ids (B, L) -> (B, embed_dim) float32."""
+    def __call__(
+        self, inputs: np.ndarray, watch: Callable[[str, np.ndarray], None] | None = None
+    ) -> np.ndarray:
+        """Embed normalised pictures (B, H, W, C) or token ids (B, L) -> (B, embed_dim) float32.
+
+        watch: called with the name of every layer of neurons and its spikes (T, B, ...), uint8; then every layer
+        runs by its events.
+        """
         if self.mode == "auto" and not self.layers:
             self.calibrate(inputs)
         with self._lock, _threads(self.threads):
-            return self._run(self.steps, inputs)[0].copy()
+            if watch is None:
+                return self._run(self.steps, inputs).output[0].copy()
+            values = self._run(self.by_events, inputs)
+            for name, spikes in values.spikes.items():
+                watch(name, spikes.dense())
+            return values.output[0].copy()
 
-    def _run(self, steps: Sequence[Step | Stretch], inputs: np.ndarray) -> np.ndarray:
+    def _run(self, steps: Sequence[Step | Stretch], inputs: np.ndarray) -> Values:
         values = Values(inputs, self._workspace)
         for step in steps:
             run_step(step, values)
-        return values.output
+        return values
 
     def calibrate(self, inputs: np.ndarray, repeats: int = 7) -> list[Layer]:
         """Time every layer on a batch like those to come, by events and dense, and choose what runs (mode `auto`).

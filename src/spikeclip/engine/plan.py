@@ -122,6 +122,8 @@ def plan(graph: Graph, precision: str) -> list[Step]:
         if op.name in done:
             continue
         first = source(op.inputs[0]) if op.inputs else ""
+        if isinstance(op, ops.Conv) and op.stride != 1:
+            raise InputError(f"{op.name}: the engine runs convolutions of stride 1, this one has {op.stride}")
         if isinstance(op, ops.Neuron):
             pool = next((o for o in graph.ops if o.name == first and isinstance(o, ops.MaxPool)), None)
             window = (pool.size, pool.stride, pool.padding) if pool else (1, 1, 0)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spikeclip.evaluate.figure import predictions_figure
+    from spikeclip.evaluate.json_text import write_record
     from spikeclip.evaluate.rates import mean_rates
-    from spikeclip.evaluate.record import evaluate_model, write_record
+    from spikeclip.evaluate.record import evaluate_model
     from spikeclip.evaluate.retrieval import retrieval_metrics
     from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, embed_texts, zero_shot_metrics
 
@@ -20,7 +21,7 @@ _HOME = {
     "mean_rates": "rates",
     "predictions_figure": "figure",
     "retrieval_metrics": "retrieval",
-    "write_record": "record",
+    "write_record": "json_text",
     "zero_shot_metrics": "zero_shot",
 }
 

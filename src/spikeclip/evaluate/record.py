@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,10 @@ from spikeclip.config import to_dict
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import load_prompts, prompts_hash
 from spikeclip.errors import InputError, unknown
-from spikeclip.evaluate.json_text import json_text
 from spikeclip.evaluate.provenance import environment, weights_hash
 from spikeclip.evaluate.rates import RateMeter
 from spikeclip.evaluate.retrieval import retrieval_metrics
 from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, embed_texts, zero_shot_metrics
-from spikeclip.files import replacing
 from spikeclip.model import SpikeCLIP
 from spikeclip.teacher import Teacher
 
@@ -115,19 +112,3 @@ def with_prompts(pictures: Pictures, name: str) -> tuple[Pictures, list[str]]:
             f"{own[place]!r} in the data and {new[place]!r} in the prompts"
         )
     return dataclasses.replace(pictures, classnames=new), prompts.templates
-
-
-def write_record(record: Mapping[str, Any], path: str | Path) -> None:
-    """Write a result as JSON, all of it or nothing; makes the folder.
-
-    JSON has no NaN: a number that is not finite, such as acc5 below five classes, is written as null.
-    Raises `InputError` where `path` is a folder.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(
-            f"{path} is a folder; a result is written to a file, such as {path / 'results.json'}"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        file.write((json_text(record) + "\n").encode())

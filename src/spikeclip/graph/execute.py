@@ -112,7 +112,7 @@ def _(op: Conv, x_TBHWC: np.ndarray) -> np.ndarray:
     pad = ((0, 0), (0, 0), (op.padding, op.padding), (op.padding, op.padding), (0, 0))
     x_TBHWC = np.pad(x_TBHWC.astype(np.float32), pad)
     patches = sliding_window_view(x_TBHWC, (rows, columns), axis=(2, 3))  # type: ignore[call-overload]
-    patches = np.moveaxis(patches, 4, -1)  # (T, B, H, W, R, S, I)
+    patches = np.moveaxis(patches[:, :, :: op.stride, :: op.stride], 4, -1)  # (T, B, H, W, R, S, I)
     patches = patches.reshape(*patches.shape[:4], rows * columns * inputs)
     return _sum_substeps(patches @ op.weight_RSIO.reshape(-1, outputs), op.substeps) + op.bias_O
 

@@ -65,12 +65,13 @@ class Linear(Op):
 
 @dataclass(frozen=True, eq=False)
 class Conv(Op):
-    """Convolution with stride 1 on (T, B, H, W, C): weights (rows, columns, inputs, outputs), zero padding."""
+    """Convolution on (T, B, H, W, C): weights (rows, columns, inputs, outputs), zero padding."""
 
     weight_RSIO: np.ndarray = field(default_factory=lambda: np.zeros((1, 1, 1, 1), np.float32))
     bias_O: np.ndarray = field(default_factory=lambda: np.zeros(1, np.float32))
     padding: int = 0
     substeps: int = 1
+    stride: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,6 +48,18 @@ def load_graphs(folder: Path) -> SavedGraphs:
     return SavedGraphs(load_graph(graphs / "image"), load_graph(graphs / "text"), facts["logit_scale"])
 
 
+def open_graphs(folder: Path) -> SavedGraphs:
+    """Return the graphs of a saved model: those in its folder, or made now where there are none (with PyTorch)."""
+    if (folder / "graph" / "model.json").is_file():
+        return load_graphs(folder)
+    from spikeclip.graph.lower import lower
+    from spikeclip.model import from_pretrained
+
+    model = from_pretrained(folder)
+    image, text = lower(model.image, model.config.image), lower(model.text)
+    return SavedGraphs(image, text, float(model.logit_scale.detach()))
+
+
 def _weights_hash(folder: Path) -> str:
     with (folder / "model.safetensors").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

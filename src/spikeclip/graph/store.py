@@ -60,7 +60,8 @@ def load_graph(path: str | Path) -> Graph:
         own: dict[str, Any] = {
             f: arrays[f"{row['name']}.{f}"] for f in fields - plain.keys() if f"{row['name']}.{f}" in arrays
         }
-        if plain.keys() - fields or fields - plain.keys() - own.keys():
+        needed = {f.name for f in dataclasses.fields(cls) if f.default_factory is not dataclasses.MISSING}
+        if plain.keys() - fields or needed - own.keys():  # a setting that an older file lacks has its default
             raise InputError(f"{path}: the fields of {row['name']!r} do not fit {cls.__name__}")
         ops.append(cls(**plain, **own))
     return Graph(ops)

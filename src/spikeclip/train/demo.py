@@ -13,11 +13,19 @@ import numpy as np
 from spikeclip.config import RunConfig
 from spikeclip.data.pictures import Pictures, validation_split
 from spikeclip.data.shapes import shapes
+from spikeclip.data.tokenizer import Tokenizer
+from spikeclip.energy.account import account
+from spikeclip.energy.conventions import load_conventions
+from spikeclip.energy.figures import raster_figure
+from spikeclip.energy.firing import picture_batches
+from spikeclip.energy.report import checkpoint_points, write_report
 from spikeclip.errors import InputError
 from spikeclip.evaluate.figure import predictions_figure
+from spikeclip.evaluate.json_text import write_record
 from spikeclip.evaluate.open import open_model
-from spikeclip.evaluate.record import evaluate_model, write_record
+from spikeclip.evaluate.record import evaluate_model
 from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures
+from spikeclip.graph.saved import open_graphs
 from spikeclip.model import SpikeCLIP, from_pretrained
 from spikeclip.train.recipe import load_recipe
 from spikeclip.train.run import train_run
@@ -27,18 +35,18 @@ RECIPE = Path(__file__).parents[1] / "recipes" / "shapes.yaml"
 """The recipe of both students; a link to the repository's recipes/."""
 SPLITS = {"seen": "test", "held_out": "heldout"}
 """Colour-shape pairs that training pictures show, and pairs that none shows; each among all 64 names."""
-_CONTENTS = {"teacher", "spiking", "relu", "model", "results.json", "predictions.png"}
+_CONTENTS = {"teacher", "spiking", "relu", "model", "results.json", "predictions.png", "energy.html"}
 _SHOWN = 16
 
 
 def run_demo(out: Path, recipe: Path = RECIPE, **teacher: Any) -> dict[str, Any]:
     """Train teacher, spiking network and `relu` twin; evaluate them on seen and held-out pairs.
 
-    Leaves `out`/model (the spiking network), results.json and predictions.png, and the three runs. An earlier
-    demo in `out` is replaced. teacher: settings of `train_teacher`. Returns what results.json holds: `networks`,
-    one row each with name, accuracies as fractions, mean firing rate (spikes per neuron and time step, None for
-    the ordinary networks) and training seconds; `seconds` of everything; the `records`. Raises `InputError`
-    where `out` holds anything else.
+    Leaves `out`/model (the spiking network), results.json, predictions.png and energy.html, and the three runs.
+    An earlier demo in `out` is replaced. teacher: settings of `train_teacher`. Returns what results.json holds:
+    `networks`, one row each with name, accuracies as fractions, mean firing rate (spikes per neuron and time
+    step, None for the ordinary networks) and training seconds; `seconds` of everything; the `records`. Raises
+    `InputError` where `out` holds anything else.
     """
     _clear(out)
     started = time.monotonic()
@@ -62,6 +70,7 @@ def run_demo(out: Path, recipe: Path = RECIPE, **teacher: Any) -> dict[str, Any]
         rows.append({**row, "seconds": seconds})
         records += made
     _draw(out, pictures["held_out"], config, rows[1]["held_out"])
+    _report_energy(out, pictures["seen"], config, rows[2]["seen"])
     results = {"networks": rows, "seconds": time.monotonic() - started, "records": records}
     write_record(results, out / "results.json")
     return results
@@ -97,6 +106,16 @@ def _draw(out: Path, pictures: Pictures, config: RunConfig, accuracy: float) -> 
     title = f"Colour-shape pairs that no training picture showed: {accuracy:.0%} of {len(pictures)} right"
     figure = predictions_figure(shown, scores_NK, shown.classnames, title=title)
     figure.savefig(out / "predictions.png")
+
+
+def _report_energy(out: Path, pictures: Pictures, config: RunConfig, twin: float) -> None:
+    """Save energy.html: what the saved model costs on pictures of seen pairs. twin: accuracy of the `relu` twin."""
+    graphs = open_graphs(out / "model")
+    tokenizer = Tokenizer.load(out / "model")
+    found = account(graphs, tokenizer, pictures, load_conventions(), templates=config.data.templates)
+    raster = raster_figure(graphs.image, next(picture_batches(graphs.image, pictures.images[:1])))
+    points = checkpoint_points(out / "spiking" / "metrics.jsonl")
+    write_report({**found, "twin": {"acc1": twin}}, out / "energy.html", raster, points, "Energy of the demo")
 
 
 def _clear(out: Path) -> None:

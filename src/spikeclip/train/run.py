@@ -16,7 +16,8 @@ from spikeclip.config import RunConfig, model_config, to_dict
 from spikeclip.data.sources import load_pictures
 from spikeclip.data.transforms import normalize
 from spikeclip.errors import InputError
-from spikeclip.evaluate.record import evaluate_model, write_record
+from spikeclip.evaluate.json_text import write_record
+from spikeclip.evaluate.record import evaluate_model
 from spikeclip.model import SpikeCLIP, from_pretrained
 from spikeclip.train.checkpoint import load_checkpoint, save_checkpoint
 from spikeclip.train.loop import Interrupted, catch_signals, run_stage

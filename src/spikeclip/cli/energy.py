@@ -1,0 +1,139 @@
+"""`spikeclip energy`: what a model costs, level by level, against ordinary networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+HELP = """Account for the energy of a model on a data set.
+
+One pass over the pictures and the prompts of their classes measures how often every layer fires; a ledger turns
+operations, rates and constants into joules at several levels, for the spiking network and for the same network
+as fp32, int8 and quantised ordinary ones. --out gets energy.json and report.html. MODEL is a saved model or the
+folder of a run."""
+EXAMPLES = """Examples:
+
+\b
+  spikeclip energy runs/cifar10 --data data/cifar10 --template "a {c}" --rename automobile=car
+  spikeclip energy runs/cifar10 --data data/cifar10 --twin runs/cifar10-relu --measure
+  spikeclip energy runs/shapes --data shapes --conventions mine.yaml --into results.json
+
+--conventions names a YAML file with the constants to change; the ones in force are in energy.json and in the
+report. --into adds `energy` and `spikes` to the record of `spikeclip evaluate`, or of a run, on the same pictures."""
+
+
+def energy(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Saved model or run.", show_default=False)],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE", help="`shapes`, a folder, or a data set on the hub.", show_default=False
+        ),
+    ],
+    split: Annotated[str, typer.Option(help="Split to run on.")] = "test",
+    template: Annotated[
+        list[str] | None,
+        typer.Option(help="Prompt with {c} for the class; repeatable.", show_default="a photo of a {c}."),
+    ] = None,
+    rename: Annotated[
+        list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a class; repeatable.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only this many pictures.")] = None,
+    precision: Annotated[str, typer.Option(metavar="fp32|int8", help="Weights of the run.")] = "fp32",
+    conventions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML with constants to change.")
+    ] = None,
+    twin: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Run of the ReLU twin, for its accuracy.")
+    ] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Measure time and joules too (L4).")] = False,
+    into: Annotated[Path | None, typer.Option(metavar="FILE", help="Record to add the result to.")] = None,
+    cache: Annotated[str, typer.Option(help="Folder of decoded pictures.")] = "~/.cache/spikeclip",
+    out: Annotated[Path, typer.Option(help="Folder of energy.json and report.html.")] = Path("energy"),
+) -> None:
+    """Account for a model."""
+    from spikeclip.cli.evaluate import renames
+    from spikeclip.errors import InputError, unknown
+
+    folder, names = Path(model).expanduser(), renames(rename or [])
+    if not folder.is_dir():
+        raise InputError(f"no such folder: {model}")
+    if precision not in ("fp32", "int8"):
+        raise unknown("precision", precision, ("fp32", "int8"))
+    if out.is_file():
+        raise InputError(f"{out} is a file; --out names a folder")
+    from spikeclip.energy.account import account, measured, merged
+    from spikeclip.energy.conventions import load_conventions
+    from spikeclip.evaluate.json_text import read_record, write_record
+
+    assumed = load_conventions(conventions)
+    record = read_record(into) if into else None
+    twin_test = (read_record(twin / "results.json").get("test") or {}) if twin else None
+    if twin_test is not None and twin_test.get("provenance", {}).get("data", {}).get("split") != split:
+        raise InputError(f"{twin} has no result on the split {split!r}: --twin names a finished run")
+    from spikeclip.data.sources import load_pictures
+    from spikeclip.data.tokenizer import Tokenizer
+    from spikeclip.energy.figures import raster_figure
+    from spikeclip.energy.firing import picture_batches
+    from spikeclip.energy.report import checkpoint_points, write_report
+    from spikeclip.evaluate.pictures import model_folder
+    from spikeclip.graph.saved import open_graphs
+
+    saved = model_folder(folder)
+    graphs = open_graphs(saved)
+    pictures = load_pictures(data, split, graphs.image.ops[0].shape[0], cache, limit, names)  # type: ignore[attr-defined]
+    found = account(
+        graphs,
+        Tokenizer.load(saved),
+        pictures,
+        assumed,
+        templates=template or ["a photo of a {c}."],
+        precision=precision,  # type: ignore[arg-type]
+    )
+    found |= {"model": model, "twin": {"run": str(twin), **twin_test["metrics"]} if twin_test else None}
+    if measure:
+        found["energy"]["measured"] = measured(graphs.image, pictures.images, precision)  # type: ignore[arg-type]
+    picture = next(picture_batches(graphs.image, pictures.images[:1]))
+    write_record(found, out / "energy.json")
+    write_report(
+        found,
+        out / "report.html",
+        raster_figure(graphs.image, picture),
+        checkpoint_points(folder / "metrics.jsonl"),
+        title=f"Energy of {model}",
+    )
+    if record is not None and into is not None:
+        write_record(merged(record, found), into)
+    _show(found)
+    print(f"ledger: {out / 'energy.json'}   report: {out / 'report.html'}")
+
+
+def _show(found: dict) -> None:
+    from spikeclip.cli.tables import print_table
+    from spikeclip.energy.words import amount, summary
+
+    levels, totals = found["energy"]["levels"], found["energy"]["total"]["joules"]
+    rows = [
+        (name, *(amount(j[level]) if level in j else "-" for level in levels)) for name, j in totals.items()
+    ]
+    print_table("energy of one picture", ("network", *levels), rows, numbers=range(1, len(levels) + 1))
+    image = found["energy"]["image"]["ledger"]
+    network = next(reversed(image))
+    shown = [
+        (
+            row["op"],
+            row["kind"],
+            row["what"],
+            f"{row['count']:,.0f}",
+            "" if row["rate"] is None else f"{row['rate']:.4f}",
+            f"{row['pJ']:.3g}",
+            amount(row["joules"]),
+        )
+        for row in image[network]["L2 tiled"]
+    ]
+    columns = ("operation", "kind", "what", "count", "rate", "pJ each", "energy")
+    print_table(f"ledger of the image tower at L2 tiled, {network}", columns, shown, numbers=(3, 4, 5, 6))
+    for line in summary(found):
+        print(f"- {line}")

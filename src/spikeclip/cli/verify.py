@@ -1,0 +1,88 @@
+"""`spikeclip verify`: does a model spike, and where does it not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+HELP = """Show what every synaptic operation of a model reads.
+
+Binary spikes, integers up to a declared D, or real values: those of the stem and of the readout are declared
+exceptions, any other is an error and the exit code is 1. I-LIF neurons are compared with their D binary
+sub-steps on pictures. MODEL is a saved model or the folder of a run."""
+EXAMPLES = """Examples:
+
+\b
+  spikeclip verify runs/cifar10
+  spikeclip verify runs/cifar10 --data data/cifar10 --limit 64"""
+
+
+def verify(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Saved model or run.", show_default=False)],
+    data: Annotated[str, typer.Option(metavar="SOURCE", help="`shapes`, a folder or a data set.")] = "shapes",
+    split: Annotated[str, typer.Option(help="Split of the pictures.")] = "test",
+    limit: Annotated[int, typer.Option(min=1, help="Pictures (and class names) to run.")] = 16,
+    cache: Annotated[str, typer.Option(help="Folder of decoded pictures.")] = "~/.cache/spikeclip",
+) -> None:
+    """Verify a model."""
+    from spikeclip.errors import InputError
+
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"no such folder: {model}")
+    from spikeclip.data.sources import load_pictures
+    from spikeclip.data.tokenizer import Tokenizer
+    from spikeclip.energy.firing import picture_batches
+    from spikeclip.evaluate.pictures import model_folder
+    from spikeclip.graph.saved import open_graphs
+    from spikeclip.graph.verify import verify
+
+    folder = model_folder(folder)
+    graphs = open_graphs(folder)
+    image, tokens = graphs.image.ops[0], graphs.text.ops[0]
+    pictures = load_pictures(data, split, image.shape[0], cache, limit)  # type: ignore[attr-defined]
+    texts = [f"a photo of a {name}" for name in pictures.classnames[:limit]] or ["a photo"]
+    inputs = {
+        "image": next(picture_batches(graphs.image, pictures.images, limit)),
+        "text": Tokenizer.load(folder).encode(texts, tokens.length),  # type: ignore[attr-defined]
+    }
+    unsound = []
+    for tower, graph in (("image", graphs.image), ("text", graphs.text)):
+        found, substeps = verify(graph, inputs[tower])
+        _print(tower, found, f"{len(inputs[tower])} {'pictures' if tower == 'image' else 'texts'}")
+        unsound += [f"{tower}.{s.op}" for s in found if not s.sound]
+        if substeps is not None:
+            _print_substeps(substeps)
+            if not substeps.equal:
+                unsound.append(f"{tower}: {substeps.different} activations differ from their sub-steps")
+    if unsound:
+        raise InputError(
+            f"{len(unsound)} synaptic inputs are not the spikes they should be: {', '.join(unsound)}"
+        )
+    print("Every synaptic operation reads spikes, but for the exceptions named above.")
+
+
+def _print(tower: str, found: list, on: str) -> None:
+    from spikeclip.cli.tables import print_table
+
+    rows = [
+        (
+            s.op,
+            s.reads,
+            {"binary": "binary", "integer": f"integer, D = {s.D}", "real": "real"}[s.kind],
+            f"{s.seen[0]:.6g} to {s.seen[1]:.6g}",
+            f"exception: {s.exception}" if s.exception else "" if s.sound else "NOT DECLARED",
+        )
+        for s in found
+    ]
+    print_table(f"{tower} tower, {on}", ("operation", "reads", "declared", "seen", ""), rows)
+
+
+def _print_substeps(substeps) -> None:  # noqa: ANN001
+    print(
+        f"I-LIF against binary sub-steps: {substeps.neurons:,} activations, {substeps.different} differ, "
+        f"{substeps.not_binary} sub-step spikes are not 0 or 1; products differ by {substeps.rounding:.1f} eps of "
+        f"float32 at most, embeddings of the two networks on their own by {substeps.output:.1e}."
+    )

@@ -1,0 +1,150 @@
+"""Level 3: the same network as spiking and as ordinary ones, at every level, and the rate at which they break even."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from spikeclip.energy.conventions import Conventions
+from spikeclip.energy.counts import Count, Product, counts
+from spikeclip.energy.firing import Firing, Group, all_firing
+from spikeclip.energy.ledger import LEVELS, Network, Row, joules, ledger
+from spikeclip.graph import ops
+from spikeclip.graph.ops import Graph
+
+SPIKING = (Network("spiking, fp32 weights", True, "fp32"), Network("spiking, int8 weights", True, "int8"))
+
+
+def baselines(graph: Graph) -> tuple[Network, ...]:
+    """Return the ordinary twins: fp32, int8, and int8 weights with activations of ceil(log2(T D + 1)) bits.
+
+    T D + 1 is the number of values that a neuron can say in T steps of D levels (Yan et al., arXiv 2409.08290).
+    """
+    neurons = [op for op in graph.ops if isinstance(op, ops.Neuron)]
+    levels = max((op.T * (op.D if op.kind == "ilif" else 1) for op in neurons), default=1)
+    bits = math.ceil(math.log2(levels + 1))
+    return (
+        Network("ANN twin, fp32", False, "fp32"),
+        Network("ANN twin, int8", False, "int8"),
+        Network(f"ANN twin, {bits}-bit activations", False, "int8", bits),
+    )
+
+
+def tower_energy(graph: Graph, groups: Sequence[Group], conventions: Conventions) -> dict[str, Any]:
+    """Return what one input of a tower costs, averaged over the groups, as plain values.
+
+    `joules`: network -> level -> J. `kinds` and `layers`: the same, split. `break_even`: spiking network -> level ->
+    twin -> mean spikes per neuron and step at which they cost the same, every layer's rate scaled alike; None where
+    the spiking network costs more even in silence. `rate`: mean spikes per neuron and step. `macs`: of a dense run.
+    `ledger`: the rows of the spiking networks, level by level.
+    """
+    counted = [(counts(graph, g.sample, conventions.attention_order), g) for g in groups]
+    twins = baselines(graph)
+    rows = {
+        network.name: {level: _mean_rows(counted, network, level, conventions) for level in LEVELS}
+        for network in (*SPIKING, *twins)
+    }
+    total = {name: {level: joules(r) for level, r in levels.items()} for name, levels in rows.items()}
+    rate = mean_rate(all_firing(list(groups)))
+    even: dict[str, dict[str, dict[str, float | None]]] = {}
+    for network in SPIKING:
+        even[network.name] = {}
+        for level in LEVELS:
+            silent = joules(_mean_rows(counted, network, level, conventions, scale=0.0))
+            firing = total[network.name][level]
+            even[network.name][level] = {
+                twin.name: _break_even(rate, silent, firing, total[twin.name][level]) for twin in twins
+            }
+    weight = sum(g.inputs for _, g in counted)
+    macs = sum(count.macs * g.inputs for found, g in counted for count in found if isinstance(count, Product))
+    return {
+        "inputs": weight,
+        "macs": macs / weight,
+        "rate": rate,
+        "joules": total,
+        "kinds": {
+            n: {level: _split(r, lambda row: row.kind) for level, r in by.items()} for n, by in rows.items()
+        },
+        "layers": {
+            n: {level: _split(r, lambda row: row.op) for level, r in by.items()} for n, by in rows.items()
+        },
+        "break_even": even,
+        "ledger": {
+            network.name: {
+                level: [{**dataclasses.asdict(row), "joules": row.joules} for row in r]
+                for level, r in rows[network.name].items()
+            }
+            for network in SPIKING
+        },
+    }
+
+
+def mean_rate(firing: dict[str, Firing]) -> float:
+    """Return the mean spikes per neuron and time step over all layers: a layer counts as often as it has neurons."""
+    spikes = sum(float(f.spikes_T.sum()) for f in firing.values())
+    return spikes / sum(f.neurons * len(f.spikes_T) for f in firing.values())
+
+
+def total_energy(
+    image: dict[str, Any], text: dict[str, Any], conventions: Conventions, pictures: int
+) -> dict[str, Any]:
+    """Return what one picture costs with its share of the text tower: `share` texts, and `joules` as in `tower_energy`.
+
+    pictures: how many share the texts (where the convention amortises them). With `joules` of the teacher, at the
+    levels that need its multiply-accumulates only; L2 would need its layers.
+    """
+    share = {"amortised": text["inputs"] / pictures, "per_query": 1.0, "none": 0.0}[conventions.text]
+    total = {
+        name: {level: value + share * text["joules"][name][level] for level, value in levels.items()}
+        for name, levels in image["joules"].items()
+    }
+    teacher = conventions.teacher
+    pJ = (teacher.image_macs + share * teacher.text_macs) * conventions.arithmetic[teacher.arithmetic].mac
+    total[f"teacher, {teacher.name}"] = {"L0": pJ * 1e-12, "L1": pJ * 1e-12}
+    return {"share": share, "joules": total}
+
+
+def _mean_rows(
+    counted: Sequence[tuple[Sequence[Count], Group]],
+    network: Network,
+    level: str,
+    conventions: Conventions,
+    scale: float = 1.0,
+) -> list[Row]:
+    """The ledger of the mean input, with the spikes of all layers times `scale`."""
+    weight = sum(group.inputs for _, group in counted)
+    ledgers = [
+        (
+            ledger(found, {n: s * scale for n, s in g.spikes.items()}, network, level, conventions),
+            g.inputs / weight,
+        )
+        for found, g in counted
+    ]
+    if len(ledgers) == 1:
+        return ledgers[0][0]
+    means = []
+    for parts in zip(*(rows for rows, _ in ledgers), strict=True):
+        pairs = list(zip(parts, (share for _, share in ledgers), strict=True))
+        count = sum(row.count * share for row, share in pairs)
+        energy = sum(row.count * row.pJ * share for row, share in pairs)
+        pJ = energy / count if count else parts[0].pJ
+        known = [(row.rate, share) for row, share in pairs if row.rate is not None]
+        mean = sum(r * share for r, share in known) if known else None
+        means.append(dataclasses.replace(parts[0], count=count, pJ=pJ, rate=mean))
+    return means
+
+
+def _break_even(rate: float, silent: float, firing: float, other: float) -> float | None:
+    """Every level's energy is a constant plus a multiple of the rate."""
+    if other < silent or firing <= silent:
+        return None
+    return rate * (other - silent) / (firing - silent)
+
+
+def _split(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, float]:
+    parts: dict[str, float] = {}
+    for row in rows:
+        parts[key(row)] = parts.get(key(row), 0.0) + row.joules
+    return parts

@@ -1,0 +1,180 @@
+"""What a graph does for one input, as counts: products, and operations on single elements. No rates, no joules."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from spikeclip.errors import InputError
+from spikeclip.graph import ops
+from spikeclip.graph.execute import execute
+from spikeclip.graph.ops import Graph, Op
+
+
+@dataclass(frozen=True)
+class Product:
+    """A convolution, a linear map, or one of the two products of attention; all counts are of one time step."""
+
+    op: str
+    source: str | None
+    """The neuron whose output drives it; None where the input is the picture or the residual stream."""
+    macs: int
+    """Multiply-accumulates of a dense run, padding included."""
+    fan_out: int
+    """Accumulates of one input spike, at most: ceil(k / stride)^2 C_out, or C_out."""
+    taps: int
+    """Weights that one input spike reads: k^2 C_out, or C_out."""
+    weights: int
+    """Stored weights; in attention the numbers of the other operand."""
+    inputs: int
+    outputs: int
+    bias: bool
+    steps: int
+    """Time steps it runs in; 1 where the input does not change."""
+    stem: bool
+    """Whether it reads the picture itself."""
+
+
+@dataclass(frozen=True)
+class Elements:
+    """An operation on single numbers; all counts are of one time step."""
+
+    op: str
+    kind: Literal["neuron", "add", "pool", "readout", "embedding"]
+    neuron: str
+    """Of a neuron: lif, ilif or relu."""
+    levels: int
+    """Of a neuron: comparisons, D of I-LIF."""
+    multiplies: int
+    adds: int
+    reads: int
+    stored: int
+    """Numbers in the memory that it reads."""
+    outputs: int
+    steps: int
+
+
+Count = Product | Elements
+
+
+def counts(graph: Graph, sample: np.ndarray, attention_order: str = "cheaper") -> list[Count]:
+    """Count what a graph does for one input like `sample` (1, H, W, C) or (1, L), operation by operation.
+
+    attention_order: `written` is (q k^T) v; `cheaper` takes q (k^T v) where that is fewer multiplications. Raises
+    `InputError` for an operation without a count.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def watch(op: Op, value: np.ndarray) -> None:
+        shapes[op.name] = (value.shape[0], *value.shape[2:])
+
+    execute(graph, sample, watch)
+    found: list[Count] = []
+    for op in graph.ops:
+        if isinstance(op, (ops.Conv, ops.Linear)):
+            found.append(_product(graph, op, shapes))
+        elif isinstance(op, ops.Attention):
+            found += _attention(graph, op, shapes, attention_order)
+        elif not isinstance(op, (ops.Image, ops.Tokens, ops.Mask, ops.Reshape)):
+            found.append(_elements(op, shapes))
+    return found
+
+
+def driving_neuron(graph: Graph, name: str) -> ops.Neuron | None:
+    """Return the neuron whose output `name` holds, whatever its shape there; None where it holds another value."""
+    op = graph[name]
+    while isinstance(op, ops.Reshape):
+        op = graph[op.inputs[0]]
+    return op if isinstance(op, ops.Neuron) else None
+
+
+def _product(graph: Graph, op: ops.Conv | ops.Linear, shapes: dict[str, tuple[int, ...]]) -> Product:
+    source = driving_neuron(graph, op.inputs[0])
+    T, *inner = shapes[op.inputs[0]]
+    outputs = math.prod(shapes[op.name][1:])
+    if isinstance(op, ops.Conv):
+        rows, columns, C_in, C_out = op.weight_RSIO.shape
+        fan_out = math.ceil(rows / op.stride) * math.ceil(columns / op.stride) * C_out
+        taps, macs, weights = rows * columns * C_out, outputs * rows * columns * C_in, op.weight_RSIO.size
+    else:
+        C_in, C_out = op.weight_IO.shape
+        fan_out = taps = C_out
+        macs, weights = outputs * C_in, op.weight_IO.size
+    return Product(
+        op.name,
+        source.name if source else None,
+        macs,
+        fan_out,
+        taps,
+        weights,
+        math.prod(inner),
+        outputs,
+        bool(op.bias_O.any()),
+        T,
+        isinstance(graph[op.inputs[0]], ops.Image),
+    )
+
+
+def _attention(
+    graph: Graph, op: ops.Attention, shapes: dict[str, tuple[int, ...]], order: str
+) -> list[Count]:
+    """Both products of all heads. An event of one operand adds a row of the other, which is its weights.
+
+    (q k^T) v: a spike of q adds a column of k, one number for each token; a spike of v adds a column of the
+    scores. q (k^T v): a spike of k adds the row of v of its token and head; a spike of q a row of k^T v.
+    """
+    q, k, v = (driving_neuron(graph, name) for name in op.inputs[:3])
+    T, N, C = shapes[op.inputs[0]]
+    d = C // op.num_heads
+    cheap = order == "cheaper" and d < N
+    inner, between = (d, C * d) if cheap else (N, op.num_heads * N * N)
+    first, second = (k, q) if cheap else (q, v)
+
+    def product(name: str, neuron: ops.Neuron | None, weights: int, outputs: int) -> Product:
+        source = neuron.name if neuron else None
+        return Product(
+            f"{op.name}.{name}", source, N * C * inner, inner, inner, weights, N * C, outputs, False, T, False
+        )
+
+    if cheap:
+        return [product("kv", first, N * C, between), product("q(kv)", second, between, N * C)]
+    return [product("qk", first, N * C, between), product("(qk)v", second, between, N * C)]
+
+
+def _elements(op: Op, shapes: dict[str, tuple[int, ...]]) -> Elements:
+    T, *inner = shapes[op.name]
+    outputs = math.prod(inner)
+
+    def elements(
+        kind: Literal["neuron", "add", "pool", "readout", "embedding"],
+        multiplies: int = 0,
+        adds: int = 0,
+        reads: int = 0,
+        stored: int = 0,
+        steps: int = T,
+    ) -> Elements:
+        return Elements(op.name, kind, "", 1, multiplies, adds, reads, stored or outputs, outputs, steps)
+
+    T_in, *space = shapes[op.inputs[0]]
+    read = math.prod(space)
+    if isinstance(op, ops.Neuron):
+        levels = op.D if op.kind == "ilif" else 1
+        return Elements(op.name, "neuron", op.kind, levels, 0, 0, 0, 0, outputs, op.T)
+    if isinstance(op, ops.Add):
+        return elements("add", adds=outputs, reads=2 * outputs)
+    if isinstance(op, ops.MaxPool):
+        return elements("pool", adds=(op.size**2 - 1) * outputs, reads=op.size**2 * outputs)
+    if isinstance(op, ops.Max):
+        return elements("pool", adds=read - outputs, reads=read)
+    if isinstance(op, ops.Mean):
+        return elements("readout", multiplies=outputs, adds=read - outputs, reads=read)
+    if isinstance(op, ops.Readout):  # a step of time is one multiply-accumulate
+        return elements("readout", multiplies=outputs, adds=outputs, reads=outputs, steps=T_in)
+    if isinstance(op, ops.Scale):
+        return elements("readout", multiplies=outputs, reads=outputs)
+    if isinstance(op, ops.Embedding):
+        return elements("embedding", adds=outputs, reads=2 * outputs, stored=op.table_VC.size)
+    raise InputError(f"{op.name}: a ledger has no count for a {type(op).__name__}")

@@ -1,0 +1,194 @@
+"""The figures of an energy report, as functions that return matplotlib figures; nothing is shown or saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spikeclip.errors import InputError, missing_extra
+from spikeclip.graph import ops
+from spikeclip.graph.execute import execute
+from spikeclip.graph.ops import Graph, Op
+from spikeclip.graph.substeps import to_substeps
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#c4501b", "#e8a13a", "#1f5f9e", "#5b9bd0", "#9fb3c8", "#6b7280")
+"""Spiking networks orange, ordinary ones blue, the teacher grey: told apart by everyone, and in grey print."""
+KINDS = {
+    "mac": "#1f5f9e",
+    "accumulate": "#c4501b",
+    "integer accumulate": "#e07b39",
+    "neuron": "#e8a13a",
+    "add": "#7aa874",
+    "pool": "#a7c4a0",
+    "readout": "#b6a6ca",
+    "embedding": "#d8cfe4",
+    "memory": "#6b7280",
+    "addressing": "#b9bec6",
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One network of a trade-off."""
+
+    name: str
+    accuracy: float
+    """Fraction."""
+    x: float
+    """Energy in J, or spikes per neuron and time step."""
+    spiking: bool = True
+
+
+def levels_figure(account: Mapping[str, Any]) -> Figure:
+    """Draw what a picture costs (with its share of the text tower) at every level, as each network."""
+    totals, levels = account["energy"]["total"]["joules"], account["energy"]["levels"]
+    figure, axes = _figure(9, 4.2)
+    width = 0.84 / len(totals)
+    for i, (name, joules) in enumerate(totals.items()):
+        places = [p + i * width for p, level in enumerate(levels) if level in joules]
+        values = [1e6 * joules[level] for level in levels if level in joules]
+        axes.bar(places, values, width=0.92 * width, color=COLOURS[i % len(COLOURS)], label=name)
+    axes.set_yscale("log")
+    axes.set_xticks(np.arange(len(levels)) + 0.42 - width / 2, levels)
+    axes.set_ylabel("µJ per picture (logarithmic)")
+    axes.legend(fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    return figure
+
+
+def layers_figure(account: Mapping[str, Any], level: str = "L2 tiled", tower: str = "image") -> Figure:
+    """Draw what each layer of a tower costs at a level, spiking and as its twins."""
+    layers = account["energy"][tower]["layers"]
+    names = list(next(iter(layers.values()))[level])
+    figure, axes = _figure(9, 0.9 + 0.32 * len(names))
+    height = 0.84 / len(layers)
+    for i, (network, by_level) in enumerate(layers.items()):
+        values = [1e6 * by_level[level].get(name, 0.0) for name in names]
+        axes.barh(np.arange(len(names)) + i * height, values, 0.92 * height, color=COLOURS[i], label=network)
+    axes.set_yticks(np.arange(len(names)) + 0.42 - height / 2, names, fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xscale("symlog", linthresh=0.01)
+    axes.set_xlabel(f"µJ per input at {level} (logarithmic above 0.01)")
+    axes.legend(fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    return figure
+
+
+def kinds_figure(account: Mapping[str, Any], tower: str = "image") -> Figure:
+    """Draw what each network's energy is spent on, as shares, at the levels from L1 on."""
+    kinds = account["energy"][tower]["kinds"]
+    levels = account["energy"]["levels"][1:]
+    bars = [(network, level) for level in levels for network in kinds]
+    figure, axes = _figure(9, 0.9 + 0.28 * len(bars))
+    left = np.zeros(len(bars))
+    for kind, colour in KINDS.items():
+        shares = np.array([kinds[n][lv].get(kind, 0.0) / sum(kinds[n][lv].values()) for n, lv in bars])
+        if shares.any():
+            axes.barh(np.arange(len(bars)), shares, 0.8, left, color=colour, label=kind)
+        left += shares
+    axes.set_yticks(np.arange(len(bars)), [f"{level}: {network}" for network, level in bars], fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share of the energy of one input")
+    axes.legend(fontsize=8, ncols=5, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    return figure
+
+
+def rates_figure(account: Mapping[str, Any]) -> Figure:
+    """Draw the firing rate of every layer in every time step, with 95 % confidence intervals."""
+    rates, intervals = account["spikes"]["rates_by_step"], account["spikes"]["intervals_by_step"]
+    names = list(rates)
+    steps = len(next(iter(rates.values())))
+    figure, axes = _figure(9, 5)
+    for t in range(steps):
+        values = [rates[name][t] for name in names]
+        errors = np.nan_to_num([intervals[name][t] for name in names])
+        shade = 0.35 + 0.65 * (t + 1) / steps
+        axes.errorbar(np.arange(len(names)) + 0.5 * (t + 0.5) / steps - 0.25, values, errors, fmt="o",
+                      markersize=4, capsize=2, color=COLOURS[0], alpha=shade, label=f"step {t + 1}")  # fmt: skip
+    axes.set_xticks(np.arange(len(names)), names, rotation=90, fontsize=7)
+    axes.set_ylim(0)
+    axes.set_ylabel("spikes per neuron and step")
+    if steps > 1:
+        axes.legend(fontsize=8, ncols=4, frameon=False)
+    return figure
+
+
+def raster_figure(
+    graph: Graph, picture: np.ndarray, layers: Sequence[str] = (), neurons: int = 300
+) -> Figure:
+    """Draw the spikes of chosen layers for one picture: a row is a neuron, a column a time step (I-LIF: a sub-step).
+
+    picture: as the graph reads it, (1, H, W, C), or token ids (1, L). layers: names of neurons, by default the first,
+    the middle and the last. neurons: at most so many rows, evenly taken from the layer. Raises `InputError` for a name
+    that is no layer of neurons.
+    """
+    binary, spikes = to_substeps(graph), {}
+
+    def watch(op: Op, value: np.ndarray) -> None:
+        if isinstance(op, ops.Neuron):
+            spikes[op.name] = value.reshape(len(value), -1).T > 0
+
+    execute(binary, picture, watch)
+    known = list(spikes)
+    chosen = list(layers) or list(dict.fromkeys((known[0], known[len(known) // 2], known[-1])))
+    for name in chosen:
+        if name not in spikes:
+            raise InputError(f"{name!r} is no layer of neurons; there are {', '.join(known)}")
+    figure, axes = _figure(9, 3.4, len(chosen))
+    for panel, name in zip(np.ravel(axes), chosen, strict=True):
+        raster = spikes[name]
+        rows = np.linspace(0, len(raster) - 1, min(neurons, len(raster))).astype(int)
+        panel.imshow(raster[rows], aspect="auto", cmap="Greys", interpolation="nearest", vmin=0, vmax=1)
+        panel.set_title(
+            f"{name}\n{len(rows)} of {len(raster):,} neurons, {raster.mean():.1%} fire", fontsize=8
+        )
+        panel.set_xticks(range(raster.shape[1]), range(1, raster.shape[1] + 1))
+        panel.set_xlabel("time step and sub-step", fontsize=8)
+    return figure
+
+
+def tradeoff_figure(points: Sequence[Point], xlabel: str) -> Figure:
+    """Draw accuracy against energy or firing rate; the line joins the spiking networks that no other one beats."""
+    if not points:
+        raise InputError("no networks to draw")
+    figure, axes = _figure(7.5, 4.2)
+    for spiking, colour, label in ((True, COLOURS[0], "spiking"), (False, COLOURS[2], "ordinary twins")):
+        shown = [p for p in points if p.spiking == spiking]
+        if shown:
+            axes.plot([p.x for p in shown], [100 * p.accuracy for p in shown], "o", color=colour, label=label)
+        for p in shown:
+            axes.annotate(
+                p.name, (p.x, 100 * p.accuracy), fontsize=7, xytext=(4, 3), textcoords="offset points"
+            )
+    front = pareto([p for p in points if p.spiking])
+    axes.plot([p.x for p in front], [100 * p.accuracy for p in front], "-", color=COLOURS[0], linewidth=1)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel("accuracy, %")
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def pareto(points: Sequence[Point]) -> list[Point]:
+    """Return the points that none beats in both accuracy and x, cheapest first."""
+    front: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.x, -p.accuracy)):
+        if not front or point.accuracy > front[-1].accuracy:
+            front.append(point)
+    return front
+
+
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise missing_extra("matplotlib", "train") from error
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    axes = figure.subplots(1, columns)
+    for panel in np.ravel(axes):
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure, axes

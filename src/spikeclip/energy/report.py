@@ -1,0 +1,153 @@
+"""One HTML file with everything inside: words, tables, figures. It asks nothing of the network and runs no script."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from spikeclip.energy.figures import (
+    Point,
+    kinds_figure,
+    layers_figure,
+    levels_figure,
+    rates_figure,
+    tradeoff_figure,
+)
+from spikeclip.energy.words import amount, summary
+from spikeclip.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#20242b;background:#fff}
+h1{font-size:1.6rem} h2{font-size:1.15rem;margin-top:2.4rem} figure{margin:1rem 0} img{max-width:100%;height:auto}
+figcaption,small{color:#5b626d;font-size:.9rem} table{border-collapse:collapse;font-size:.88rem}
+.wide{overflow-x:auto} td,th{padding:.25rem .7rem;border-bottom:1px solid #e3e6ea;text-align:right;white-space:nowrap}
+td:first-child,th:first-child{text-align:left} pre{font-size:.8rem;overflow-x:auto;background:#f6f7f9;padding:.8rem}
+li{margin:.35rem 0}
+"""
+
+
+def write_report(
+    account: Mapping[str, Any],
+    path: Path,
+    raster: Figure | None = None,
+    points: Sequence[Point] = (),
+    title: str = "Energy of a spiking network",
+) -> None:
+    """Write the report of an account (see `spikeclip.energy.account`) as one HTML file.
+
+    raster: the spikes of a picture, from `raster_figure`. points: firing rate against accuracy, of checkpoints or of
+    regulariser strengths; left out where there are none.
+    """
+    figures = [
+        (levels_figure(account), "Energy of one picture at every level, as each network. L0 is comparable with papers "
+         "and no claim; the teacher has no L2, whose layers are not counted."),
+        (layers_figure(account), "The same by layer of the image tower, at L2 tiled."),
+        (kinds_figure(account), "What the energy is spent on, image tower."),
+        (rates_figure(account), "Firing rate of every layer, with 95 % confidence intervals over the inputs."),
+    ]  # fmt: skip
+    if raster is not None:
+        figures.append(
+            (raster, "Spikes of one picture: a row is a neuron, a column a time step or sub-step.")
+        )
+    if points:
+        caption = "Firing rate against validation accuracy over the checkpoints of the training."
+        figures.append((tradeoff_figure(points, "spikes per neuron and step, mean over layers"), caption))
+    data = account["data"]
+    body = [
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p>{html.escape(data['source'])} {html.escape(data['split'])}, {data['pictures']:,} pictures, "
+        f"{data['texts']} texts; run in {account['precision']}; conventions "
+        f"{html.escape(account['energy']['convention'])}.</p>",
+        "<h2>In words</h2>",
+        "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in summary(account)) + "</ul>",
+        "<h2>In numbers</h2>",
+        _joules_table(account),
+        _break_even_table(account),
+        "<h2>In pictures</h2>",
+        *(_figure_html(figure, caption) for figure, caption in figures),
+        "<h2>What is assumed</h2>",
+        "<p>Every constant below can be changed with <code>--conventions FILE</code>. Not counted: the network on the "
+        "chip, leakage and idle power, decoding of the picture, tokenising, the similarity with the classes.</p>",
+        _details("conventions", yaml.safe_dump(account["energy"]["conventions"], sort_keys=False, width=100)),
+        _details("data", json.dumps(data, indent=1)),
+    ]
+    page = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
+        f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(page.encode())
+
+
+def checkpoint_points(log: Path) -> list[Point]:
+    """Return firing rate (mean over layers, of the last batch logged before) and validation accuracy of every epoch of
+    a run whose metrics.jsonl `log` is; an empty list where it is not there or knows no rates."""
+    points: list[Point] = []
+    rates: dict[str, float] = {}
+    for line in log.read_text().splitlines() if log.is_file() else []:
+        entry = json.loads(line)
+        if "rate" in entry:
+            rates = {name: rate for name, rate in entry["rate"].items() if name.startswith("image.")}
+        if "val_acc1" in entry and rates:
+            x = sum(rates.values()) / len(rates)
+            points.append(Point(f"{entry['stage']} {entry['epoch'] + 1}", entry["val_acc1"], x))
+    return points
+
+
+def figure_data(figure: Figure) -> str:
+    """Return a figure as a data URI of an SVG picture."""
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "spikeclip"}):  # the same figure is the same file
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _figure_html(figure: Figure, caption: str) -> str:
+    text = html.escape(caption)
+    return f'<figure><img alt="{text}" src="{figure_data(figure)}"><figcaption>{text}</figcaption></figure>'
+
+
+def _joules_table(account: Mapping[str, Any]) -> str:
+    levels, totals = account["energy"]["levels"], account["energy"]["total"]["joules"]
+    share = account["energy"]["total"]["share"]
+    rows = [[name, *(amount(j[lv]) if lv in j else "-" for lv in levels)] for name, j in totals.items()]
+    note = f"One picture, with its share of the text tower ({share:.4g} texts)."
+    return f"<p>{note}</p>" + _table(["network", *levels], rows)
+
+
+def _break_even_table(account: Mapping[str, Any]) -> str:
+    levels, image = account["energy"]["levels"], account["energy"]["image"]
+    rows = []
+    for spiking, by_level in image["break_even"].items():
+        for twin in next(iter(by_level.values())):
+            rates = (by_level[level][twin] for level in levels)
+            rows.append([f"{spiking} against {twin}", *("never" if r is None else f"{r:.3g}" for r in rates)])
+    note = (
+        f"Break-even of the image tower: spikes per neuron and step at which both cost the same, where the measured "
+        f"rate is {image['rate']:.3f}. Above it the spiking network loses."
+    )
+    return f"<p>{note}</p>" + _table(["", *levels], rows)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(c)}</th>" for c in columns)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _details(name: str, text: str) -> str:
+    return f"<details><summary>{name}</summary><pre>{html.escape(text)}</pre></details>"

@@ -1,0 +1,149 @@
+"""Does the network spike? What every synaptic operation reads, and I-LIF against its binary sub-steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from spikeclip.errors import InputError
+from spikeclip.graph import ops
+from spikeclip.graph.execute import execute, run_op
+from spikeclip.graph.ops import Graph, Op
+from spikeclip.graph.substeps import to_substeps
+
+EPS = float(np.finfo(np.float32).eps)
+
+
+@dataclass
+class Synapse:
+    """One operand of a convolution, a linear map or attention."""
+
+    op: str
+    reads: str
+    """Name of the value it reads."""
+    kind: Literal["binary", "integer", "real"]
+    """What the graph declares."""
+    D: int | None
+    """Highest level that is declared."""
+    exception: str
+    """Why a real value is allowed here: stem or readout; empty for spikes and for what is not declared."""
+    seen: tuple[float, float] | None = None
+    """Lowest and highest value on the pictures."""
+    whole: bool | None = None
+    """Whether every value on the pictures was a whole number."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether it reads spikes, as declared and as seen, or is a declared exception."""
+        if self.kind == "real":
+            return bool(self.exception)
+        if self.seen is None or self.D is None:
+            return True
+        return bool(self.whole) and self.seen[0] >= 0 and self.seen[1] <= self.D
+
+
+@dataclass(frozen=True)
+class Substeps:
+    """I-LIF against D binary sub-steps on the same inputs."""
+
+    neurons: int
+    """Activations compared; in each the spikes of the sub-steps add up to the integer, or `different` counts it."""
+    different: int
+    not_binary: int
+    """Sub-step spikes that are neither 0 nor 1."""
+    rounding: float
+    """Largest difference of a product, in units of float32's eps times its largest output."""
+    output: float
+    """Largest difference of the embeddings when both run on their own, relative to the largest number in them."""
+
+    @property
+    def equal(self) -> bool:
+        return not self.different and not self.not_binary
+
+
+def verify(graph: Graph, inputs: np.ndarray) -> tuple[list[Synapse], Substeps | None]:
+    """Check a graph and what it computes on inputs as `execute` takes them.
+
+    Returns what every synaptic operation reads and, for a network with I-LIF neurons, how it compares with its binary
+    sub-steps (else None). Layer by layer both get the same input, so a layer's equality does not hang on the rounding
+    of the one before.
+    """
+    values: dict[str, np.ndarray] = {}
+
+    def watch(op: Op, value: np.ndarray) -> None:
+        values[op.name] = value
+
+    if not len(inputs):
+        raise InputError("no pictures to verify on")
+    output = execute(graph, inputs, watch)
+    found = synapses(graph)
+    for synapse in found:
+        read = values[synapse.reads]
+        synapse.seen = float(read.min()), float(read.max())
+        synapse.whole = bool((read == np.round(read)).all())
+    if not any(isinstance(op, ops.Neuron) and op.kind == "ilif" for op in graph.ops):
+        return found, None
+    return found, _compare(graph, inputs, values, output)
+
+
+def synapses(graph: Graph) -> list[Synapse]:
+    """Return what every operand of a convolution, linear map or attention is, as the graph declares it."""
+    found = []
+    for op in graph.ops:
+        operands = op.inputs[:3] if isinstance(op, ops.Attention) else op.inputs[:1]
+        if isinstance(op, (ops.Conv, ops.Linear, ops.Attention)):
+            found += [_synapse(graph, op, name) for name in operands]
+    return found
+
+
+def _synapse(graph: Graph, op: Op, name: str) -> Synapse:
+    source = graph[name]
+    while isinstance(source, (ops.Reshape, ops.MaxPool)):  # they move spikes, and choose among them
+        source = graph[source.inputs[0]]
+    if isinstance(source, ops.Neuron) and source.kind != "relu":
+        D = source.D if source.kind == "ilif" and source.substeps == 1 else 1
+        return Synapse(op.name, name, "binary" if D == 1 else "integer", D, "")
+    exception = "stem" if isinstance(source, ops.Image) else "readout" if _is_readout(graph, op) else ""
+    return Synapse(op.name, name, "real", None, exception)
+
+
+def _is_readout(graph: Graph, op: Op) -> bool:
+    """Whether nothing that spikes follows: the linear map that ends the tower."""
+    return isinstance(op, ops.Linear) and not any(
+        isinstance(later, ops.Neuron) for later in _behind(graph, op)
+    )
+
+
+def _behind(graph: Graph, op: Op) -> list[Op]:
+    readers = graph.readers(op.name)
+    return [later for reader in readers for later in (reader, *_behind(graph, reader))]
+
+
+def _compare(graph: Graph, inputs: np.ndarray, values: dict[str, np.ndarray], output: np.ndarray) -> Substeps:
+    binary = to_substeps(graph)
+    split: dict[str, np.ndarray] = {}  # what the binary network holds, with the integer network's currents
+    neurons = different = not_binary = 0
+    rounding = 0.0
+    for op in binary.ops:
+        given = [split[name] for name in op.inputs] or [inputs[None]]
+        if isinstance(op, ops.Neuron):
+            split[op.name] = run_op(op, values[op.inputs[0]])
+            n = values[op.name]
+            summed = split[op.name].reshape(len(n), op.substeps, *n.shape[1:]).sum(1)
+            neurons += n.size
+            different += int(np.count_nonzero(summed != n))
+            not_binary += int(np.count_nonzero((split[op.name] != 0) & (split[op.name] != 1)))
+            continue
+        result = run_op(op, *given)
+        if isinstance(op, (ops.Conv, ops.Linear, ops.Attention, ops.Scale, ops.Max)):
+            whole = values[op.name]
+            scale = max(float(np.abs(whole).max()), float(np.finfo(np.float32).tiny))
+            rounding = max(rounding, float(np.abs(result - whole).max()) / scale / EPS)
+            result = whole  # the next layer gets the same input in both
+        split[op.name] = result
+    own = execute(binary, inputs)
+    return Substeps(
+        neurons, different, not_binary, rounding, float(np.abs(own - output).max() / np.abs(output).max())
+    )

@@ -1,0 +1,126 @@
+"""Accuracy against energy: one recipe at several strengths of the firing-rate regulariser, and its ordinary twins."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from spikeclip.config import RunConfig, model_config, to_dict
+from spikeclip.data.pictures import Pictures, validation_split
+from spikeclip.data.sources import load_pictures
+from spikeclip.data.tokenizer import Tokenizer
+from spikeclip.energy.account import account
+from spikeclip.energy.compare import SPIKING
+from spikeclip.energy.conventions import Conventions
+from spikeclip.energy.figures import Point, tradeoff_figure
+from spikeclip.errors import InputError
+from spikeclip.evaluate.json_text import read_record, write_record
+from spikeclip.graph.saved import open_graphs
+from spikeclip.train.run import train_run
+
+LEVELS = ("L1", "L2 tiled", "L2 no reuse")
+"""Each gets a figure; L0 is no claim."""
+
+
+def run_sweep(
+    config: RunConfig,
+    out: Path,
+    strengths: Sequence[float],
+    conventions: Conventions,
+    *,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train `config` with each strength of the last stage's `loss.rate`, and its twins; account for their energy.
+
+    A run that is finished is kept and one that was interrupted goes on, so the same call continues a sweep. Accuracy
+    and firing are those of the validation split, since a strength is to be chosen by them. The relu twin stands for
+    the fp32 and int8 ordinary networks, the quant_relu twin with T D levels for the quantised one.
+
+    Leaves `out`/NAME for each run, sweep.json and tradeoff-LEVEL.png. Returns what sweep.json holds: `networks`,
+    one row each with `name`, `strength` (None for twins), `accuracy`, `rate` (spikes per neuron and step),
+    `joules` by level of a picture (int8 weights; the twins' as in `energy`). Raises `InputError` for a model
+    without spikes, stages without accuracy, and no strengths; and `Interrupted` after Ctrl-C.
+    """
+    if not strengths or len(set(strengths)) < len(strengths):
+        raise InputError(f"expected different strengths of the regulariser, got {list(strengths)}")
+    if config.stages[-1].stage != "finetune":
+        raise InputError(
+            f"a sweep needs accuracy, so its last stage is finetune, not {config.stages[-1].stage}"
+        )
+    twins = _twins(config)
+    rows = []
+    for strength in strengths:
+        name = f"rate-{strength:g}"
+        accuracy = _trained(_with_strength(config, strength), out / name, quiet)
+        found = _account(config, out / name / "model", conventions)
+        totals = found["energy"]["total"]["joules"]
+        row = {"name": name, "strength": strength, "accuracy": accuracy, "rate": found["spikes"]["mean_rate"]}
+        rows.append({**row, "joules": totals[SPIKING[1].name]})
+    for kind, twin in twins.items():
+        accuracy = _trained(twin, out / kind, quiet)
+        rows += [
+            {"name": name, "strength": None, "accuracy": accuracy, "rate": None, "joules": joules}
+            for name, joules in totals.items()  # of the same towers, whatever fired in them
+            if name.startswith("ANN") and name.endswith("-bit activations") == (kind == "quant_relu")
+        ]
+    result = {"networks": rows, "convention": conventions.name, "recipe": to_dict(config)}
+    write_record(result, out / "sweep.json")
+    for level in LEVELS:
+        points = [
+            Point(r["name"], r["accuracy"], 1e6 * r["joules"][level], r["strength"] is not None) for r in rows
+        ]
+        tradeoff_figure(points, f"µJ per picture at {level}, int8 weights unless said").savefig(
+            out / f"tradeoff-{level.replace(' ', '-')}.png"
+        )
+    return result
+
+
+def _twins(config: RunConfig) -> dict[str, RunConfig]:
+    settings = dict(config.model)
+    if "pretrained" in settings:
+        raise InputError("a sweep builds its twins, so its recipe cannot start from model.pretrained")
+    neuron = model_config(settings.pop("name", "spikeclip-tiny"), **settings).neuron
+    if neuron.kind in ("relu", "quant_relu"):
+        raise InputError(f"neuron {neuron.kind} does not spike: there is no rate to regularise")
+    levels = neuron.T * (neuron.D if neuron.kind == "ilif" else 1)
+    changes = {
+        "relu": {"neuron": "relu", "T": 1},
+        "quant_relu": {"neuron": "quant_relu", "T": 1, "D": levels},
+    }
+    return {
+        kind: _with_strength(dataclasses.replace(config, model={**config.model, **change}), 0.0)
+        for kind, change in changes.items()
+    }
+
+
+def _with_strength(config: RunConfig, strength: float) -> RunConfig:
+    *before, last = config.stages
+    changed = dataclasses.replace(last, loss=dataclasses.replace(last.loss, rate=strength))
+    return dataclasses.replace(config, stages=[*before, changed])
+
+
+def _trained(config: RunConfig, out: Path, quiet: bool) -> float:
+    """Train where that is not done yet; return the validation accuracy of the selected weights."""
+    if (out / "results.json").is_file():
+        result = read_record(out / "results.json")
+        if result["recipe"] != json.loads(json.dumps(to_dict(config))):
+            raise InputError(f"{out} was trained with another recipe: choose another --out")
+    else:
+        resume = (out / "recipe.json").is_file()
+        result = train_run(config, out, resume=resume, title=f"{out.name}  ", quiet=quiet, test=False)
+    return result["stages"][-1]["best"]
+
+
+def _account(config: RunConfig, model: Path, conventions: Conventions) -> dict[str, Any]:
+    graphs = open_graphs(model)
+    pictures = _validation(config, graphs.image.ops[0].shape[0])  # type: ignore[attr-defined]
+    return account(graphs, Tokenizer.load(model), pictures, conventions, templates=config.data.templates)
+
+
+def _validation(config: RunConfig, image_size: int) -> Pictures:
+    data, cache = config.data, Path(config.data.cache).expanduser()
+    whole = load_pictures(data.source, data.train_split, image_size, cache, data.limit, data.classnames)
+    return validation_split(whole, data.val_fraction, config.seed)[1]

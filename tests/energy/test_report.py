@@ -1,0 +1,157 @@
+"""The figures, the words, and the report as a browser shows it."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+from matplotlib.figure import Figure
+
+from spikeclip.energy import figures
+from spikeclip.energy.figures import Point
+from spikeclip.energy.firing import picture_batches
+from spikeclip.energy.measure import measure
+from spikeclip.energy.report import checkpoint_points, write_report
+from spikeclip.energy.words import amount, summary
+from spikeclip.errors import InputError
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def report(accounted, graphs, images, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    raster = figures.raster_figure(graphs.image, next(picture_batches(graphs.image, images[:1])))
+    write_report(accounted, path, raster, [Point("epoch 1", 0.5, 0.4), Point("epoch 2", 0.6, 0.3)])
+    return path
+
+
+def browse(page):
+    """Open a page in headless Chromium; return its DOM, what it asks of a network, and what its console says."""
+    log = page.with_suffix(".netlog")
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--enable-logging=stderr",
+    ]
+    command += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={page.parent / 'profile'}"]
+    command += [f"--log-net-log={log}", "--dump-dom", "--virtual-time-budget=10000", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    parameters = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
+    # What the browser asks for itself has no origin.
+    asked = [
+        p["url"] for p in parameters if "url" in p and p.get("initiator", "not an origin") != "not an origin"
+    ]
+    return done.stdout, asked, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: `make browser` installs it")
+def test_the_report_in_a_browser(report):
+    """Every figure is drawn, no request leaves the page and its console is silent; a page that does both is caught."""
+    page = report.with_name("probed.html")
+    probe = "<script>document.body.dataset.widths = [...document.images].map(i => i.naturalWidth).join(' ')</script>"
+    page.write_text(report.read_text().replace("</body>", f"{probe}</body>"))
+    dom, asked, console = browse(page)
+    assert console == []
+    assert [url for url in asked if not url.startswith("data:")] == []
+    widths = [int(w) for w in re.search(r'data-widths="([^"]*)"', dom).group(1).split()]
+    assert len(widths) == 6
+    assert min(widths) > 300
+    assert "break-even" in dom
+
+    bad = report.with_name("bad.html")
+    bad.write_text('<img src="http://example.invalid/x.png"><script>console.error("heard")</script>')
+    _, asked, console = browse(bad)
+    assert "http://example.invalid/x.png" in asked
+    assert any("heard" in line for line in console)
+
+
+def test_the_report_names_no_address(report):
+    """Nothing in it is loaded from elsewhere."""
+    page = report.read_text()
+    assert all(source.startswith("data:") for source in re.findall(r'(?:src|href)="([^"]*)"', page))
+    assert "<script" not in page
+
+
+def test_figures(accounted, graphs, images):
+    picture = next(picture_batches(graphs.image, images[:1]))
+    for figure in (
+        figures.levels_figure(accounted),
+        figures.layers_figure(accounted, "L1", "text"),
+        figures.kinds_figure(accounted),
+        figures.rates_figure(accounted),
+    ):
+        assert isinstance(figure, Figure)
+    raster = figures.raster_figure(graphs.image, picture, ["groups.1"], neurons=10)
+    (image,) = raster.axes[0].images
+    assert image.get_array().shape == (10, 6)  # neurons, 2 steps of 3 sub-steps
+    with pytest.raises(InputError, match="'conv' is no layer of neurons; there are whiten_spike"):
+        figures.raster_figure(graphs.image, picture, ["conv"])
+
+
+def test_the_front_holds_what_none_beats():
+    points = [Point("a", 0.8, 2.0), Point("b", 0.9, 3.0), Point("c", 0.85, 4.0), Point("d", 0.7, 2.0)]
+    assert [p.name for p in figures.pareto(points)] == ["a", "b"]
+    figure = figures.tradeoff_figure([*points, Point("twin", 0.95, 9.0, spiking=False)], "µJ")
+    assert len(figure.axes[0].texts) == 5
+    with pytest.raises(InputError, match="no networks"):
+        figures.tradeoff_figure([], "µJ")
+
+
+def test_points_of_a_run(tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    assert checkpoint_points(log) == []
+    log.write_text(
+        '{"stage": "finetune", "step": 0, "rate": {"image.a": 0.2, "image.b": 0.4, "text.c": 9}}\n'
+        '{"stage": "finetune", "step": 1, "epoch": 0, "val_acc1": 0.5}\n'
+    )
+    assert checkpoint_points(log) == [Point("finetune 1", 0.5, pytest.approx(0.3))]
+
+
+def test_the_summary_says_who_wins(accounted):
+    lines = summary(accounted)
+    total = accounted["energy"]["total"]["joules"]
+    wins = total["spiking, int8 weights"]["L1"] < total["ANN twin, int8"]["L1"]
+    verdict = next(part for part in lines[0].split("; at ") if "L1 " in part)
+    words = {"loses" if "loses" in side else "wins": side for side in verdict.split(" and ")}
+    assert "int8" in words["wins" if wins else "loses"]
+    assert any(line.startswith("What it spends most on at L2 no reuse") for line in lines)
+    assert lines[-1] == "L4, wall time and joules, was not measured in this run."
+    twin = {**accounted, "metrics": {"acc1": 0.88}, "twin": {"acc1": 0.89}}
+    assert any("1.00 points below it" in line for line in summary(twin))
+
+
+def test_amounts():
+    assert [amount(j) for j in (2.0, 2e-3, 4.567e-5, 3e-9, 5e-12)] == [
+        "2 J",
+        "2 mJ",
+        "45.7 µJ",
+        "3 nJ",
+        "5 pJ",
+    ]
+
+
+def test_joules_are_counted_where_a_counter_can_be_read_and_the_reason_given_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr("spikeclip.energy.measure._nvml", dict)
+    monkeypatch.setattr("spikeclip.energy.measure.POWERCAP", tmp_path)
+    found = measure(lambda: None, 4, seconds=0.01)
+    assert found["joules"] == {}
+    assert "RAPL" in found["why_no_joules"]
+    assert found["seconds"] * found["inputs_per_second"] == pytest.approx(1)
+    for zone, name in (("intel-rapl:0", "package-0"), ("intel-rapl:0:0", "core")):
+        (tmp_path / zone).mkdir()
+        (tmp_path / zone / "name").write_text(f"{name}\n")
+        (tmp_path / zone / "energy_uj").write_text("1000000\n")
+    runs = []
+
+    def run():  # every run takes 4 J
+        runs.append(None)
+        (tmp_path / "intel-rapl:0" / "energy_uj").write_text(str(1_000_000 + 4_000_000 * len(runs)))
+
+    found = measure(run, 4, seconds=0.01)
+    assert found["joules"] == {"RAPL package-0": pytest.approx(1.0)}
+    assert found["why_no_joules"] is None
