@@ -106,7 +106,7 @@ def test_points_of_a_run(tmp_path):
     log = tmp_path / "metrics.jsonl"
     assert checkpoint_points(log) == []
     log.write_text(
-        '{"stage": "finetune", "step": 0, "rate": {"image.a": 0.2, "image.b": 0.4, "text.c": 9}}\n'
+        '{"stage": "finetune", "step": 0, "rate": 0.02, "rates": {"image.a": 0.2, "image.b": 0.4, "text.c": 9}}\n'
         '{"stage": "finetune", "step": 1, "epoch": 0, "val_acc1": 0.5}\n'
     )
     assert checkpoint_points(log) == [Point("finetune 1", 0.5, pytest.approx(0.3))]

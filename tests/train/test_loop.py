@@ -313,8 +313,16 @@ def test_compiled_towers_train_as_the_plain_ones(run, captured, monkeypatch, neu
     assert len(captured) == 2
     for a, b in zip(rows(plain[1]), rows(compiled[1]), strict=True):
         a.pop("samples_per_second", None), b.pop("samples_per_second", None)
-        assert str(a) == str(b)  # a ReLU's rates are not numbers, and those are never equal
-    assert str(compiled[0]["test"]["spikes"]) == str(plain[0]["test"]["spikes"])
+        assert numbers(b) == pytest.approx(numbers(a), rel=1e-3, nan_ok=True)
+    spikes = (numbers(on["test"]["spikes"]) for on in (compiled[0], plain[0]))
+    assert next(spikes) == pytest.approx(next(spikes), rel=1e-3, nan_ok=True)
+
+
+def numbers(values):
+    """All numbers of nested values: a sigmoid of the CPU's kernels is not PyTorch's to the last bit."""
+    if isinstance(values, dict):
+        return {f"{k} {name}": x for k, part in values.items() for name, x in numbers(part).items()}
+    return {"": values} if isinstance(values, (int, float)) else {}
 
 
 def test_every_stage_and_phase_of_a_run_compiles(run, captured):

@@ -98,8 +98,8 @@ def checkpoint_points(log: Path) -> list[Point]:
     rates: dict[str, float] = {}
     for line in log.read_text().splitlines() if log.is_file() else []:
         entry = json.loads(line)
-        if "rate" in entry:
-            rates = {name: rate for name, rate in entry["rate"].items() if name.startswith("image.")}
+        if "rates" in entry:
+            rates = {name: rate for name, rate in entry["rates"].items() if name.startswith("image.")}
         if "val_acc1" in entry and rates:
             x = sum(rates.values()) / len(rates)
             points.append(Point(f"{entry['stage']} {entry['epoch'] + 1}", entry["val_acc1"], x))

@@ -34,7 +34,7 @@ def recomputed(function: Callable, x_TX: Tensor, *inputs: Any) -> Any:
 
 def second_time() -> bool:
     """Whether this is the run in backward, which must leave running statistics as they are."""
-    return _second_time.get()
+    return not torch.compiler.is_compiling() and _second_time.get()
 
 
 @contextmanager
