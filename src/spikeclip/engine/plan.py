@@ -13,10 +13,13 @@ from spikeclip.errors import InputError
 from spikeclip.graph import ops
 from spikeclip.graph.ops import Graph, Op
 
+NO_POOL = (1, 1, 0)
+"""The window of a neuron that has no max-pool before it."""
+
 
 @dataclass(eq=False)
 class Synapses:
-    """A convolution or linear map of spikes, with the residual stream and the neuron behind it."""
+    """A convolution or linear map of spikes, with the residual stream or max-pool, and the neuron behind it."""
 
     op: ops.Conv | ops.Linear
     source: str
@@ -27,6 +30,8 @@ class Synapses:
     result: str | None
     """Name under which the sum is kept; None where only the neuron reads it."""
     neuron: ops.Neuron | None
+    window: tuple[int, int, int]
+    """Size, stride and padding of the max-pool before the neuron; then nothing else reads the result."""
     filter_: tuple[int, int, int]
     weight_IN: np.ndarray
     """A row for each filter position and input channel."""
@@ -123,10 +128,10 @@ def plan(graph: Graph, precision: str) -> list[Step]:
         first = source(op.inputs[0]) if op.inputs else ""
         if isinstance(op, ops.Neuron):
             pool = next((o for o in graph.ops if o.name == first and isinstance(o, ops.MaxPool)), None)
-            window = (pool.size, pool.stride, pool.padding) if pool else (1, 1, 0)
+            window = (pool.size, pool.stride, pool.padding) if pool else NO_POOL
             steps.append(Fire(op, source(pool.inputs[0]) if pool else first, window))
         elif isinstance(op, (ops.Conv, ops.Linear)) and first in spiking:
-            target, stream, in_place = op, None, False
+            target, stream, in_place, window = op, None, False, NO_POOL
             readers = _readers(graph, op.name)
             if len(readers) == 1 and isinstance(readers[0], ops.Add):
                 target = readers[0]
@@ -136,12 +141,15 @@ def plan(graph: Graph, precision: str) -> list[Step]:
                 if before in tokens:
                     tokens.add(target.name)
                 done.add(target.name)
+            elif len(readers) == 1 and isinstance(pool := readers[0], ops.MaxPool) and only_neuron(pool):
+                target, window = pool, (pool.size, pool.stride, pool.padding)
+                done.add(target.name)
             neuron = only_neuron(target)
             others = [r for r in _readers(graph, target.name) if r is not neuron]
             if neuron is not None:
                 done.add(neuron.name)
             kept = target.name if others or target is graph.ops[-1] else None
-            steps.append(_synapses(op, first, stream, in_place, kept, neuron, precision))
+            steps.append(_synapses(op, first, stream, in_place, kept, neuron, window, precision))
         elif isinstance(op, (ops.Conv, ops.Linear)):
             steps.append(Dense(op, first, _filter(op), _fill(_rows(op)), _fill(op.bias_O)))
         elif isinstance(op, ops.Attention):
@@ -197,6 +205,7 @@ def _synapses(
     in_place: bool,
     result: str | None,
     neuron: ops.Neuron | None,
+    window: tuple[int, int, int],
     precision: str,
 ) -> Synapses:
     weight_IO = _rows(op)
@@ -214,6 +223,7 @@ def _synapses(
         in_place,
         result,
         neuron,
+        window,
         _filter(op),
         _fill(weight_IO),
         _fill(scale_O),

@@ -150,6 +150,32 @@ def add_vectors(typing_context, target, source, count):  # noqa: ANN001, ANN201
 
 
 @intrinsic
+def largest(typing_context, target, cells, count, columns):  # noqa: ANN001, ANN201
+    """largest(target, cells, count, columns): float32 target[n] = max of cell[n], n < columns, a multiple of 32.
+
+    cells: address of `count` int64, the addresses of the cells; there is one at least.
+    """
+
+    def codegen(context, builder, signature, args):  # noqa: ANN001
+        target, cells, count, columns = args
+        floats = ir.VectorType(F32, 32)
+
+        def load(k: Any, n: Any) -> Any:
+            address = builder.load(element(builder, cells, k, I64))
+            return builder.load(element(builder, address, n, floats), align=4)
+
+        with loop(builder, I64(0), columns, 32) as (n, _, _):
+            first = load(I64(0), n)
+            with loop(builder, I64(1), count, 1, [first]) as (k, (most,), after):
+                x = load(k, n)
+                after.append(builder.select(builder.fcmp_ordered(">", x, most), x, most))
+            builder.store(most, element(builder, target, n, floats), align=4)
+        return context.get_dummy_value()
+
+    return types.void(SIZE, SIZE, SIZE, SIZE), codegen
+
+
+@intrinsic
 def prefetch(typing_context, address):  # noqa: ANN001, ANN201
     """prefetch(address): bring what stands there into the cache."""
 
