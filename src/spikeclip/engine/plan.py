@@ -128,7 +128,7 @@ def plan(graph: Graph, precision: str) -> list[Step]:
         first = source(op.inputs[0]) if op.inputs else ""
         if isinstance(op, ops.Neuron):
             pool = next((o for o in graph.ops if o.name == first and isinstance(o, ops.MaxPool)), None)
-            window = (pool.size, pool.stride, pool.padding) if pool else NO_POOL
+            window = _window(pool) if pool else NO_POOL
             steps.append(Fire(op, source(pool.inputs[0]) if pool else first, window))
         elif isinstance(op, (ops.Conv, ops.Linear)) and first in spiking:
             target, stream, in_place, window = op, None, False, NO_POOL
@@ -142,7 +142,7 @@ def plan(graph: Graph, precision: str) -> list[Step]:
                     tokens.add(target.name)
                 done.add(target.name)
             elif len(readers) == 1 and isinstance(pool := readers[0], ops.MaxPool) and only_neuron(pool):
-                target, window = pool, (pool.size, pool.stride, pool.padding)
+                target, window = pool, _window(pool)
                 done.add(target.name)
             neuron = only_neuron(target)
             others = [r for r in _readers(graph, target.name) if r is not neuron]
@@ -187,6 +187,12 @@ def _width(graph: Graph, name: str) -> int:
     if isinstance(op, (ops.Conv, ops.Linear)):
         return len(op.bias_O)
     return _width(graph, op.inputs[0])
+
+
+def _window(op: ops.MaxPool) -> tuple[int, int, int]:
+    if op.padding >= op.size:
+        raise InputError(f"{op.name}: windows of size {op.size} with padding {op.padding} may see nothing")
+    return op.size, op.stride, op.padding
 
 
 def _check_neuron(op: ops.Neuron) -> None:
