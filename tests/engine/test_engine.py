@@ -1,6 +1,6 @@
 """The engine computes what the dense executor computes."""
 
-import dataclasses
+from dataclasses import replace
 from itertools import cycle
 
 import numpy as np
@@ -235,6 +235,22 @@ def test_threads_do_not_matter(threads):
     assert numba.get_num_threads() == before
 
 
+@pytest.mark.parametrize("window", [(1, 2, 0), (2, 3, 1), (3, 2, 1), (4, 1, 2)])
+@pytest.mark.parametrize("shared", [False, True])
+def test_max_pools(window, shared):
+    """One that a single neuron reads is part of the convolution before it."""
+    image, conv1, spike1, conv2, pool, spike2, conv3, *_ = image_graph(6, "lif", 3, (7, 5), 36).ops
+    end = [ops.Neuron("another", ("pool",), "lif", 3)] if shared else []
+    graph = Graph(
+        [image, conv1, spike1, conv2, ops.MaxPool("pool", pool.inputs, *window), *end, spike2, conv3]
+    )
+    x = pictures(6, 3, (7, 5))
+    for mode in ("events", "dense"):
+        engine = Engine(graph, mode=mode)
+        assert any(step.name == "spike2" for step in engine.by_events) == shared
+        np.testing.assert_array_equal(engine(x), execute(graph, x))
+
+
 def test_int8_embeddings_stay_near(small, pictures):
     model = small("spikeclip-tiny", neuron="ilif", T=1)
     graph = lower(model.image, model.config.image)
@@ -253,9 +269,11 @@ def test_what_the_engine_refuses(small):
         Engine(graph, threads=0)
     with pytest.raises(InputError, match="ReLU activations"):
         Engine(lower(small("spikeclip-tiny", neuron="relu").image))
+    with pytest.raises(InputError, match="windows of size 2 with padding 2 may see nothing"):
+        Engine(Graph([replace(op, padding=2) if op.name == "pool" else op for op in image_graph(1).ops]))
     with pytest.raises(InputError, match="without sub-steps"):
         Engine(to_substeps(image_graph(0, "ilif", 1, drive=1.0)))
-    strided = Graph([dataclasses.replace(o, stride=2) if o.name == "conv2" else o for o in graph.ops])
+    strided = Graph([replace(o, stride=2) if o.name == "conv2" else o for o in graph.ops])
     with pytest.raises(InputError, match="conv2: the engine runs convolutions of stride 1, this one has 2"):
         Engine(strided)
     with pytest.raises(InputError, match=r"expected pictures of shape \(B, 5, 7, 3\)"):

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from spikeclip.errors import InputError
 from spikeclip.evaluate.zero_shot import embed_pictures, zero_shot_metrics
 from spikeclip.model import from_pretrained
-from spikeclip.neurons import record
+from spikeclip.neurons import functional, record
 from spikeclip.train import loop
 from spikeclip.train import run as run_module
 from spikeclip.train.run import resolve_precision
@@ -307,22 +307,17 @@ def captured(monkeypatch):
 def test_compiled_towers_train_as_the_plain_ones(run, captured, monkeypatch, neuron):
     stage = {"stage": "contrastive", "relu_first": 0.5 if neuron in ("ilif", "quant_relu") else 0.0}
     monkeypatch.setattr(loop, "LOG_EVERY", 4)
+    monkeypatch.setattr(
+        functional, "_kernels", lambda x_TX: None
+    )  # PyTorch's loops, which are what is compiled
     plain, compiled = (
         run(stage, out=str(on), compile=on, test=True, model={"neuron": neuron}) for on in (False, True)
     )
     assert len(captured) == 2
     for a, b in zip(rows(plain[1]), rows(compiled[1]), strict=True):
         a.pop("samples_per_second", None), b.pop("samples_per_second", None)
-        assert numbers(b) == pytest.approx(numbers(a), rel=1e-3, nan_ok=True)
-    spikes = (numbers(on["test"]["spikes"]) for on in (compiled[0], plain[0]))
-    assert next(spikes) == pytest.approx(next(spikes), rel=1e-3, nan_ok=True)
-
-
-def numbers(values):
-    """All numbers of nested values: a sigmoid of the CPU's kernels is not PyTorch's to the last bit."""
-    if isinstance(values, dict):
-        return {f"{k} {name}": x for k, part in values.items() for name, x in numbers(part).items()}
-    return {"": values} if isinstance(values, (int, float)) else {}
+        assert str(a) == str(b)  # a ReLU's rates are not numbers, and those are never equal
+    assert str(compiled[0]["test"]["spikes"]) == str(plain[0]["test"]["spikes"])
 
 
 def test_every_stage_and_phase_of_a_run_compiles(run, captured):

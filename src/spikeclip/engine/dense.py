@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from spikeclip.engine.neuron import LIF, parameters
-from spikeclip.engine.plan import Attend, Dense, Fire, Plain, Step, Synapses
+from spikeclip.engine.plan import NO_POOL, Attend, Dense, Fire, Plain, Step, Synapses
 from spikeclip.errors import missing_extra
 from spikeclip.graph import ops
 
@@ -123,7 +123,7 @@ def stretch(
     results: dict[str, type[np.generic]] = {}
     for step in steps:
         current, neuron = _current(step), _neuron_of(step)
-        window = step.window if isinstance(step, Fire) else (1, 1, 0)
+        window = step.window if isinstance(step, (Fire, Synapses)) else NO_POOL
         if isinstance(step, Dense):
             network.values[current] = _dense(network, step)
         elif isinstance(step, Synapses):
@@ -258,7 +258,7 @@ def _pool(network: _Network, x: str, window: tuple[int, int, int], outside: np.n
     if padding:
         x = network("Pad", x, np.array([0, padding, padding, 0] * 2), outside)
     for axis in (2, 1):
-        if size > 1:
+        if (size, stride) != (1, 1):
             ends = [i - size + 1 or _END for i in range(size)]
             places = [
                 network("Slice", x, *(np.array([n]) for n in (start, end, axis, stride)))

@@ -10,8 +10,44 @@ import numpy as np
 from numba import njit, prange
 
 from spikeclip.engine.neuron import NEVER, settle
-from spikeclip.engine.rows import SAFE_ROWS, accumulate
-from spikeclip.engine.vector import LIST_LANES, prefetch
+from spikeclip.engine.rows import accumulate
+from spikeclip.engine.vector import LIST_LANES, largest, prefetch, shift
+
+
+@njit(cache=True, nogil=True)
+def _sum_at(
+    line: int,
+    x: int,
+    index: np.ndarray,
+    count: np.ndarray,
+    space: tuple[int, int, int],
+    filter_: tuple[int, int, int],
+    weight_IN: np.ndarray,
+    rows_K: np.ndarray,
+    spare_N: np.ndarray,
+    sums_TN: np.ndarray,
+) -> None:
+    """Write the sums at position x of an output line, counted over all pictures; see `synapses`.
+
+    rows_K: uint16, room for what the filter sees.
+    """
+    T, sources = count.shape
+    H, W = space[1:]
+    R, S, padding = filter_
+    room, inputs = index.shape[2], weight_IN.shape[0] // (R * S)
+    b, y = divmod(line, H + 2 * padding - R + 1)
+    top, left = y - padding, x - padding
+    rows, spare, sums = rows_K.ctypes.data, spare_N.ctypes.data, sums_TN.ctypes.data
+    for t in range(T):
+        seen, entries = 0, 0
+        for r in range(max(0, -top), min(R, H - top)):
+            for s in range(max(0, -left), min(S, W - left)):
+                place = (b * H + top + r) * W + left + s
+                entries = index.ctypes.data + 2 * room * (t * sources + place)
+                shift(rows + 2 * seen, entries, count[t, place], (r * S + s) * inputs)  # type: ignore[call-arg]
+                seen += count[t, place]
+            prefetch(entries + 2 * room)  # of the next position  # type: ignore[call-arg]
+        accumulate(sums + 4 * weight_IN.shape[1] * t, spare, rows, seen, weight_IN)
 
 
 @njit(parallel=True, cache=True, nogil=True)
@@ -40,33 +76,72 @@ def synapses(
     R, S, padding = filter_
     height, width = H + 2 * padding - R + 1, W + 2 * padding - S + 1
     positions, columns = B * height * width, scale_N.size
-    sources, room = index.shape[1:]
-    inputs = weight_IN.shape[0] // (R * S)
     chunks = min(positions, 64)
     for chunk_ in prange(chunks):
         chunk = np.int64(chunk_)  # numba counts in uint64, whose sum with an int64 is a float
         sums_TN, spare_N = np.empty((T, columns), np.float32), np.empty(columns, np.float32)
         level_TN = np.empty((T, columns), np.uint8)
-        lists_K3 = np.empty((R * S * (room // SAFE_ROWS + 1), 3), np.int64)  # what the filter sees
+        rows_K = np.empty(R * S * index.shape[2], np.uint16)
         for p in range(chunk * positions // chunks, (chunk + 1) * positions // chunks):
-            b, corner = divmod(p, height * width)
-            top, left = corner // width - padding, corner % width - padding
-            for t in range(T):
-                lists, address = 0, 0
-                for r in range(max(0, -top), min(R, H - top)):
-                    for s in range(max(0, -left), min(S, W - left)):
-                        place = (b * H + top + r) * W + left + s
-                        address = index.ctypes.data + 2 * room * (t * sources + place)
-                        spikes = count[t, place]
-                        for done in range(0, spikes, SAFE_ROWS):
-                            lists_K3[lists, 0] = address + 2 * done
-                            lists_K3[lists, 1] = min(spikes - done, SAFE_ROWS)
-                            lists_K3[lists, 2] = (r * S + s) * inputs
-                            lists += 1
-                    prefetch(address + 2 * room)  # of the next position  # type: ignore[call-arg]
-                sums = sums_TN.ctypes.data + 4 * columns * t
-                accumulate(sums, spare_N.ctypes.data, lists_K3, lists, weight_IN)
+            line, x = divmod(p, width)
+            _sum_at(line, x, index, count, space, filter_, weight_IN, rows_K, spare_N, sums_TN)
             settle(p, sums_TN, scale_N, bias_N, currents_TPN, add, neuron, out_index, out_count, level_TN)  # type: ignore[call-arg]
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def pooled_synapses(
+    index: np.ndarray,
+    count: np.ndarray,
+    space: tuple[int, int, int],
+    filter_: tuple[int, int, int],
+    window: tuple[int, int, int],
+    weight_IN: np.ndarray,
+    scale_N: np.ndarray,
+    bias_N: np.ndarray,
+    neuron: np.ndarray,
+    out_index: np.ndarray,
+    out_count: np.ndarray,
+    threads: int,
+) -> None:
+    """`synapses` with a max-pool before the neuron, window: size, stride, padding; no currents go to memory.
+
+    Every thread takes consecutive lines, and sums no line twice but at the border to the next thread. The largest
+    sum of a window is that of its largest current: scales are not negative, and rounding keeps order.
+    """
+    T = count.shape[0]
+    B, H, W = space
+    R, S, padding = filter_
+    height, width = H + 2 * padding - R + 1, W + 2 * padding - S + 1
+    size, stride, margin = window
+    rows, places = (height + 2 * margin - size) // stride + 1, (width + 2 * margin - size) // stride + 1
+    columns, lines, chunks = scale_N.size, B * rows, min(B * rows, threads)
+    kept = np.empty((0, 0, columns), np.float32)
+    for chunk_ in prange(chunks):
+        chunk = np.int64(chunk_)
+        ring_RXTN = np.empty((size, width, T, columns), np.float32)  # the convolution's last lines
+        done = 0  # its lines before this one are there, or of no use
+        spare_N, largest_TN = np.empty(columns, np.float32), np.empty((T, columns), np.float32)
+        level_TN, cells_K = np.empty((T, columns), np.uint8), np.empty(size * size, np.int64)
+        rows_K = np.empty(R * S * index.shape[2], np.uint16)
+        for line in range(chunk * lines // chunks, (chunk + 1) * lines // chunks):
+            b, y = divmod(line, rows)
+            top = b * height + max(0, y * stride - margin)
+            bottom = b * height + min(height, y * stride - margin + size)
+            for i in range(max(top, done), bottom):
+                for x in range(width):
+                    sums_TN = ring_RXTN[i % size, x]
+                    _sum_at(i, x, index, count, space, filter_, weight_IN, rows_K, spare_N, sums_TN)
+            done = bottom
+            for place in range(places):
+                left, right = max(0, place * stride - margin), min(width, place * stride - margin + size)
+                cells = 0
+                for i in range(top, bottom):
+                    for x in range(left, right):
+                        cells_K[cells] = ring_RXTN[i % size, x].ctypes.data
+                        cells += 1
+                largest(largest_TN.ctypes.data, cells_K.ctypes.data, cells, T * columns)  # type: ignore[call-arg]
+                p = line * places + place
+                settle(p, largest_TN, scale_N, bias_N, kept, False, neuron, out_index, out_count, level_TN)  # type: ignore[call-arg]
 
 
 @njit(parallel=True, cache=True, nogil=True)

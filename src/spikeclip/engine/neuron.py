@@ -20,6 +20,7 @@ from spikeclip.engine.vector import (
     LIST_LANES,
     count_true,
     element,
+    fetch,
     loop,
     pack,
     splat,
@@ -161,6 +162,9 @@ def settle(
 
         with loop(builder, _ZERO, size(count, 0), 1) as (t, _, _):
             store(I32(0), row(count, t, p), _ZERO)
+            ahead = row(index, t, builder.add(p, I64(1)))
+            for line in (0, 64):  # of the cache, bytes: few lists are longer
+                fetch(builder, builder.add(ahead, I64(line)), True)
         for number, step in ((NONE, None), (LIF, _lif), (ILIF, _ilif)):
             with builder.if_then(builder.icmp_signed("==", kind, I64(number))):
                 with loop(builder, _ZERO, size(sums, 1), LIST_LANES) as (n, _, _):

@@ -12,10 +12,13 @@ from spikeclip.errors import InputError
 from spikeclip.graph import ops
 from spikeclip.graph.ops import Graph, Op
 
+NO_POOL = (1, 1, 0)
+"""The window of a neuron that has no max-pool before it."""
+
 
 @dataclass(eq=False)
 class Synapses:
-    """A convolution or linear map of spikes, with the residual stream and the neuron behind it."""
+    """A convolution or linear map of spikes, with the residual stream or max-pool, and the neuron behind it."""
 
     op: ops.Conv | ops.Linear
     source: str
@@ -26,6 +29,8 @@ class Synapses:
     result: str | None
     """Name under which the sum is kept; None where only the neuron reads it."""
     neuron: ops.Neuron | None
+    window: tuple[int, int, int]
+    """Size, stride and padding of the max-pool before the neuron; then nothing else reads the result."""
     filter_: tuple[int, int, int]
     plane: tuple[int, int]
     """Rows and columns that a convolution reads."""
@@ -126,10 +131,10 @@ def plan(graph: Graph, precision: str) -> list[Step]:
             raise InputError(f"{op.name}: the engine runs convolutions of stride 1, this one has {op.stride}")
         if isinstance(op, ops.Neuron):
             pool = next((o for o in graph.ops if o.name == first and isinstance(o, ops.MaxPool)), None)
-            window = (pool.size, pool.stride, pool.padding) if pool else (1, 1, 0)
+            window = _window(pool) if pool else NO_POOL
             steps.append(Fire(op, source(pool.inputs[0]) if pool else first, window))
         elif isinstance(op, (ops.Conv, ops.Linear)) and first in spiking:
-            target, stream, in_place = op, None, False
+            target, stream, in_place, window = op, None, False, NO_POOL
             readers = _readers(graph, op.name)
             if len(readers) == 1 and isinstance(readers[0], ops.Add):
                 target = readers[0]
@@ -139,13 +144,16 @@ def plan(graph: Graph, precision: str) -> list[Step]:
                 if before in tokens:
                     tokens.add(target.name)
                 done.add(target.name)
+            elif len(readers) == 1 and isinstance(pool := readers[0], ops.MaxPool) and only_neuron(pool):
+                target, window = pool, _window(pool)
+                done.add(target.name)
             neuron = only_neuron(target)
             others = [r for r in _readers(graph, target.name) if r is not neuron]
             if neuron is not None:
                 done.add(neuron.name)
             kept = target.name if others or target is graph.ops[-1] else None
             plane = _plane(graph, op)
-            steps.append(_synapses(op, first, stream, in_place, kept, neuron, plane, precision))
+            steps.append(_synapses(op, first, stream, in_place, kept, neuron, window, plane, precision))
         elif isinstance(op, (ops.Conv, ops.Linear)):
             steps.append(Dense(op, first, _filter(op), _plane(graph, op), _fill(_rows(op)), _fill(op.bias_O)))
         elif isinstance(op, ops.Attention):
@@ -204,6 +212,12 @@ def _plane_of(graph: Graph, name: str) -> tuple[int, int]:
     return H, W
 
 
+def _window(op: ops.MaxPool) -> tuple[int, int, int]:
+    if op.padding >= op.size:
+        raise InputError(f"{op.name}: windows of size {op.size} with padding {op.padding} may see nothing")
+    return op.size, op.stride, op.padding
+
+
 def _check_neuron(op: ops.Neuron) -> None:
     if op.kind == "relu":
         raise InputError(f"{op.name}: the engine runs spiking networks; this one has ReLU activations")
@@ -220,6 +234,7 @@ def _synapses(
     in_place: bool,
     result: str | None,
     neuron: ops.Neuron | None,
+    window: tuple[int, int, int],
     plane: tuple[int, int],
     precision: str,
 ) -> Synapses:
@@ -238,6 +253,7 @@ def _synapses(
         in_place,
         result,
         neuron,
+        window,
         _filter(op),
         plane,
         _fill(weight_IO),

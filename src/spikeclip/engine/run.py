@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numba import get_num_threads
 
 from spikeclip.engine import kernels
 from spikeclip.engine.attention import attend
 from spikeclip.engine.dense import Stretch
 from spikeclip.engine.neuron import SLACK, parameters
-from spikeclip.engine.plan import Attend, Dense, Fire, Plain, Step, Synapses
+from spikeclip.engine.plan import NO_POOL, Attend, Dense, Fire, Plain, Step, Synapses
 from spikeclip.graph import ops
 from spikeclip.graph.execute import run_op
 
@@ -79,8 +80,10 @@ def run_step(step: Step | Stretch, values: Values) -> None:
         _attend(step, values)
     elif isinstance(step, Stretch):
         _stretch(step, values)
-    else:
+    elif step.window == NO_POOL or step.neuron is None:
         _synapses(step, values)
+    else:
+        _pooled_synapses(step, step.neuron, values)
 
 
 def _dense(step: Dense, values: Values) -> None:
@@ -100,10 +103,7 @@ def _fire(step: Fire, values: Values) -> None:
     B, N = currents.shape[1], currents.shape[-1]
     inner = currents.shape[2:-1]
     H, W = _plane(inner)
-    size, stride, padding = step.window
-    space = (B, *inner)
-    if size > 1:
-        space = (B, *((side + 2 * padding - size) // stride + 1 for side in (H, W)))
+    space = _space_behind_pool(step.window, (B, H, W)) if step.window != NO_POOL else (B, *inner)
     out = values.room_for_spikes(step.op, step.op.T, space, N)
     kernels.pool_and_fire(
         np.ascontiguousarray(currents).reshape(len(currents), B, H, W, N),
@@ -177,6 +177,17 @@ def feeds(step: Stretch, values: Values) -> dict[str, np.ndarray]:
     return given
 
 
+def _pooled_synapses(step: Synapses, neuron: ops.Neuron, values: Values) -> None:
+    x = values.spikes[step.source]
+    flat = (x.space[0], *_plane(x.space[1:]))
+    space = _space_behind_pool(step.window, _space_behind(step.filter_, flat))
+    out = values.room_for_spikes(neuron, len(x.count), space, step.outputs)
+    kernels.pooled_synapses(
+        x.index, x.count, flat, step.filter_, step.window, step.weight_IN, step.scale_N, step.bias_N,
+        parameters(neuron), out.index, out.count, get_num_threads(),
+    )  # fmt: skip
+
+
 def _plane(inner: tuple[int, ...]) -> tuple[int, int]:
     """Return positions as rows and columns: tokens are one column."""
     return inner if len(inner) == 2 else (int(np.prod(inner)), 1)
@@ -186,3 +197,9 @@ def _space_behind(filter_: tuple[int, int, int], space: tuple[int, int, int]) ->
     R, S, padding = filter_
     B, H, W = space
     return B, H + 2 * padding - R + 1, W + 2 * padding - S + 1
+
+
+def _space_behind_pool(window: tuple[int, int, int], space: tuple[int, int, int]) -> tuple[int, int, int]:
+    size, stride, padding = window
+    B, H, W = space
+    return B, (H + 2 * padding - size) // stride + 1, (W + 2 * padding - size) // stride + 1

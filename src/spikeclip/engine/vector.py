@@ -84,11 +84,30 @@ _TILES = (12, 8, 6, 4, 3, 2, 1)
 
 
 @intrinsic
-def sum_rows(typing_context, sums, lists, count, weight_IN):  # noqa: ANN001, ANN201
-    """sum_rows(sums, lists, count, weight_IN): float32 sums[:] = sum of the rows that the lists name.
+def shift(typing_context, target, source, count, by):  # noqa: ANN001, ANN201
+    """shift(target, source, count, by): uint16 target[i] = source[i] + by, i < count.
 
-    A list is three int64: the address of uint16 entries, their number, and the row that entry 0 names. Rows are
-    int8, summed in int16, or float32; their columns are a multiple of 32.
+    It goes by whole vectors, one at least: what follows in target is overwritten, and most lists need no branch.
+    """
+
+    def codegen(context, builder, signature, args):  # noqa: ANN001
+        target, source, count, by = args
+        words = ir.VectorType(I16, LIST_LANES)
+        moved = splat(builder, builder.trunc(by, I16), words)
+        some = builder.select(builder.icmp_signed(">", count, I64(1)), count, I64(1))
+        with loop(builder, I64(0), some, LIST_LANES) as (i, _, _):
+            entries = builder.load(element(builder, source, i, words), align=2)
+            builder.store(builder.add(entries, moved), element(builder, target, i, words), align=2)
+        return context.get_dummy_value()
+
+    return types.void(SIZE, SIZE, SIZE, SIZE), codegen
+
+
+@intrinsic
+def sum_rows(typing_context, sums, rows, count, weight_IN):  # noqa: ANN001, ANN201
+    """sum_rows(sums, rows, count, weight_IN): float32 sums[:] = sum of the rows that a list of uint16 names.
+
+    The rows are int8, summed in int16, or float32; their columns are a multiple of 32.
     """
     integer = weight_IN.dtype == types.int8
     source, lanes = (I8, 32) if integer else (F32, 16)
@@ -96,35 +115,27 @@ def sum_rows(typing_context, sums, lists, count, weight_IN):  # noqa: ANN001, AN
     totals_ = ir.VectorType(I16, lanes) if integer else floats
 
     def codegen(context, builder, signature, args):  # noqa: ANN001
-        sums, lists, count, weight = args
-        rows = context.make_array(weight_IN)(context, builder, weight)
-        columns = builder.extract_value(rows.shape, 1)
+        sums, rows, count, weight = args
+        weights = context.make_array(weight_IN)(context, builder, weight)
+        columns = builder.extract_value(weights.shape, 1)
         first = I64(0)
         for vectors in _TILES:
             size = I64(vectors * lanes)
             last = builder.sub(columns, builder.urem(builder.sub(columns, first), size))
             with loop(builder, first, last, vectors * lanes) as (n, _, _):
                 zeros = [ir.Constant(totals_, None)] * vectors
-                with loop(builder, I64(0), count, 1, zeros) as (k, sums_k, after):
-                    index, entries, start = (
-                        builder.load(
-                            element(builder, lists, builder.add(builder.mul(k, I64(3)), I64(i)), I64)
-                        )
-                        for i in range(3)
-                    )
-                    weights = builder.gep(rows.data, [builder.add(builder.mul(start, columns), n)])
-                    with loop(builder, I64(0), entries, 1, sums_k) as (i, totals, added):
-                        row = builder.zext(builder.load(element(builder, index, i, I16), align=2), I64)
-                        row = builder.gep(weights, [builder.mul(row, columns)])
-                        row = builder.bitcast(row, ir.VectorType(source, lanes).as_pointer())
-                        for v, total in enumerate(totals):
-                            x = builder.load(builder.gep(row, [I64(v)]), align=1)
-                            if integer:
-                                added.append(builder.add(total, builder.sext(x, totals_)))
-                            else:
-                                added.append(builder.fadd(total, x))
-                    after += totals
-                for v, total in enumerate(sums_k):
+                start = builder.gep(weights.data, [n])
+                with loop(builder, I64(0), count, 1, zeros) as (i, totals, added):
+                    row = builder.zext(builder.load(element(builder, rows, i, I16), align=2), I64)
+                    row = builder.gep(start, [builder.mul(row, columns)])
+                    row = builder.bitcast(row, ir.VectorType(source, lanes).as_pointer())
+                    for v, total in enumerate(totals):
+                        x = builder.load(builder.gep(row, [I64(v)]), align=1)
+                        if integer:
+                            added.append(builder.add(total, builder.sext(x, totals_)))
+                        else:
+                            added.append(builder.fadd(total, x))
+                for v, total in enumerate(totals):
                     place = element(builder, sums, builder.add(n, I64(v * lanes)), floats)
                     builder.store(builder.sitofp(total, floats) if integer else total, place, align=4)
             first = last
@@ -150,14 +161,44 @@ def add_vectors(typing_context, target, source, count):  # noqa: ANN001, ANN201
 
 
 @intrinsic
+def largest(typing_context, target, cells, count, columns):  # noqa: ANN001, ANN201
+    """largest(target, cells, count, columns): float32 target[n] = max of cell[n], n < columns, a multiple of 32.
+
+    cells: address of `count` int64, the addresses of the cells; there is one at least.
+    """
+
+    def codegen(context, builder, signature, args):  # noqa: ANN001
+        target, cells, count, columns = args
+        floats = ir.VectorType(F32, 32)
+
+        def load(k: Any, n: Any) -> Any:
+            address = builder.load(element(builder, cells, k, I64))
+            return builder.load(element(builder, address, n, floats), align=4)
+
+        with loop(builder, I64(0), columns, 32) as (n, _, _):
+            first = load(I64(0), n)
+            with loop(builder, I64(1), count, 1, [first]) as (k, (most,), after):
+                x = load(k, n)
+                after.append(builder.select(builder.fcmp_ordered(">", x, most), x, most))
+            builder.store(most, element(builder, target, n, floats), align=4)
+        return context.get_dummy_value()
+
+    return types.void(SIZE, SIZE, SIZE, SIZE), codegen
+
+
+def fetch(builder: ir.IRBuilder, address: Any, write: bool) -> None:
+    """Bring what stands at an address into the cache, to be read or written."""
+    kind = ir.FunctionType(ir.VoidType(), (I8.as_pointer(), I32, I32, I32))
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, (builder.inttoptr(address, I8.as_pointer()), I32(int(write)), I32(3), I32(1)))
+
+
+@intrinsic
 def prefetch(typing_context, address):  # noqa: ANN001, ANN201
     """prefetch(address): bring what stands there into the cache."""
 
     def codegen(context, builder, signature, args):  # noqa: ANN001
-        pointer = I8.as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), (pointer, I32, I32, I32))
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, (builder.inttoptr(args[0], pointer), I32(0), I32(3), I32(1)))
+        fetch(builder, args[0], False)
         return context.get_dummy_value()
 
     return types.void(SIZE), codegen
