@@ -5,9 +5,10 @@ import pytest
 from spikeclip.energy import LEVELS, counts, joules, ledger, load_conventions
 from spikeclip.energy.account import merged
 from spikeclip.energy.compare import SPIKING, baselines, tower_energy
-from spikeclip.energy.firing import measure_firing, picture_batches, spiking_run, text_batches
+from spikeclip.energy.firing import measure_firing, spiking_run, text_batches
 from spikeclip.errors import InputError
 from spikeclip.graph import Graph, ops
+from spikeclip.graph.embed import picture_batches
 
 
 @pytest.mark.parametrize(

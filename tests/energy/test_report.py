@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from spikeclip.energy import figures
 from spikeclip.energy.figures import Point
-from spikeclip.energy.firing import picture_batches
 from spikeclip.energy.measure import measure
 from spikeclip.energy.report import checkpoint_points, write_report
 from spikeclip.energy.words import amount, summary
 from spikeclip.errors import InputError
+from spikeclip.graph.embed import picture_batches
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

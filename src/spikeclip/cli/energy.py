@@ -76,9 +76,9 @@ def energy(
     from spikeclip.data.sources import load_pictures
     from spikeclip.data.tokenizer import Tokenizer
     from spikeclip.energy.figures import raster_figure
-    from spikeclip.energy.firing import picture_batches
     from spikeclip.energy.report import checkpoint_points, write_report
     from spikeclip.evaluate.pictures import model_folder
+    from spikeclip.graph.embed import picture_batches
     from spikeclip.graph.saved import open_graphs
 
     saved = model_folder(folder)

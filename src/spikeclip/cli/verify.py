@@ -34,8 +34,8 @@ def verify(
         raise InputError(f"no such folder: {model}")
     from spikeclip.data.sources import load_pictures
     from spikeclip.data.tokenizer import Tokenizer
-    from spikeclip.energy.firing import picture_batches
     from spikeclip.evaluate.pictures import model_folder
+    from spikeclip.graph.embed import picture_batches
     from spikeclip.graph.saved import open_graphs
     from spikeclip.graph.verify import verify
 

@@ -20,7 +20,6 @@ from spikeclip.energy.firing import (
     Group,
     all_firing,
     measure_firing,
-    picture_batches,
     spiking_run,
     text_batches,
 )
@@ -28,6 +27,7 @@ from spikeclip.energy.ledger import LEVELS
 from spikeclip.energy.measure import measure
 from spikeclip.errors import InputError
 from spikeclip.graph import ops
+from spikeclip.graph.embed import picture_batches, unit
 from spikeclip.graph.ops import Graph
 from spikeclip.graph.saved import SavedGraphs
 
@@ -64,7 +64,7 @@ def account(
     rows_ND, text_groups = measure_firing(spiking_run(graphs.text, precision), (ids for ids, _ in batches))
     texts_ND = np.empty_like(rows_ND)
     texts_ND[np.concatenate([places for _, places in batches])] = rows_ND
-    classes_KD = _unit(_unit(texts_ND).reshape(len(prompts), len(templates), -1).mean(1))
+    classes_KD = unit(unit(texts_ND).reshape(len(prompts), len(templates), -1).mean(1))
     images_ND, image_groups = measure_firing(
         spiking_run(graphs.image, precision), picture_batches(graphs.image, pictures.images, batch_size)
     )
@@ -152,7 +152,3 @@ def merged(record: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any
 
 def _list(firing: Firing, what: str) -> list[float]:
     return [float(x) for x in getattr(firing, what)]
-
-
-def _unit(x_ND: np.ndarray) -> np.ndarray:
-    return x_ND / np.maximum(np.linalg.norm(x_ND, axis=-1, keepdims=True), 1e-12)

@@ -157,15 +157,6 @@ def _merged(a: Group, b: Group) -> Group:
     return Group(a.sample, a.inputs + b.inputs, {name: a.firing[name] + b.firing[name] for name in a.firing})
 
 
-def picture_batches(graph: Graph, images_NHWC: np.ndarray, batch_size: int = 64) -> Iterator[np.ndarray]:
-    """Yield pictures (N, H, W, 3) uint8 as the graph reads them: batches of normalised float32."""
-    first = graph.ops[0]
-    assert isinstance(first, ops.Image)
-    mean, std = np.array(first.mean, np.float32), np.array(first.std, np.float32)
-    for i in range(0, len(images_NHWC), batch_size):
-        yield (images_NHWC[i : i + batch_size] / np.float32(255) - mean) / std
-
-
 def text_batches(
     graph: Graph, tokens_NL: np.ndarray, batch_size: int = 64
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -15,6 +15,7 @@ from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.engine.engine import Engine
 from spikeclip.evaluate.pictures import check_labels
 from spikeclip.graph import ops
+from spikeclip.graph.embed import picture_batches, unit
 from spikeclip.graph.saved import load_graphs
 
 
@@ -27,7 +28,6 @@ class Runtime:
         assert isinstance(first, ops.Image)
         assert isinstance(tokens, ops.Tokens)
         self.image_size, self.context_length = first.shape[0], tokens.length
-        self._mean, self._std = np.array(first.mean, np.float32), np.array(first.std, np.float32)
 
     @classmethod
     def from_pretrained(
@@ -41,9 +41,7 @@ class Runtime:
 
     def encode_image(self, images: np.ndarray, normalize: bool = False, batch_size: int = 64) -> np.ndarray:
         """Embed pictures (B, image_size, image_size, 3) uint8 -> (B, embed_dim) float32."""
-        batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
-        pixels = ((batch / np.float32(255) - self._mean) / self._std for batch in batches)
-        return _embed(self.image, pixels, normalize)
+        return _embed(self.image, picture_batches(self.image.graph, images, batch_size), normalize)
 
     def encode_text(self, texts: Sequence[str], normalize: bool = False, batch_size: int = 64) -> np.ndarray:
         """Embed texts -> (B, embed_dim) float32."""
@@ -55,7 +53,7 @@ class Runtime:
         """Return one unit-length embedding per label (K, embed_dim): the mean over its prompts, normalised again."""
         prompts = build_prompts(labels, templates)
         rows = self.encode_text([text for texts in prompts for text in texts], normalize=True)
-        return _unit(rows.reshape(len(labels), len(templates), -1).mean(1))
+        return unit(rows.reshape(len(labels), len(templates), -1).mean(1))
 
     def classify(
         self,
@@ -87,8 +85,4 @@ class Runtime:
 
 def _embed(tower: Engine, batches: Iterable[np.ndarray], normalize: bool) -> np.ndarray:
     rows_ND = np.concatenate([tower(batch) for batch in batches])
-    return _unit(rows_ND) if normalize else rows_ND
-
-
-def _unit(x_ND: np.ndarray) -> np.ndarray:
-    return x_ND / np.maximum(np.linalg.norm(x_ND, axis=-1, keepdims=True), 1e-12)
+    return unit(rows_ND) if normalize else rows_ND

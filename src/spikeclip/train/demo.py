@@ -17,7 +17,6 @@ from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.energy.account import account
 from spikeclip.energy.conventions import load_conventions
 from spikeclip.energy.figures import raster_figure
-from spikeclip.energy.firing import picture_batches
 from spikeclip.energy.report import checkpoint_points, write_report
 from spikeclip.errors import InputError
 from spikeclip.evaluate.figure import predictions_figure
@@ -25,6 +24,7 @@ from spikeclip.evaluate.json_text import write_record
 from spikeclip.evaluate.open import open_model
 from spikeclip.evaluate.record import evaluate_model
 from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures
+from spikeclip.graph.embed import picture_batches
 from spikeclip.graph.saved import open_graphs
 from spikeclip.model import SpikeCLIP, from_pretrained
 from spikeclip.train.recipe import load_recipe

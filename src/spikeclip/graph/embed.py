@@ -1,0 +1,24 @@
+"""Around a run of a graph: pictures as it reads them, and embeddings of unit length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from spikeclip.graph import ops
+from spikeclip.graph.ops import Graph
+
+
+def picture_batches(graph: Graph, images_NHWC: np.ndarray, batch_size: int = 64) -> Iterator[np.ndarray]:
+    """Yield pictures (N, H, W, 3) uint8 as the graph reads them: batches of normalised float32."""
+    first = graph.ops[0]
+    assert isinstance(first, ops.Image)
+    mean, std = np.array(first.mean, np.float32), np.array(first.std, np.float32)
+    for i in range(0, len(images_NHWC), batch_size):
+        yield (images_NHWC[i : i + batch_size] / np.float32(255) - mean) / std
+
+
+def unit(x_ND: np.ndarray) -> np.ndarray:
+    """Return the rows with length 1; a row of zeros stays one."""
+    return x_ND / np.maximum(np.linalg.norm(x_ND, axis=-1, keepdims=True), 1e-12)
