@@ -140,9 +140,11 @@ def test_relational_loss_leaves_out_the_picture_itself():
     assert relational_loss(student, teacher, 10.0, 10.0).item() == pytest.approx(expected)
 
 
-def test_rates_below_the_target_cost_nothing():
-    rates = {"a": torch.tensor(0.5, requires_grad=True), "b": torch.tensor(0.1, requires_grad=True)}
-    loss = rate_loss(rates, 0.2)
-    assert loss.item() == pytest.approx((0.3 + 0.0) / 2)
+def test_a_layer_pays_for_its_rate_above_the_target_as_often_as_it_has_synapses():
+    rates = {
+        name: torch.tensor(rate, requires_grad=True) for name, rate in (("a", 0.5), ("b", 0.1), ("c", 0.3))
+    }
+    loss = rate_loss(rates, {"a": 30, "b": 60, "c": 10, "of the other tower": 900}, 0.2)
+    assert loss.item() == pytest.approx((30 * 0.3 + 10 * 0.1) / 100)
     loss.backward()
-    assert (rates["a"].grad.item(), rates["b"].grad.item()) == (0.5, 0.0)
+    assert [rate.grad.item() for rate in rates.values()] == pytest.approx([0.3, 0.0, 0.1])
