@@ -200,6 +200,8 @@ class StageConfig:
     """Augmentation of the pictures."""
     relu_first: float = 0.0
     """Share of the steps in which ilif and quant_relu are still a ReLU (no effect on relu)."""
+    int8_weights: bool = False
+    """Round the weights that read spikes to int8 in every pass, as the engine does: for the last stage of a network."""
     logit_scale: float | None = None
     """Fixed factor on the student's cosine similarities; null learns it, starting from the model's."""
 

@@ -3,15 +3,21 @@
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from small_run import rows
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from spikeclip.engine import Engine
 from spikeclip.errors import InputError
-from spikeclip.evaluate.zero_shot import embed_pictures, zero_shot_metrics
+from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, zero_shot_metrics
+from spikeclip.graph.embed import picture_batches
+from spikeclip.graph.lower import lower
 from spikeclip.model import from_pretrained
 from spikeclip.neurons import functional, record
+from spikeclip.towers.synapses import round_weight
 from spikeclip.train import loop
 from spikeclip.train import run as run_module
 from spikeclip.train.network import synapses
@@ -351,3 +357,18 @@ def test_precision_is_what_the_processor_multiplies(monkeypatch):
         assert resolve_precision("auto", "cpu") == expected
     assert resolve_precision("bf16", "cpu") == torch.bfloat16
     assert resolve_precision("fp32", "cpu") == torch.float32
+
+
+def test_a_stage_with_int8_weights_is_scored_as_the_int8_engine_runs_it(run, prepared):
+    result, folder = run({"stage": "finetune", "epochs": 6, "int8_weights": True})
+    model, pictures = from_pretrained(folder / "model"), prepared({"stage": "finetune"})[1].pictures["val"]
+    assert not torch.equal(model.image.groups[2].conv.weight, round_weight(model.image.groups[2].conv.weight))
+    engine = Engine(lower(model.image, model.config.image), precision="int8")
+    made = torch.from_numpy(
+        np.concatenate([engine(x) for x in picture_batches(engine.graph, pictures.images)])
+    )
+    classes_KD = class_embeddings(model, pictures.classnames, ["a photo of a {c}."])
+    score = zero_shot_metrics(F.normalize(made, dim=-1), torch.from_numpy(pictures.labels), classes_KD)[
+        "acc1"
+    ]
+    assert score == pytest.approx(result["stages"][0]["best"], abs=0.05)

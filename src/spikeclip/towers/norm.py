@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikeclip.towers.recompute import second_time
+from spikeclip.towers.synapses import Conv2d, Linear
 
 
 class BatchNorm(nn.Module):
@@ -95,7 +96,7 @@ class ConvBN(nn.Module):
         gain: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.conv = Conv2d(inputs, outputs, 3, padding=1, bias=False)
         self.bn = BatchNorm(outputs, momentum, gain)
         self.pool_first = pool_first
 
@@ -117,7 +118,7 @@ class LinearBN(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
         super().__init__()
-        self.linear = nn.Linear(inputs, outputs, bias=bias)
+        self.linear = Linear(inputs, outputs, bias=bias)
         self.bn = BatchNorm(outputs)
 
     def forward(self, x_TBNC: Tensor, mask_BN: Tensor | None = None) -> Tensor:

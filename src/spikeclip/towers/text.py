@@ -12,6 +12,7 @@ from spikeclip.neurons import make_neuron
 from spikeclip.towers.block import Block
 from spikeclip.towers.norm import BatchNorm
 from spikeclip.towers.readout import PublishedReadout, Readout
+from spikeclip.towers.synapses import Linear
 
 
 def text_mask(tokens_BL: Tensor, eos_id: int) -> Tensor:
@@ -61,8 +62,8 @@ class TextMLP(nn.Module):
         self.token = nn.Embedding(config.vocab_size, config.width)
         self.position = nn.Embedding(max(77, config.context_length), config.width)
         hidden = config.mlp_ratio * embed_dim
-        self.spike1, self.fc1 = make_neuron(neuron), nn.Linear(config.context_length * config.width, hidden)
-        self.spike2, self.fc2 = make_neuron(neuron), nn.Linear(hidden, embed_dim)
+        self.spike1, self.fc1 = make_neuron(neuron), Linear(config.context_length * config.width, hidden)
+        self.spike2, self.fc2 = make_neuron(neuron), Linear(hidden, embed_dim)
         self.readout = PublishedReadout(neuron.T)
 
     def forward(self, tokens_BL: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from spikeclip.errors import InputError
 from spikeclip.evaluate.json_text import write_record
 from spikeclip.evaluate.record import evaluate_model
 from spikeclip.model import SpikeCLIP, from_pretrained
+from spikeclip.towers.synapses import int8_weights
 from spikeclip.train.checkpoint import load_checkpoint, save_checkpoint
 from spikeclip.train.loop import Interrupted, catch_signals, run_stage
 from spikeclip.train.material import Material, gather_material
@@ -80,19 +81,20 @@ def train_run(
                     if accelerator.is_main_process:
                         save_checkpoint(checkpoint, {"done": done, "weights": weights, "stage": inside})
 
-                progress = run_stage(
-                    model,
-                    stage,
-                    accelerator,
-                    report,
-                    index=index,
-                    seed=config.seed + index,
-                    precision=precision,
-                    save=save,
-                    every_seconds=60 * config.checkpoint_minutes,
-                    state=inner,
-                    interrupted=interrupted,
-                )
+                with int8_weights(model, config.stages[index].int8_weights):
+                    progress = run_stage(
+                        model,
+                        stage,
+                        accelerator,
+                        report,
+                        index=index,
+                        seed=config.seed + index,
+                        precision=precision,
+                        save=save,
+                        every_seconds=60 * config.checkpoint_minutes,
+                        state=inner,
+                        interrupted=interrupted,
+                    )
                 inner = None  # the stages after the one that was interrupted start afresh
                 done.append(
                     {
