@@ -151,7 +151,8 @@ def raster_figure(
         rows = np.linspace(0, len(raster) - 1, min(neurons, len(raster))).astype(int)
         panel.imshow(raster[rows], aspect="auto", cmap="Greys", interpolation="nearest", vmin=0, vmax=1)
         panel.set_title(
-            f"{name}: {len(rows)} of {len(raster):,} neurons\n{raster.mean():.1%} black", fontsize=8
+            f"{name}: {len(rows)} of {len(raster):,} neurons\na spike in {100 * raster.mean():.1f} % of all places",
+            fontsize=8,
         )
         panel.set_xticks(range(raster.shape[1]), range(1, raster.shape[1] + 1))
         substeps = binary[name].substeps  # type: ignore[attr-defined]

@@ -151,11 +151,11 @@ def _teacher(energy: Mapping[str, Any]) -> list[str]:
     if teacher is None:
         return []
     cost = total[f"teacher, {teacher['name']}"]["L1"]
-    own = min(total[name]["L1"] for name in SPIKING_NAMES)
+    own = SPIKING_NAMES[not teacher["arithmetic"].startswith("fp")]
     return [
         f"The teacher, {teacher['name']}, needs {amount(cost)} a picture at L1, matrix products alone, in "
-        f"{teacher['arithmetic']} and on pictures of its own size; the cheaper spiking network, at an accuracy of its "
-        f"own: {against(own, 'teacher', cost)}."
+        f"{teacher['arithmetic']} and on pictures of its own size; at another accuracy, {own}: "
+        f"{against(total[own]['L1'], 'teacher', cost)}."
     ]
 
 
