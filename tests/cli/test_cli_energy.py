@@ -47,6 +47,7 @@ def test_energy(process, folder):
     assert "ANN twin, 3-bit activations" in out
     assert "synaptic operations" in out
     assert "break-even" in out
+    assert " ± " in out
     assert (folder / "energy" / "report.html").stat().st_size > 50_000
     found = json.loads((folder / "energy" / "energy.json").read_text())
     assert found["metrics"]["acc1"] == pytest.approx(before["metrics"]["acc1"], abs=0.02)
@@ -67,6 +68,10 @@ def test_energy(process, folder):
         (("energy", "run", "--data", "shapes", "--into", "no.json"), "no.json: the record cannot be read"),
         (("energy", "run", "--data", "shapes", "--twin", "run"), "results.json: the record cannot be read"),
         (("energy", "run", "--data", "shapes", "--out", "pictures/one.png"), "is a file"),
+        (
+            ("energy", "run", "--data", "shapes", "--limit", "60", "--teacher", "run/model"),
+            "cannot teach with a model",
+        ),
         (("verify", "nowhere"), "no such folder: nowhere"),
     ],
 )

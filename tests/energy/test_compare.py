@@ -1,9 +1,11 @@
 import dataclasses
+import math
+import statistics
 
 import pytest
 
-from spikeclip.energy import LEVELS, counts, joules, ledger, load_conventions
-from spikeclip.energy.account import merged
+from spikeclip.energy import counts, joules, ledger, load_conventions
+from spikeclip.energy.account import account, merged
 from spikeclip.energy.compare import SPIKING, baselines, tower_energy
 from spikeclip.energy.firing import measure_firing, spiking_run, text_batches
 from spikeclip.errors import InputError
@@ -28,8 +30,8 @@ def test_at_the_break_even_rate_both_cost_the_same(graphs, images):
     counted = counts(graph, groups[0].sample)
     checked = 0
     for network in SPIKING:
-        for level in LEVELS:
-            for twin in baselines(graph):
+        for level in network.levels:
+            for twin in (twin for twin in baselines(graph) if level in twin.levels):
                 even, other = (
                     found["break_even"][network.name][level][twin.name],
                     found["joules"][twin.name][level],
@@ -39,6 +41,49 @@ def test_at_the_break_even_rate_both_cost_the_same(graphs, images):
                 assert cost == pytest.approx(other) if even is not None else cost > other
                 checked += even is not None
     assert checked
+
+
+def test_intervals_are_those_of_the_joules_of_every_input(graphs, images, tokenizer):
+    """Against a ledger for each input, for pictures and for texts of several lengths."""
+    conventions = load_conventions()
+    names = [f"a {colour} {shape}" for colour in ("red", "blue") for shape in ("star", "ring", "square")]
+    texts = [ids for ids, _ in text_batches(graphs.text, tokenizer.encode(names, 77))]
+    assert 1 < len(texts) < len(names)
+    for graph, batches in (
+        (graphs.image, list(picture_batches(graphs.image, images[:20], 7))),
+        (graphs.text, texts),
+    ):
+        run = spiking_run(graph)
+        _, groups = measure_firing(run, batches)
+        found = tower_energy(graph, groups, conventions)
+        singles = [measure_firing(run, [one[None]])[1][0] for batch in batches for one in batch]
+        for network in SPIKING:
+            for level in network.levels:
+                costs = [
+                    joules(ledger(counts(graph, one.sample), one.spikes, network, level, conventions))
+                    for one in singles
+                ]
+                interval = 1.96 * statistics.stdev(costs) / len(costs) ** 0.5
+                assert interval > 0
+                assert found["intervals"][network.name][level] == pytest.approx(interval, rel=1e-6)
+                assert found["joules"][network.name][level] == pytest.approx(statistics.mean(costs))
+
+
+def test_one_input_has_no_interval(graphs, images):
+    _, groups = measure_firing(spiking_run(graphs.image), picture_batches(graphs.image, images[:1]))
+    found = tower_energy(graphs.image, groups, load_conventions())
+    assert all(math.isnan(value) for by_level in found["intervals"].values() for value in by_level.values())
+
+
+def test_a_teacher_is_named_and_counted_where_the_conventions_have_one(accounted, graphs, tokenizer, shapes):
+    assert not any("teacher" in name for name in accounted["energy"]["total"]["joules"])
+    teacher = {"name": "small CLIP", "image_macs": 1000, "text_macs": 60}
+    found = account(graphs, tokenizer, shapes, load_conventions(teacher=teacher))["energy"]
+    cost = (1000 + 64 / 60 * 60) * 4.6e-12
+    assert found["total"]["joules"]["teacher, small CLIP"] == {
+        "L0": pytest.approx(cost),
+        "L1": pytest.approx(cost),
+    }
 
 
 def test_parts_add_up(accounted):
@@ -73,8 +118,6 @@ def test_texts_of_two_lengths_cost_their_mean(graphs, tokenizer):
 
 @pytest.mark.parametrize(("text", "share"), [("amortised", 64 / 60), ("per_query", 1), ("none", 0)])
 def test_the_share_of_the_text_tower(graphs, tokenizer, shapes, text, share):
-    from spikeclip.energy.account import account
-
     found = account(graphs, tokenizer, shapes, load_conventions(text=text))["energy"]
     assert found["total"]["share"] == pytest.approx(share)
     for name in found["image"]["joules"]:
@@ -97,7 +140,5 @@ def test_merged_into_a_record_of_the_same_pictures(accounted):
 
 
 def test_pictures_without_names(graphs, tokenizer, shapes):
-    from spikeclip.energy.account import account
-
     with pytest.raises(InputError, match="names no classes"):
         account(graphs, tokenizer, dataclasses.replace(shapes, classnames=[]), load_conventions())

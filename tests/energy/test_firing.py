@@ -38,6 +38,8 @@ def test_rates_intervals_and_embeddings(graphs, images, without_numba, monkeypat
         np.testing.assert_allclose(firing.interval_T, 1.96 * rate_TB.std(1, ddof=1) / 60**0.5, atol=2e-4)
         assert firing.density == pytest.approx((level_TBK > 0).mean(), abs=2e-4)
         assert group.spikes[name] == pytest.approx(level_TBK.sum() / 60, rel=2e-3)
+    spikes_BL = np.stack([level_TBK.sum((0, 2)) for level_TBK in expected.values()], 1)
+    np.testing.assert_allclose(group.scatter_LL, 59 * np.cov(spikes_BL.T), rtol=0.05, atol=50)
 
 
 def test_texts_are_run_without_their_padding(graphs, tokenizer):

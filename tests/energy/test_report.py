@@ -8,23 +8,30 @@ import subprocess
 import pytest
 from matplotlib.figure import Figure
 
-from spikeclip.energy import figures
+from spikeclip.energy import figures, load_conventions
+from spikeclip.energy.account import account
 from spikeclip.energy.figures import Point
 from spikeclip.energy.measure import measure
 from spikeclip.energy.report import checkpoint_points, write_report
-from spikeclip.energy.words import amount, summary
+from spikeclip.energy.words import amount, break_even, summary
 from spikeclip.errors import InputError
 from spikeclip.graph.embed import picture_batches
 
+LOG = (
+    '{"stage": "finetune", "step": 0, "rate": 0.02, "rates": {"image.a": 0.2, "image.b": 0.4, "text.c": 9}}\n'
+    '{"stage": "finetune", "step": 1, "epoch": 0, "val_acc1": 0.5}\n'
+)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
 def report(accounted, graphs, images, tmp_path_factory):
-    path = tmp_path_factory.mktemp("report") / "report.html"
-    raster = figures.raster_figure(graphs.image, next(picture_batches(graphs.image, images[:1])))
-    write_report(accounted, path, raster, [Point("epoch 1", 0.5, 0.4), Point("epoch 2", 0.6, 0.3)])
-    return path
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "metrics.jsonl").write_text(LOG)
+    write_report(
+        accounted, folder / "report.html", graphs.image, images[0], folder / "metrics.jsonl", "Energy"
+    )
+    return folder / "report.html"
 
 
 def browse(page):
@@ -96,8 +103,14 @@ def test_figures(accounted, graphs, images):
 def test_the_front_holds_what_none_beats():
     points = [Point("a", 0.8, 2.0), Point("b", 0.9, 3.0), Point("c", 0.85, 4.0), Point("d", 0.7, 2.0)]
     assert [p.name for p in figures.pareto(points)] == ["a", "b"]
-    figure = figures.tradeoff_figure([*points, Point("twin", 0.95, 9.0, spiking=False)], "µJ")
-    assert len(figure.axes[0].texts) == 5
+    figure = figures.tradeoff_figure([*points, Point("twin", 0.95, 9.0, spiking=False)], "µJ", "log")
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
+        "a",
+        "b",
+        "c",
+        "d",
+        "twin",
+    ]
     with pytest.raises(InputError, match="no networks"):
         figures.tradeoff_figure([], "µJ")
 
@@ -105,24 +118,48 @@ def test_the_front_holds_what_none_beats():
 def test_points_of_a_run(tmp_path):
     log = tmp_path / "metrics.jsonl"
     assert checkpoint_points(log) == []
-    log.write_text(
-        '{"stage": "finetune", "step": 0, "rate": 0.02, "rates": {"image.a": 0.2, "image.b": 0.4, "text.c": 9}}\n'
-        '{"stage": "finetune", "step": 1, "epoch": 0, "val_acc1": 0.5}\n'
-    )
+    log.write_text(LOG)
     assert checkpoint_points(log) == [Point("finetune 1", 0.5, pytest.approx(0.3))]
 
 
 def test_the_summary_says_who_wins(accounted):
     lines = summary(accounted)
-    total = accounted["energy"]["total"]["joules"]
-    wins = total["spiking, int8 weights"]["L1"] < total["ANN twin, int8"]["L1"]
+    total, intervals = (accounted["energy"]["total"][key] for key in ("joules", "intervals"))
+    own = "spiking, int8 weights"
+    wins = total[own]["L1"] < total["ANN twin, int8"]["L1"]
     verdict = next(part for part in lines[0].split("; at ") if "L1 " in part)
     words = {"loses" if "loses" in side else "wins": side for side in verdict.split(" and ")}
     assert "int8" in words["wins" if wins else "loses"]
-    assert any(line.startswith("What it spends most on at L2 no reuse") for line in lines)
+    for level in ("L1", "L2 tiled", "L2 no reuse"):
+        cost = amount(total[own][level], intervals[own][level])
+        (line,) = (line for line in lines if line.startswith(f"{level}, "))
+        assert f"Spiking, int8 weights: {cost} a picture" in line
     assert lines[-1] == "L4, wall time and joules, was not measured in this run."
-    twin = {**accounted, "metrics": {"acc1": 0.88}, "twin": {"acc1": 0.89}}
-    assert any("1.00 points below it" in line for line in summary(twin))
+
+
+def test_an_accuracy_comes_with_its_interval_and_its_twin_on_as_many_pictures(accounted):
+    found = {**accounted, "metrics": {"acc1": 0.88}, "twin": {"acc1": 0.89, "pictures": 60}}
+    (line,) = (line for line in summary(found) if line.startswith("It recognises"))
+    assert "88.00 ± 8.22 % of 60 pictures" in line  # 1.96 sqrt(0.88 x 0.12 / 60)
+    assert "89.00 %: 1.00 points below it" in line
+    found["twin"] = {"acc1": 0.89, "pictures": 10_000}
+    (line,) = (line for line in summary(found) if line.startswith("It recognises"))
+    assert line.endswith("89.00 % of 10,000 pictures.")
+
+
+def test_the_teacher_is_the_runs_own_or_none(accounted, graphs, tokenizer, shapes):
+    assert not any("teacher" in line for line in summary(accounted))
+    teacher = {"name": "small CLIP", "image_macs": 10**9, "text_macs": 0}
+    found = account(graphs, tokenizer, shapes, load_conventions(teacher=teacher))
+    (line,) = (line for line in summary(found) if "teacher" in line)
+    assert line.startswith("The teacher, small CLIP, needs 4.6 mJ a picture")
+
+
+def test_a_rate_that_neurons_cannot_reach_is_no_limit():
+    even = {"spiking": {"L1": {"dear": 5.0, "equal": 2.0, "cheap": None}}}
+    energy = {"image": {"break_even": even, "highest_rate": 4}}
+    said = [break_even(energy, "spiking", twin, "L1") for twin in ("dear", "equal", "cheap")]
+    assert said == ["always", "2", "never"]
 
 
 def test_amounts():
@@ -133,6 +170,8 @@ def test_amounts():
         "3 nJ",
         "5 pJ",
     ]
+    assert amount(4.567e-5, 2.34e-7) == "45.7 ± 0.23 µJ"
+    assert amount(4.567e-5, 0.0) == "45.7 µJ"
 
 
 def test_joules_are_counted_where_a_counter_can_be_read_and_the_reason_given_elsewhere(tmp_path, monkeypatch):

@@ -27,6 +27,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.errors import InputError
 from spikeclip.teacher import Teacher
+from spikeclip.teacher.macs import count_macs
 
 TEXTS = ["a red circle", "a very small blue square on the left", "green"]
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -313,3 +314,23 @@ def test_hub_name_without_network(monkeypatch):
         InputError, match="no such folder, and the Hugging Face hub gave no model of this name"
     ):
         Teacher.from_pretrained("nobody/no-such-model")
+
+
+def test_multiply_accumulates(dual):
+    """Attention included, whose fused kernel PyTorch's counter does not see; a text pays for its own tokens alone."""
+    kind, folder, *_ = dual
+    teacher = Teacher.from_pretrained(folder)
+    image, text = count_macs(teacher, np.zeros((20, 20, 3), np.uint8), TEXTS)
+
+    def layers(n):  # two of width 32 on n tokens: q, k, v and out, both products of attention, the MLP
+        return 2 * (4 * n * 32 * 32 + 2 * n * n * 32 + 2 * n * 32 * 64)
+
+    patches = 16 * 3 * 8 * 8 * 32
+    if kind == "siglip":  # padded to 16; pictures are pooled by an attention with one query
+        pool = 32 * 32 + 2 * 16 * 32 * 32 + 2 * 16 * 32 + 32 * 32 + 2 * 32 * 64
+        assert (image, text) == (patches + layers(16) + pool, layers(16) + 32 * 32)
+    else:
+        lengths = [len(ids) for ids in teacher._tokenizer(TEXTS, truncation=True, max_length=16)["input_ids"]]
+        assert len(set(lengths)) > 1
+        assert image == patches + layers(17) + 32 * 24
+        assert text == round(sum(layers(n) + 32 * 24 for n in lengths) / 3)

@@ -35,6 +35,7 @@ def test_a_sweep_and_its_continuation(config, tmp_path, monkeypatch):
     assert sparse["rate"] < dense["rate"]
     assert sparse["joules"]["L1"] < dense["joules"]["L1"]
     assert all(0 <= row["accuracy"] <= 1 for row in result["networks"])
+    assert all(row["interval"] >= 0 for row in result["networks"])
     assert twins[0]["accuracy"] == twins[1]["accuracy"]
     for level in ("L1", "L2-tiled", "L2-no-reuse"):
         assert (tmp_path / f"tradeoff-{level}.png").stat().st_size > 5000

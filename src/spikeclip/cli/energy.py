@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -18,10 +19,12 @@ EXAMPLES = """Examples:
 \b
   spikeclip energy runs/cifar10 --data data/cifar10 --template "a {c}" --rename automobile=car
   spikeclip energy runs/cifar10 --data data/cifar10 --twin runs/cifar10-relu --measure
+  spikeclip energy runs/shapes --data shapes --teacher runs/teacher
   spikeclip energy runs/shapes --data shapes --conventions mine.yaml --into results.json
 
 --conventions names a YAML file with the constants to change; the ones in force are in energy.json and in the
-report. --into adds `energy` and `spikes` to the record of `spikeclip evaluate`, or of a run, on the same pictures."""
+report. --teacher names a folder or a model on the hub, whose matrix products are counted. --into adds `energy` and
+`spikes` to the record of `spikeclip evaluate`, or of a run, on the same pictures."""
 
 
 def energy(
@@ -48,6 +51,10 @@ def energy(
     twin: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Run of the ReLU twin, for its accuracy.")
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Its teacher, a CLIP or SigLIP, to count and compare with."),
+    ] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Measure time and joules too (L4).")] = False,
     into: Annotated[Path | None, typer.Option(metavar="FILE", help="Record to add the result to.")] = None,
     cache: Annotated[str, typer.Option(help="Folder of decoded pictures.")] = "~/.cache/spikeclip",
@@ -64,7 +71,7 @@ def energy(
         raise unknown("precision", precision, ("fp32", "int8"))
     if out.is_file():
         raise InputError(f"{out} is a file; --out names a folder")
-    from spikeclip.energy.account import account, measured, merged
+    from spikeclip.energy.account import account, measured, merged, teacher_cost
     from spikeclip.energy.conventions import load_conventions
     from spikeclip.evaluate.json_text import read_record, write_record
 
@@ -75,35 +82,33 @@ def energy(
         raise InputError(f"{twin} has no result on the split {split!r}: --twin names a finished run")
     from spikeclip.data.sources import load_pictures
     from spikeclip.data.tokenizer import Tokenizer
-    from spikeclip.energy.figures import raster_figure
-    from spikeclip.energy.report import checkpoint_points, write_report
+    from spikeclip.energy.report import write_report
     from spikeclip.evaluate.pictures import model_folder
-    from spikeclip.graph.embed import picture_batches
     from spikeclip.graph.saved import open_graphs
 
     saved = model_folder(folder)
     graphs = open_graphs(saved)
     pictures = load_pictures(data, split, graphs.image.ops[0].shape[0], cache, limit, names)  # type: ignore[attr-defined]
+    templates = template or ["a photo of a {c}."]
+    if teacher:
+        assumed = dataclasses.replace(assumed, teacher=teacher_cost(teacher, pictures, templates))
     found = account(
         graphs,
         Tokenizer.load(saved),
         pictures,
         assumed,
-        templates=template or ["a photo of a {c}."],
+        templates=templates,
         precision=precision,  # type: ignore[arg-type]
     )
-    found |= {"model": model, "twin": {"run": str(twin), **twin_test["metrics"]} if twin_test else None}
+    found |= {"model": model, "twin": None}
+    if twin_test:
+        counted = twin_test["provenance"]["data"]["pictures"]
+        found["twin"] = {"run": str(twin), "pictures": counted, **twin_test["metrics"]}
     if measure:
         found["energy"]["measured"] = measured(graphs.image, pictures.images, precision)  # type: ignore[arg-type]
-    picture = next(picture_batches(graphs.image, pictures.images[:1]))
     write_record(found, out / "energy.json")
-    write_report(
-        found,
-        out / "report.html",
-        raster_figure(graphs.image, picture),
-        checkpoint_points(folder / "metrics.jsonl"),
-        title=f"Energy of {model}",
-    )
+    log, title = folder / "metrics.jsonl", f"Energy of {model}"
+    write_report(found, out / "report.html", graphs.image, pictures.images[0], log, title)
     if record is not None and into is not None:
         write_record(merged(record, found), into)
     _show(found)
@@ -112,14 +117,14 @@ def energy(
 
 def _show(found: dict) -> None:
     from spikeclip.cli.tables import print_table
-    from spikeclip.energy.words import amount, summary
+    from spikeclip.energy.words import amount, amounts, summary
 
-    levels, totals = found["energy"]["levels"], found["energy"]["total"]["joules"]
-    rows = [
-        (name, *(amount(j[level]) if level in j else "-" for level in levels)) for name, j in totals.items()
-    ]
-    print_table("energy of one picture", ("network", *levels), rows, numbers=range(1, len(levels) + 1))
-    image = found["energy"]["image"]["ledger"]
+    energy = found["energy"]
+    levels = energy["levels"]
+    rows = [(name, *amounts(energy, name)) for name in energy["total"]["joules"]]
+    title = "energy of one picture with its share of the text tower, ± 95 % confidence interval"
+    print_table(title, ("network", *levels), rows, numbers=range(1, len(levels) + 1))
+    image = energy["image"]["ledger"]
     network = next(reversed(image))
     shown = [
         (
@@ -133,6 +138,8 @@ def _show(found: dict) -> None:
         )
         for row in image[network]["L2 tiled"]
     ]
+    total = (energy["image"][what][network]["L2 tiled"] for what in ("joules", "intervals"))
+    shown.append(("total", "", "", "", "", "", amount(*total)))
     columns = ("operation", "kind", "what", "count", "rate", "pJ each", "energy")
     print_table(f"ledger of the image tower at L2 tiled, {network}", columns, shown, numbers=(3, 4, 5, 6))
     for line in summary(found):

@@ -14,7 +14,7 @@ from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import build_prompts
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.energy.compare import mean_rate, total_energy, tower_energy
-from spikeclip.energy.conventions import Conventions
+from spikeclip.energy.conventions import Conventions, TeacherCost
 from spikeclip.energy.firing import (
     Firing,
     Group,
@@ -27,7 +27,7 @@ from spikeclip.energy.ledger import LEVELS
 from spikeclip.energy.measure import measure
 from spikeclip.errors import InputError
 from spikeclip.graph import ops
-from spikeclip.graph.embed import picture_batches, unit
+from spikeclip.graph.embed import class_means, picture_batches
 from spikeclip.graph.ops import Graph
 from spikeclip.graph.saved import SavedGraphs
 
@@ -52,11 +52,7 @@ def account(
     `image`, `text` (see `compare.tower_energy`), `total` (`compare.total_energy`) and the conventions, and the `data`.
     Raises `InputError` for pictures without class names, and for a network that does not spike.
     """
-    if not pictures.classnames:
-        raise InputError(
-            f"{pictures.name} {pictures.split} names no classes, so there is no text to account for"
-        )
-    prompts = build_prompts(pictures.classnames, templates)
+    prompts = _prompts(pictures, templates)
     tokens = graphs.text.ops[0]
     assert isinstance(tokens, ops.Tokens)
     tokens_NL = tokenizer.encode([text for texts in prompts for text in texts], tokens.length)
@@ -64,7 +60,7 @@ def account(
     rows_ND, text_groups = measure_firing(spiking_run(graphs.text, precision), (ids for ids, _ in batches))
     texts_ND = np.empty_like(rows_ND)
     texts_ND[np.concatenate([places for _, places in batches])] = rows_ND
-    classes_KD = unit(unit(texts_ND).reshape(len(prompts), len(templates), -1).mean(1))
+    classes_KD = class_means(texts_ND, len(prompts))
     images_ND, image_groups = measure_firing(
         spiking_run(graphs.image, precision), picture_batches(graphs.image, pictures.images, batch_size)
     )
@@ -95,6 +91,22 @@ def account(
         },
         "precision": precision,
     }
+
+
+def teacher_cost(source: str, pictures: Pictures, templates: Sequence[str], name: str = "") -> TeacherCost:
+    """Count a teacher's network (with PyTorch) for a convention's `teacher`: a picture and the mean class prompt.
+
+    source: a CLIP or SigLIP, see `Teacher.from_pretrained`; name: what to call it. Of the templates the first counts.
+    Raises `InputError` for a teacher of texts alone and for pictures without class names.
+    """
+    from spikeclip.teacher import Teacher
+
+    prompts, teacher = _prompts(pictures, templates[:1]), Teacher.from_pretrained(source)
+    from spikeclip.teacher.macs import count_macs
+
+    return TeacherCost(
+        name or source, *count_macs(teacher, pictures.images[0], [text for (text,) in prompts])
+    )
 
 
 def firing_record(image_groups: list[Group], text_groups: list[Group]) -> dict[str, Any]:
@@ -148,6 +160,14 @@ def merged(record: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any
         energy[tower] = {k: v for k, v in energy[tower].items() if k not in DROPPED_IN_RECORDS}
     provenance = {**record["provenance"], "energy_convention": energy["convention"]}
     return {**record, "energy": energy, "spikes": found["spikes"], "provenance": provenance}
+
+
+def _prompts(pictures: Pictures, templates: Sequence[str]) -> list[list[str]]:
+    if not pictures.classnames:
+        raise InputError(
+            f"{pictures.name} {pictures.split} names no classes, so there is no text to account for"
+        )
+    return build_prompts(pictures.classnames, templates)
 
 
 def _list(firing: Firing, what: str) -> list[float]:

@@ -7,10 +7,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from spikeclip.energy.conventions import Conventions
 from spikeclip.energy.counts import Count, Product, counts
-from spikeclip.energy.firing import Firing, Group, all_firing
-from spikeclip.energy.ledger import LEVELS, Network, Row, joules, ledger
+from spikeclip.energy.firing import Z95, Firing, Group, all_firing
+from spikeclip.energy.ledger import Network, Row, joules, ledger
 from spikeclip.graph import ops
 from spikeclip.graph.ops import Graph
 
@@ -35,15 +37,16 @@ def baselines(graph: Graph) -> tuple[Network, ...]:
 def tower_energy(graph: Graph, groups: Sequence[Group], conventions: Conventions) -> dict[str, Any]:
     """Return what one input of a tower costs, averaged over the groups, as plain values.
 
-    `joules`: network -> level -> J. `kinds` and `layers`: the same, split. `break_even`: spiking network -> level ->
-    twin -> mean spikes per neuron and step at which they cost the same, every layer's rate scaled alike; None where
-    the spiking network costs more even in silence. `rate`: mean spikes per neuron and step. `macs`: of a dense run.
-    `ledger`: the rows of the spiking networks, level by level.
+    `joules`: network -> level -> J. `intervals`: of the spiking networks, half of the 95 % confidence interval over
+    inputs, NaN for one. `kinds` and `layers`: the joules, split. `break_even`: spiking network -> level -> twin -> mean
+    spikes per neuron and step at which they cost the same, every layer's rate scaled alike; None where the spiking
+    network costs more even in silence. `rate`: mean spikes per neuron and step; `highest_rate`: that of neurons which
+    always fire. `macs`: of a dense run. `ledger`: the rows of the spiking networks, level by level.
     """
     counted = [(counts(graph, g.sample, conventions.attention_order), g) for g in groups]
     twins = baselines(graph)
     rows = {
-        network.name: {level: _mean_rows(counted, network, level, conventions) for level in LEVELS}
+        network.name: {level: _mean_rows(counted, network, level, conventions) for level in network.levels}
         for network in (*SPIKING, *twins)
     }
     total = {name: {level: joules(r) for level, r in levels.items()} for name, levels in rows.items()}
@@ -51,11 +54,13 @@ def tower_energy(graph: Graph, groups: Sequence[Group], conventions: Conventions
     even: dict[str, dict[str, dict[str, float | None]]] = {}
     for network in SPIKING:
         even[network.name] = {}
-        for level in LEVELS:
+        for level in network.levels:
             silent = joules(_mean_rows(counted, network, level, conventions, scale=0.0))
             firing = total[network.name][level]
             even[network.name][level] = {
-                twin.name: _break_even(rate, silent, firing, total[twin.name][level]) for twin in twins
+                twin.name: _break_even(rate, silent, firing, total[twin.name][level])
+                for twin in twins
+                if level in twin.levels
             }
     weight = sum(g.inputs for _, g in counted)
     macs = sum(count.macs * g.inputs for found, g in counted for count in found if isinstance(count, Product))
@@ -63,7 +68,14 @@ def tower_energy(graph: Graph, groups: Sequence[Group], conventions: Conventions
         "inputs": weight,
         "macs": macs / weight,
         "rate": rate,
+        "highest_rate": max(
+            (op.D if op.kind == "ilif" else 1) for op in graph.ops if isinstance(op, ops.Neuron)
+        ),
         "joules": total,
+        "intervals": {
+            network.name: {level: _interval(counted, network, level, conventions) for level in network.levels}
+            for network in SPIKING
+        },
         "kinds": {
             n: {level: _split(r, lambda row: row.kind) for level, r in by.items()} for n, by in rows.items()
         },
@@ -92,8 +104,9 @@ def total_energy(
 ) -> dict[str, Any]:
     """Return what one picture costs with its share of the text tower: `share` texts, and `joules` as in `tower_energy`.
 
-    pictures: how many share the texts (where the convention amortises them). With `joules` of the teacher, at the
-    levels that need its multiply-accumulates only; L2 would need its layers.
+    pictures: how many share the texts (where the convention amortises them). `intervals`: those of the image tower,
+    since every picture is compared with the same texts. With `joules` of the teacher, where the conventions have one,
+    at the levels that need its multiply-accumulates only; L2 would need its layers.
     """
     share = {"amortised": text["inputs"] / pictures, "per_query": 1.0, "none": 0.0}[conventions.text]
     total = {
@@ -101,9 +114,10 @@ def total_energy(
         for name, levels in image["joules"].items()
     }
     teacher = conventions.teacher
-    pJ = (teacher.image_macs + share * teacher.text_macs) * conventions.arithmetic[teacher.arithmetic].mac
-    total[f"teacher, {teacher.name}"] = {"L0": pJ * 1e-12, "L1": pJ * 1e-12}
-    return {"share": share, "joules": total}
+    if teacher is not None:
+        pJ = (teacher.image_macs + share * teacher.text_macs) * conventions.arithmetic[teacher.arithmetic].mac
+        total[f"teacher, {teacher.name}"] = {"L0": pJ * 1e-12, "L1": pJ * 1e-12}
+    return {"share": share, "joules": total, "intervals": image["intervals"]}
 
 
 def _mean_rows(
@@ -134,6 +148,29 @@ def _mean_rows(
         mean = sum(r * share for r, share in known) if known else None
         means.append(dataclasses.replace(parts[0], count=count, pJ=pJ, rate=mean))
     return means
+
+
+def _interval(
+    counted: Sequence[tuple[Sequence[Count], Group]], network: Network, level: str, conventions: Conventions
+) -> float:
+    """An input's energy is a constant plus so much for each spike of a layer, so its variance is known from the
+    spikes' covariance between layers; inputs of another shape have another constant."""
+    inputs = sum(group.inputs for _, group in counted)
+    if inputs < 2:
+        return math.nan
+    within, means = 0.0, []
+    for found, group in counted:
+        silence = dict.fromkeys(group.firing, 0.0)
+
+        def cost(spikes: dict[str, float], found: Sequence[Count] = found) -> float:
+            return joules(ledger(found, spikes, network, level, conventions))
+
+        slope_L = np.array([cost({**silence, name: 1.0}) for name in silence]) - cost(silence)
+        within += float(slope_L @ group.scatter_LL @ slope_L)
+        means.append((cost(group.spikes), group.inputs))
+    mean = sum(cost * n for cost, n in means) / inputs
+    variance = (max(within, 0.0) + sum(n * (cost - mean) ** 2 for cost, n in means)) / (inputs - 1)
+    return Z95 * math.sqrt(variance / inputs)
 
 
 def _break_even(rate: float, silent: float, firing: float, other: float) -> float | None:

@@ -74,7 +74,7 @@ class TeacherCost:
     name: str
     image_macs: int
     text_macs: int
-    arithmetic: ArithmeticName
+    arithmetic: ArithmeticName = "fp32"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Conventions:
     weights_in: Literal["sram", "dram"]
     state_bits: int
     text: Literal["amortised", "per_query", "none"]
-    teacher: TeacherCost
+    teacher: TeacherCost | None
 
     def access(self, size_bits: float, word_bits: float, dram: bool = False) -> float:
         """pJ of reading or writing one word of a memory of that size.

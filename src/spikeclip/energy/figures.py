@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 COLOURS = ("#c4501b", "#e8a13a", "#1f5f9e", "#5b9bd0", "#9fb3c8", "#6b7280")
 """Spiking networks orange, ordinary ones blue, the teacher grey: told apart by everyone, and in grey print."""
+SPIKING_SHADES = ("#f6cf94", "#e8a13a", "#d9772a", "#c4501b", "#8c3210", "#521c08")
+ORDINARY_SHADES = ("#1f5f9e", "#5b9bd0", "#9fb3c8")
 KINDS = {
     "mac": "#1f5f9e",
     "accumulate": "#c4501b",
@@ -43,17 +45,21 @@ class Point:
     x: float
     """Energy in J, or spikes per neuron and time step."""
     spiking: bool = True
+    interval: float = 0.0
+    """Half of the confidence interval of the accuracy, where it is drawn."""
 
 
 def levels_figure(account: Mapping[str, Any]) -> Figure:
     """Draw what a picture costs (with its share of the text tower) at every level, as each network."""
     totals, levels = account["energy"]["total"]["joules"], account["energy"]["levels"]
+    intervals = account["energy"]["total"]["intervals"]
     figure, axes = _figure(9, 4.2)
     width = 0.84 / len(totals)
     for i, (name, joules) in enumerate(totals.items()):
         places = [p + i * width for p, level in enumerate(levels) if level in joules]
         values = [1e6 * joules[level] for level in levels if level in joules]
-        axes.bar(places, values, width=0.92 * width, color=COLOURS[i % len(COLOURS)], label=name)
+        errors = [1e6 * intervals.get(name, {}).get(level, 0.0) for level in levels if level in joules]
+        axes.bar(places, values, 0.92 * width, yerr=np.nan_to_num(errors), color=COLOURS[i], label=name)
     axes.set_yscale("log")
     axes.set_xticks(np.arange(len(levels)) + 0.42 - width / 2, levels)
     axes.set_ylabel("µJ per picture (logarithmic)")
@@ -145,31 +151,44 @@ def raster_figure(
         rows = np.linspace(0, len(raster) - 1, min(neurons, len(raster))).astype(int)
         panel.imshow(raster[rows], aspect="auto", cmap="Greys", interpolation="nearest", vmin=0, vmax=1)
         panel.set_title(
-            f"{name}\n{len(rows)} of {len(raster):,} neurons, {raster.mean():.1%} fire", fontsize=8
+            f"{name}: {len(rows)} of {len(raster):,} neurons\na spike in {100 * raster.mean():.1f} % of all places",
+            fontsize=8,
         )
         panel.set_xticks(range(raster.shape[1]), range(1, raster.shape[1] + 1))
-        panel.set_xlabel("time step and sub-step", fontsize=8)
+        substeps = binary[name].substeps  # type: ignore[attr-defined]
+        panel.set_xlabel("time step" if substeps == 1 else f"sub-step, {substeps} to a time step", fontsize=8)
+        panel.set_yticks([])
     return figure
 
 
-def tradeoff_figure(points: Sequence[Point], xlabel: str) -> Figure:
-    """Draw accuracy against energy or firing rate; the line joins the spiking networks that no other one beats."""
+def tradeoff_figure(
+    points: Sequence[Point], xlabel: str, xscale: Literal["linear", "log"] = "linear"
+) -> Figure:
+    """Draw accuracy against energy or firing rate; the line joins the spiking networks that no other one beats.
+
+    Spiking networks are circles, from light to dark in the order given, ordinary ones squares. Names stand in the
+    legend, since points that cost the same lie on each other.
+    """
     if not points:
         raise InputError("no networks to draw")
-    figure, axes = _figure(7.5, 4.2)
-    for spiking, colour, label in ((True, COLOURS[0], "spiking"), (False, COLOURS[2], "ordinary twins")):
-        shown = [p for p in points if p.spiking == spiking]
-        if shown:
-            axes.plot([p.x for p in shown], [100 * p.accuracy for p in shown], "o", color=colour, label=label)
-        for p in shown:
-            axes.annotate(
-                p.name, (p.x, 100 * p.accuracy), fontsize=7, xytext=(4, 3), textcoords="offset points"
-            )
+    figure, axes = _figure(9, 4.2)
     front = pareto([p for p in points if p.spiking])
     axes.plot([p.x for p in front], [100 * p.accuracy for p in front], "-", color=COLOURS[0], linewidth=1)
+    for spiking, marker, shades in ((True, "o", SPIKING_SHADES), (False, "s", ORDINARY_SHADES)):
+        shown = [p for p in points if p.spiking == spiking]
+        for i, p in enumerate(shown):
+            colour = shades[round(i * (len(shades) - 1) / max(1, len(shown) - 1))]
+            axes.errorbar(p.x, 100 * p.accuracy, 100 * p.interval or None, fmt=marker, color=colour, capsize=2,
+                          elinewidth=0.8, markeredgecolor="white", label=p.name)  # fmt: skip
+    axes.set_xscale(xscale)
+    if xscale == "log":
+        for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            which(_ticks())
     axes.set_xlabel(xlabel)
-    axes.set_ylabel("accuracy, %")
-    axes.legend(fontsize=8, frameon=False)
+    axes.set_ylabel("validation accuracy, %")
+    axes.grid(color="#e3e6ea", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -180,6 +199,13 @@ def pareto(points: Sequence[Point]) -> list[Point]:
         if not front or point.accuracy > front[-1].accuracy:
             front.append(point)
     return front
+
+
+def _ticks() -> Any:
+    """Plain numbers on a logarithmic axis, few of them between the powers of ten of a long one."""
+    from matplotlib.ticker import LogFormatter
+
+    return LogFormatter(minor_thresholds=(2.5, 1))
 
 
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:

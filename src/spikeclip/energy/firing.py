@@ -79,11 +79,19 @@ class Group:
     """One of the inputs, (1, ...)."""
     inputs: int
     firing: dict[str, Firing]
+    products_LL: np.ndarray
+    """Sum over inputs of the products of their spikes in any two layers, in the order of `firing`."""
 
     @property
     def spikes(self) -> dict[str, float]:
         """Spikes of one input over all its time steps, by layer: what `ledger` reads."""
         return {name: float(f.spikes_T.sum()) / self.inputs for name, f in self.firing.items()}
+
+    @property
+    def scatter_LL(self) -> np.ndarray:
+        """Sum over inputs of the products of their spikes' deviations from the mean: covariance times inputs - 1."""
+        mean_L = np.array(list(self.spikes.values()))
+        return self.products_LL - self.inputs * np.outer(mean_L, mean_L)
 
 
 def spiking_run(
@@ -124,13 +132,15 @@ def measure_firing(
     groups: dict[tuple[int, ...], Group] = {}
     embeddings = []
     for batch in batches:
+        spikes: dict[str, np.ndarray] = {}
         firing: dict[str, Firing] = {}
 
-        def watch(name: str, spikes: np.ndarray, firing: dict[str, Firing] = firing) -> None:
-            firing[name] = _sums(spikes)
+        def watch(name: str, s_TX: np.ndarray, spikes: dict = spikes, firing: dict = firing) -> None:
+            spikes[name], firing[name] = _sums(s_TX)
 
         embeddings.append(run(batch, watch))
-        group = Group(batch[:1], len(batch), firing)
+        spikes_BL = np.stack(list(spikes.values()), 1)
+        group = Group(batch[:1], len(batch), firing, spikes_BL.T @ spikes_BL)
         shape = batch.shape[1:]
         groups[shape] = _merged(groups[shape], group) if shape in groups else group
     if not embeddings:
@@ -144,17 +154,20 @@ def all_firing(groups: list[Group]) -> dict[str, Firing]:
     return {name: reduce(add, [group.firing[name] for group in groups]) for name in names}
 
 
-def _sums(spikes: np.ndarray) -> Firing:
-    level_TBK = spikes.reshape(*spikes.shape[:2], -1)
+def _sums(s_TX: np.ndarray) -> tuple[np.ndarray, Firing]:
+    """Return the spikes of every input (B,) and the sums over inputs."""
+    level_TBK = s_TX.reshape(*s_TX.shape[:2], -1)
     T, B, K = level_TBK.shape
     spikes_TB = level_TBK.sum(2, dtype=np.float64)
     rates_TB = spikes_TB / K
     active_T = np.count_nonzero(level_TBK.reshape(T, -1), axis=1).astype(np.float64)
-    return Firing(B, B * K, spikes_TB.sum(1), active_T, rates_TB.sum(1), (rates_TB**2).sum(1))
+    firing = Firing(B, B * K, spikes_TB.sum(1), active_T, rates_TB.sum(1), (rates_TB**2).sum(1))
+    return spikes_TB.sum(0), firing
 
 
 def _merged(a: Group, b: Group) -> Group:
-    return Group(a.sample, a.inputs + b.inputs, {name: a.firing[name] + b.firing[name] for name in a.firing})
+    firing = {name: a.firing[name] + b.firing[name] for name in a.firing}
+    return Group(a.sample, a.inputs + b.inputs, firing, a.products_LL + b.products_LL)
 
 
 def text_batches(

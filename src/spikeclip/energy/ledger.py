@@ -34,6 +34,11 @@ class Network:
     activation_bits: int | None = None
     """Of an ordinary network: bits of an activation, those of the weights by default."""
 
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The levels it is compared at: the literature's counts in fp32."""
+        return LEVELS if self.weights == "fp32" else LEVELS[1:]
+
 
 @dataclass(frozen=True)
 class Row:

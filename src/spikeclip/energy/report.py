@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 
 from spikeclip.energy.figures import (
@@ -17,11 +18,14 @@ from spikeclip.energy.figures import (
     kinds_figure,
     layers_figure,
     levels_figure,
+    raster_figure,
     rates_figure,
     tradeoff_figure,
 )
-from spikeclip.energy.words import amount, summary
+from spikeclip.energy.words import amounts, break_even, pairs, summary
 from spikeclip.files import replacing
+from spikeclip.graph.embed import picture_batches
+from spikeclip.graph.ops import Graph
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,35 +43,36 @@ li{margin:.35rem 0}
 def write_report(
     account: Mapping[str, Any],
     path: Path,
-    raster: Figure | None = None,
-    points: Sequence[Point] = (),
-    title: str = "Energy of a spiking network",
+    graph: Graph,
+    image_HWC: np.ndarray,
+    log: Path,
+    title: str,
 ) -> None:
     """Write the report of an account (see `spikeclip.energy.account`) as one HTML file.
 
-    raster: the spikes of a picture, from `raster_figure`. points: firing rate against accuracy, of checkpoints or of
-    regulariser strengths; left out where there are none.
+    graph: the image tower, whose spikes for one picture (uint8) are drawn. log: metrics.jsonl of its training, for the
+    firing rate and accuracy of its checkpoints; left out where there is none.
     """
+    data, teacher = account["data"], account["energy"]["conventions"]["teacher"]
     figures = [
         (levels_figure(account), "Energy of one picture at every level, as each network. L0 is comparable with papers "
-         "and no claim; the teacher has no L2, whose layers are not counted."),
+         "and no claim." + (" The teacher has no L2: its memory is not counted." if teacher else "")),
         (layers_figure(account), "The same by layer of the image tower, at L2 tiled."),
         (kinds_figure(account), "What the energy is spent on, image tower."),
         (rates_figure(account), "Firing rate of every layer, with 95 % confidence intervals over the inputs."),
+        (raster_figure(graph, next(picture_batches(graph, image_HWC[None]))),
+         "Spikes of one picture in three layers: a row is a neuron, a column a time step or sub-step, black a spike."),
     ]  # fmt: skip
-    if raster is not None:
-        figures.append(
-            (raster, "Spikes of one picture: a row is a neuron, a column a time step or sub-step.")
-        )
-    if points:
+    if points := checkpoint_points(log):
         caption = "Firing rate against validation accuracy over the checkpoints of the training."
         figures.append((tradeoff_figure(points, "spikes per neuron and step, mean over layers"), caption))
-    data = account["data"]
     body = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{html.escape(data['source'])} {html.escape(data['split'])}, {data['pictures']:,} pictures, "
-        f"{data['texts']} texts; run in {account['precision']}; conventions "
-        f"{html.escape(account['energy']['convention'])}.</p>",
+        f"{data['texts']} texts; run in {account['precision']}. Joules are counted, not measured, but for L4: "
+        f"operations and their rates from this run times constants of a process, conventions "
+        f"{html.escape(account['energy']['convention'])}, below. ± is half of the 95 % confidence interval over "
+        f"pictures.</p>",
         "<h2>In words</h2>",
         "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in summary(account)) + "</ul>",
         "<h2>In numbers</h2>",
@@ -122,23 +127,24 @@ def _figure_html(figure: Figure, caption: str) -> str:
 
 
 def _joules_table(account: Mapping[str, Any]) -> str:
-    levels, totals = account["energy"]["levels"], account["energy"]["total"]["joules"]
-    share = account["energy"]["total"]["share"]
-    rows = [[name, *(amount(j[lv]) if lv in j else "-" for lv in levels)] for name, j in totals.items()]
-    note = f"One picture, with its share of the text tower ({share:.4g} texts)."
-    return f"<p>{note}</p>" + _table(["network", *levels], rows)
+    energy = account["energy"]
+    rows = [[name, *amounts(energy, name)] for name in energy["total"]["joules"]]
+    note = f"One picture, with its share of the text tower ({energy['total']['share']:.4g} texts)."
+    return f"<p>{note}</p>" + _table(["network", *energy["levels"]], rows)
 
 
 def _break_even_table(account: Mapping[str, Any]) -> str:
-    levels, image = account["energy"]["levels"], account["energy"]["image"]
+    energy = account["energy"]
+    image, levels = energy["image"], energy["levels"]
     rows = []
-    for spiking, by_level in image["break_even"].items():
-        for twin in next(iter(by_level.values())):
-            rates = (by_level[level][twin] for level in levels)
-            rows.append([f"{spiking} against {twin}", *("never" if r is None else f"{r:.3g}" for r in rates)])
+    for name, twin in pairs(energy):
+        known = image["break_even"][name]
+        cells = (break_even(energy, name, twin, lv) if twin in known.get(lv, {}) else "-" for lv in levels)
+        rows.append([f"{name} against {twin}", *cells])
     note = (
-        f"Break-even of the image tower: spikes per neuron and step at which both cost the same, where the measured "
-        f"rate is {image['rate']:.3f}. Above it the spiking network loses."
+        f"Break-even of the image tower: spikes per neuron and step at which both cost the same, all layers scaled "
+        f"alike. Measured: {image['rate']:.3f}; possible: up to {image['highest_rate']}. Above break-even the spiking "
+        f"network loses; always and never mean that it is the cheaper one at every possible rate, or at none."
     )
     return f"<p>{note}</p>" + _table(["", *levels], rows)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from spikeclip.energy.compare import SPIKING
+from spikeclip.energy.firing import Z95
 
 SPIKING_NAMES = tuple(network.name for network in SPIKING)
 MEANING = {
@@ -16,12 +18,39 @@ MEANING = {
 }
 
 
-def amount(joules: float) -> str:
-    """Return joules with a unit a reader can take in."""
-    for unit, factor in (("J", 1.0), ("mJ", 1e3), ("µJ", 1e6), ("nJ", 1e9)):
-        if joules * factor >= 1:
-            return f"{joules * factor:.3g} {unit}"
-    return f"{joules * 1e12:.3g} pJ"
+def amount(joules: float, interval: float = math.nan) -> str:
+    """Return joules, and half of their confidence interval where there is one, with a unit a reader can take in."""
+    units = {"J": 1.0, "mJ": 1e3, "µJ": 1e6, "nJ": 1e9, "pJ": 1e12}
+    unit = next((unit for unit, factor in units.items() if joules * factor >= 1), "pJ")
+    error = f" ± {interval * units[unit]:.2g}" if interval > 0 else ""
+    return f"{joules * units[unit]:.3g}{error} {unit}"
+
+
+def amounts(energy: Mapping[str, Any], name: str) -> list[str]:
+    """Return what a picture costs as a network at every level, "-" where that level says nothing about it."""
+    joules, intervals = (energy["total"][key].get(name, {}) for key in ("joules", "intervals"))
+    levels = energy["levels"]
+    return [amount(joules[lv], intervals.get(lv, math.nan)) if lv in joules else "-" for lv in levels]
+
+
+def share_interval(share: float, of: int) -> float:
+    """Return half of the 95 % confidence interval of a share of so many things (Wald)."""
+    return Z95 * math.sqrt(share * (1 - share) / of)
+
+
+def pairs(energy: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return which ordinary twin each spiking network is compared with: the one of the same weights."""
+    twins = [name for name in energy["image"]["joules"] if name not in SPIKING_NAMES]
+    fp32, int8 = SPIKING_NAMES
+    return [(fp32 if twin.endswith("fp32") else int8, twin) for twin in twins]
+
+
+def break_even(energy: Mapping[str, Any], name: str, twin: str, level: str) -> str:
+    """Return the rate at which both cost the same; `never` or `always` where one is cheaper at every possible rate."""
+    rate = energy["image"]["break_even"][name][level][twin]
+    if rate is None:
+        return "never"
+    return "always" if rate > energy["image"]["highest_rate"] else f"{rate:.3g}"
 
 
 def against(joules: float, name: str, other: float) -> str:
@@ -29,7 +58,11 @@ def against(joules: float, name: str, other: float) -> str:
     share = joules / other
     if share > 1:
         return f"{share:.3g} times the {name}"
-    return f"{1 - share:.1%} below the {name}" if share > 0.01 else f"1 / {1 / share:,.0f} of the {name}"
+    return (
+        f"{100 - 100 * share:.1f} % below the {name}"
+        if share > 0.01
+        else f"1 / {1 / share:,.0f} of the {name}"
+    )
 
 
 def summary(account: Mapping[str, Any]) -> list[str]:
@@ -39,24 +72,13 @@ def summary(account: Mapping[str, Any]) -> list[str]:
         _verdict(energy),
         *_accuracy(account),
         f"Its neurons fire {spikes['mean_rate']:.3f} times per time step (an activation n counts n); "
-        f"{spikes['mean_density']:.1%} of its activations are not zero.",
-        *(
-            _level(energy, name, level)
-            for level in energy["levels"]
-            for name in SPIKING_NAMES
-            if level != "L0" or name == SPIKING_NAMES[0]  # the literature's level knows fp32 only
-        ),
-        *(_costs(energy, level) for level in energy["levels"][1:]),
-        _teacher(energy),
+        f"{100 * spikes['mean_density']:.1f} % of its activations are not zero.",
+        "A twin is the same layers run densely as an ordinary network. Its energy is counted, its accuracy is not "
+        "tried: neither int8 weights nor few bits of activation need keep that of fp32.",
+        *(_level(energy, level) for level in energy["levels"]),
+        *_teacher(energy),
         _measured(energy.get("measured")),
     ]
-
-
-def _pairs(energy: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Which ordinary twin each spiking network is compared with: the one of the same weights."""
-    twins = [name for name in energy["image"]["joules"] if name not in SPIKING_NAMES]
-    fp32, int8 = SPIKING_NAMES
-    return [(fp32 if twin.endswith("fp32") else int8, twin) for twin in twins]
 
 
 def _verdict(energy: Mapping[str, Any]) -> str:
@@ -65,7 +87,7 @@ def _verdict(energy: Mapping[str, Any]) -> str:
     for level in energy["levels"][1:]:
         less = {
             twin.removeprefix("ANN twin, "): total[own][level] < total[twin][level]
-            for own, twin in _pairs(energy)
+            for own, twin in pairs(energy)
         }
         wins, losses = ([twin for twin, won in less.items() if won == sought] for sought in (True, False))
         said = [
@@ -74,9 +96,7 @@ def _verdict(energy: Mapping[str, Any]) -> str:
             if twins
         ]
         parts.append(f"{level} {' and '.join(said)}")
-    return (
-        f"Against ordinary twins with weights of its own width, the spiking network at {'; at '.join(parts)}."
-    )
+    return f"Against its ordinary twins, at the same width of weights, the spiking network at {'; at '.join(parts)}."
 
 
 def _costs(energy: Mapping[str, Any], level: str) -> str:
@@ -84,43 +104,59 @@ def _costs(energy: Mapping[str, Any], level: str) -> str:
     costs: dict[str, float] = {}
     for row in energy["image"]["ledger"][SPIKING_NAMES[1]][level]:
         costs[row["what"]] = costs.get(row["what"], 0.0) + row["joules"]
-    most = sorted(costs.items(), key=lambda item: -item[1])[:4]
-    shares = (f"{what} {joules / sum(costs.values()):.0%}" for what, joules in most)
-    return f"What it spends most on at {level}, int8 weights: {', '.join(shares)}."
+    shares = {what: 100 * joules / sum(costs.values()) for what, joules in costs.items()}
+    most = sorted(shares, key=lambda what: -shares[what])[:4]
+    return ", ".join(f"{what} {shares[what]:.0f} %" for what in most if shares[what] >= 1)
 
 
 def _accuracy(account: Mapping[str, Any]) -> list[str]:
     accuracy, twin = account["metrics"].get("acc1"), account.get("twin")
     if accuracy is None:
         return []
-    text = f"It recognises {accuracy:.2%} of {account['data']['pictures']:,} pictures, run in {account['precision']}"
+    pictures = account["data"]["pictures"]
+    text = (
+        f"It recognises {100 * accuracy:.2f} ± {100 * share_interval(accuracy, pictures):.2f} % of {pictures:,} "
+        f"pictures, run in {account['precision']}"
+    )
     if twin:
+        text += f"; an ordinary twin that was trained, {100 * twin['acc1']:.2f} %"
         gap = 100 * (accuracy - twin["acc1"])
         where = "above" if gap >= 0 else "below"
-        text += f"; its ordinary twin {twin['acc1']:.2%}: {abs(gap):.2f} points {where} it"
+        same = twin["pictures"] == pictures
+        text += f": {abs(gap):.2f} points {where} it" if same else f" of {twin['pictures']:,} pictures"
     return [f"{text}."]
 
 
-def _level(energy: Mapping[str, Any], name: str, level: str) -> str:
-    total, even = energy["total"]["joules"], energy["image"]["break_even"]
-    own = total[name][level]
-    parts = []
-    for spiking, twin in _pairs(energy):
-        if spiking == name:
-            rate = even[name][level][twin]
-            limit = "it would cost more in silence" if rate is None else f"break-even at a rate of {rate:.3g}"
-            parts.append(f"{against(own, twin, total[twin][level])} ({limit})")
-    return f"{level}, {MEANING[level]}: {name}, {amount(own)} a picture, {'; '.join(parts)}."
-
-
-def _teacher(energy: Mapping[str, Any]) -> str:
+def _level(energy: Mapping[str, Any], level: str) -> str:
     total = energy["total"]["joules"]
-    teacher = next(name for name in total if name.startswith("teacher"))
-    own = min(total[name]["L1"] for name in SPIKING_NAMES)
-    return (
-        f"The {teacher}, needs {amount(total[teacher]['L1'])} a picture at L1; the cheaper spiking network, at another "
-        f"accuracy and on smaller pictures, {against(own, 'teacher', total[teacher]['L1'])}."
-    )
+    parts = [f"{level}, {MEANING[level]}"]
+    for name in SPIKING_NAMES:
+        if level not in total[name]:
+            continue
+        twins = []
+        for twin in (twin for own, twin in pairs(energy) if own == name):
+            rate = break_even(energy, name, twin, level)
+            limits = {"never": "dearer even in silence", "always": "cheaper at any rate"}
+            limit = limits.get(rate, f"break-even at {rate} spikes per neuron")
+            twins.append(f"{against(total[name][level], twin, total[twin][level])} ({limit})")
+        cost = amount(total[name][level], energy["total"]["intervals"][name][level])
+        parts.append(f"{name.capitalize()}: {cost} a picture, {'; '.join(twins)}")
+    if level != "L0":
+        parts.append(f"Most of the latter: {_costs(energy, level)}")
+    return f"{'. '.join(parts)}."
+
+
+def _teacher(energy: Mapping[str, Any]) -> list[str]:
+    total, teacher = energy["total"]["joules"], energy["conventions"]["teacher"]
+    if teacher is None:
+        return []
+    cost = total[f"teacher, {teacher['name']}"]["L1"]
+    own = SPIKING_NAMES[not teacher["arithmetic"].startswith("fp")]
+    return [
+        f"The teacher, {teacher['name']}, needs {amount(cost)} a picture at L1, matrix products alone, in "
+        f"{teacher['arithmetic']} and on pictures of its own size; at another accuracy, {own}: "
+        f"{against(total[own]['L1'], 'teacher', cost)}."
+    ]
 
 
 def _measured(measured: Mapping[str, Any] | None) -> str:

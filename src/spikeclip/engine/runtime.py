@@ -15,7 +15,7 @@ from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.engine.engine import Engine
 from spikeclip.evaluate.pictures import check_labels
 from spikeclip.graph import ops
-from spikeclip.graph.embed import picture_batches, unit
+from spikeclip.graph.embed import class_means, picture_batches, unit
 from spikeclip.graph.saved import load_graphs
 
 
@@ -52,8 +52,7 @@ class Runtime:
     def class_embeddings(self, labels: Sequence[str], templates: Sequence[str]) -> np.ndarray:
         """Return one unit-length embedding per label (K, embed_dim): the mean over its prompts, normalised again."""
         prompts = build_prompts(labels, templates)
-        rows = self.encode_text([text for texts in prompts for text in texts], normalize=True)
-        return unit(rows.reshape(len(labels), len(templates), -1).mean(1))
+        return class_means(self.encode_text([text for texts in prompts for text in texts]), len(labels))
 
     def classify(
         self,

@@ -14,17 +14,15 @@ from spikeclip.config import RunConfig
 from spikeclip.data.pictures import Pictures, validation_split
 from spikeclip.data.shapes import shapes
 from spikeclip.data.tokenizer import Tokenizer
-from spikeclip.energy.account import account
+from spikeclip.energy.account import account, teacher_cost
 from spikeclip.energy.conventions import load_conventions
-from spikeclip.energy.figures import raster_figure
-from spikeclip.energy.report import checkpoint_points, write_report
+from spikeclip.energy.report import write_report
 from spikeclip.errors import InputError
 from spikeclip.evaluate.figure import predictions_figure
 from spikeclip.evaluate.json_text import write_record
 from spikeclip.evaluate.open import open_model
 from spikeclip.evaluate.record import evaluate_model
 from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures
-from spikeclip.graph.embed import picture_batches
 from spikeclip.graph.saved import open_graphs
 from spikeclip.model import SpikeCLIP, from_pretrained
 from spikeclip.train.recipe import load_recipe
@@ -112,10 +110,13 @@ def _report_energy(out: Path, pictures: Pictures, config: RunConfig, twin: float
     """Save energy.html: what the saved model costs on pictures of seen pairs. twin: accuracy of the `relu` twin."""
     graphs = open_graphs(out / "model")
     tokenizer = Tokenizer.load(out / "model")
-    found = account(graphs, tokenizer, pictures, load_conventions(), templates=config.data.templates)
-    raster = raster_figure(graphs.image, next(picture_batches(graphs.image, pictures.images[:1])))
-    points = checkpoint_points(out / "spiking" / "metrics.jsonl")
-    write_report({**found, "twin": {"acc1": twin}}, out / "energy.html", raster, points, "Energy of the demo")
+    templates = config.data.templates
+    teacher = teacher_cost(str(out / "teacher"), pictures, templates, "the demo's small CLIP")
+    conventions = dataclasses.replace(load_conventions(), teacher=teacher)
+    found = account(graphs, tokenizer, pictures, conventions, templates=templates)
+    found["twin"] = {"acc1": twin, "pictures": len(pictures)}
+    log = out / "spiking" / "metrics.jsonl"
+    write_report(found, out / "energy.html", graphs.image, pictures.images[0], log, "Energy of the demo")
 
 
 def _clear(out: Path) -> None:

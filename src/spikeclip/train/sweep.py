@@ -16,6 +16,7 @@ from spikeclip.energy.account import account
 from spikeclip.energy.compare import SPIKING
 from spikeclip.energy.conventions import Conventions
 from spikeclip.energy.figures import Point, tradeoff_figure
+from spikeclip.energy.words import share_interval
 from spikeclip.errors import InputError
 from spikeclip.evaluate.json_text import read_record, write_record
 from spikeclip.graph.saved import open_graphs
@@ -36,12 +37,14 @@ def run_sweep(
     """Train `config` with each strength of the last stage's `loss.rate`, and its twins; account for their energy.
 
     A run that is finished is kept and one that was interrupted goes on, so the same call continues a sweep. Accuracy
-    and firing are those of the validation split, since a strength is to be chosen by them. The relu twin stands for
-    the fp32 and int8 ordinary networks, the quant_relu twin with T D levels for the quantised one.
+    and firing are those of the validation split, since a strength is to be chosen by them: of the spiking networks with
+    int8 weights, as their energy; of the twins as trained, which favours them. The relu twin stands for the fp32 and
+    int8 ordinary networks, the quant_relu twin with T D levels for the quantised one.
 
     Leaves `out`/NAME for each run, sweep.json and tradeoff-LEVEL.png. Returns what sweep.json holds: `networks`,
-    one row each with `name`, `strength` (None for twins), `accuracy`, `rate` (spikes per neuron and step),
-    `joules` by level of a picture (int8 weights; the twins' as in `energy`). Raises `InputError` for a model
+    one row each with `name`, `strength` (None for twins), `accuracy` and `interval`, half of its 95 % confidence
+    interval, `rate` (spikes per neuron and step), `joules` by level of a picture (int8 weights; the twins' as in
+    `energy`). Raises `InputError` for a model
     without spikes, stages without accuracy, and no strengths; and `Interrupted` after Ctrl-C.
     """
     if not strengths or len(set(strengths)) < len(strengths):
@@ -54,15 +57,15 @@ def run_sweep(
     rows = []
     for strength in strengths:
         name = f"rate-{strength:g}"
-        accuracy = _trained(_with_strength(config, strength), out / name, quiet)
+        _trained(_with_strength(config, strength), out / name, quiet)
         found = _account(config, out / name / "model", conventions)
-        totals = found["energy"]["total"]["joules"]
-        row = {"name": name, "strength": strength, "accuracy": accuracy, "rate": found["spikes"]["mean_rate"]}
-        rows.append({**row, "joules": totals[SPIKING[1].name]})
+        totals, pictures = found["energy"]["total"]["joules"], found["data"]["pictures"]
+        row = {"name": name, "strength": strength, **_accuracy(found["metrics"]["acc1"], pictures)}
+        rows.append({**row, "rate": found["spikes"]["mean_rate"], "joules": totals[SPIKING[1].name]})
     for kind, twin in twins.items():
-        accuracy = _trained(twin, out / kind, quiet)
+        accuracy = _accuracy(_trained(twin, out / kind, quiet), pictures)
         rows += [
-            {"name": name, "strength": None, "accuracy": accuracy, "rate": None, "joules": joules}
+            {"name": name, "strength": None, **accuracy, "rate": None, "joules": joules}
             for name, joules in totals.items()  # of the same towers, whatever fired in them
             if name.startswith("ANN") and name.endswith("-bit activations") == (kind == "quant_relu")
         ]
@@ -70,12 +73,24 @@ def run_sweep(
     write_record(result, out / "sweep.json")
     for level in LEVELS:
         points = [
-            Point(r["name"], r["accuracy"], 1e6 * r["joules"][level], r["strength"] is not None) for r in rows
+            Point(
+                _label(r), r["accuracy"], 1e6 * r["joules"][level], r["strength"] is not None, r["interval"]
+            )
+            for r in rows
         ]
-        tradeoff_figure(points, f"µJ per picture at {level}, int8 weights unless said").savefig(
-            out / f"tradeoff-{level.replace(' ', '-')}.png"
-        )
+        figure = tradeoff_figure(points, f"µJ per picture at {level} (logarithmic)", "log")
+        figure.savefig(out / f"tradeoff-{level.replace(' ', '-')}.png")
     return result
+
+
+def _accuracy(accuracy: float, pictures: int) -> dict[str, float]:
+    return {"accuracy": accuracy, "interval": share_interval(accuracy, pictures)}
+
+
+def _label(row: dict[str, Any]) -> str:
+    if row["strength"] is None:
+        return row["name"]
+    return f"spiking, int8, loss.rate {row['strength']:g}: {row['rate']:.2f} spikes"
 
 
 def _twins(config: RunConfig) -> dict[str, RunConfig]:
@@ -117,7 +132,8 @@ def _trained(config: RunConfig, out: Path, quiet: bool) -> float:
 def _account(config: RunConfig, model: Path, conventions: Conventions) -> dict[str, Any]:
     graphs = open_graphs(model)
     pictures = _validation(config, graphs.image.ops[0].shape[0])  # type: ignore[attr-defined]
-    return account(graphs, Tokenizer.load(model), pictures, conventions, templates=config.data.templates)
+    tokenizer, templates = Tokenizer.load(model), config.data.templates
+    return account(graphs, tokenizer, pictures, conventions, templates=templates, precision="int8")
 
 
 def _validation(config: RunConfig, image_size: int) -> Pictures:
