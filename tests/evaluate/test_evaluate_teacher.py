@@ -1,15 +1,20 @@
 """A teacher is evaluated by the code that evaluates a student, against transformers' own logits."""
 
+import dataclasses
+
 import pytest
 import torch
 from PIL import Image
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from spikeclip.energy.account import teacher_cost
+from spikeclip.errors import InputError
 from spikeclip.evaluate import evaluate_model
 from spikeclip.evaluate.classify import classify
 from spikeclip.evaluate.open import image_size, open_model
 from spikeclip.teacher import Teacher
+from spikeclip.teacher.macs import count_macs
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +63,12 @@ def test_scores_equal_transformers(folder, pictures):
     for result, scores in zip(results, expected, strict=True):
         for entry in result:
             assert entry["score"] == pytest.approx(scores[labels.index(entry["label"])].item(), abs=1e-4)
+
+
+def test_its_energy_is_counted_on_a_picture_and_the_prompts_of_the_first_template(folder, pictures):
+    cost = teacher_cost(str(folder), pictures, ["a photo of a {c}.", "a {c}"], "small CLIP")
+    prompts = [f"a photo of a {name}." for name in pictures.classnames]
+    expected = count_macs(Teacher.from_pretrained(folder), pictures.images[0], prompts)
+    assert (cost.name, cost.image_macs, cost.text_macs) == ("small CLIP", *expected)
+    with pytest.raises(InputError, match="names no classes"):
+        teacher_cost(str(folder), dataclasses.replace(pictures, classnames=[]), ["a {c}"])
