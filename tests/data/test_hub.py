@@ -18,7 +18,7 @@ def raising(error):
 def test_the_hub_out_of_reach_is_one_clear_error(load, monkeypatch):
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", raising(ConnectionError("no route")))
     with pytest.raises(
-        InputError, match=r"'no/where' is neither a local folder .* hub could not be reached$"
+        InputError, match=r"'no/where' is neither a folder .* could not be reached: give a folder instead"
     ):
         load("no/where")
 
@@ -42,7 +42,7 @@ def test_the_hub_client_is_online_again_after_a_failure(load, monkeypatch):
 def test_a_name_the_hub_does_not_have(load, monkeypatch):
     error = RepositoryNotFoundError.__new__(RepositoryNotFoundError)
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", raising(error))
-    with pytest.raises(InputError, match=r"'no/where' is neither .* no data set of that name$"):
+    with pytest.raises(InputError, match=r"'no/where' is neither .* has no data set of that name$"):
         load("no/where")
 
 
