@@ -31,7 +31,7 @@ app = typer.Typer(
 \b
   spikeclip demo                                        the whole road in minutes, nothing to download
   spikeclip train recipes/cifar10.yaml seed=1           train from a recipe
-  spikeclip evaluate runs/cifar10 --data uoft-cs/cifar10
+  spikeclip evaluate runs/cifar10 --data cifar10
   spikeclip classify cat.jpg --model runs/cifar10 --labels "cat,dog,truck"
 
 SPIKECLIP_DEBUG=1 shows the full traceback of an error.""",

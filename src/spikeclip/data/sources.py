@@ -97,7 +97,8 @@ def load_training(
             val = val if shared.all() else val.subset(np.flatnonzero(shared))
     if not len(val):
         raise InputError(
-            f"{source}: {len(train)} pictures leave none for validation; raise the share or the limit"
+            f"{source}: {len(train)} pictures leave none for validation; "
+            "raise data.val_fraction (--val-fraction) or the limit"
         )
     return train, val
 
