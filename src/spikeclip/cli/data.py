@@ -102,7 +102,7 @@ def show_dataset(
         raise InputError(f"--out names the .png file of the contact sheet, got {out}")
     source = None if name == "shapes" else find_source(name)
     known = source.known if source else None
-    size = image_size or (known.pixels if known else None) or 96
+    size = image_size or (known.pixels if known else None) or (96 if source else 32)
     pictures = load_pictures(name, split, size, cache, limit)
     title = f"{known.title} ({name})" if known else pictures.name
     print(f"{title}, {f'from {source.place}' if source else 'built in'}")
@@ -111,6 +111,7 @@ def show_dataset(
     for line in [*_about(pictures, source, classes), *([known.note] if known and known.note else [])]:
         print(line)
     sheet = contact_sheet(pictures, title=f"{title} {pictures.split}")
+    out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as file:
         sheet.savefig(file, format="png")
     print(f"contact sheet: {out}")
