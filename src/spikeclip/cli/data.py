@@ -107,7 +107,8 @@ def show_dataset(
     title = f"{known.title} ({name})" if known else pictures.name
     print(f"{title}, {f'from {source.place}' if source else 'built in'}")
     if source is not None:
-        print_table("", ("split", "pictures", "published", ""), _splits(source), numbers=(1, 2))
+        columns = ("split", "pictures", "published" if known else "", "")
+        print_table("", columns, _splits(source), numbers=(1, 2))
     for line in [*_about(pictures, source, classes), *([known.note] if known and known.note else [])]:
         print(line)
     sheet = contact_sheet(pictures, title=f"{title} {pictures.split}")
@@ -129,7 +130,7 @@ def _splits(source: Source) -> list[tuple[str, ...]]:
     rows = []
     for split in sorted(source.splits, key=lambda name: (name == "test", name)):
         found, name = source.count(split), ours.get(split, split)
-        size = f"{published[name][1]:,}" if name in published else "-"
+        size = f"{published[name][1]:,}" if name in published else "-" if published else ""
         use = "for selection" if split == own else f"{name} here" if name != split else ""
         rows.append((split, "?" if found is None else f"{found:,}", size, use))
     return rows
