@@ -101,13 +101,13 @@ class ModelConfig:
 @dataclass(frozen=True)
 class DataConfig:
     source: str = "shapes"
-    """`shapes` (built in), a folder of parquet or of pictures, or a Hugging Face data set name."""
+    """`shapes` (built in), a name of `spikeclip data list`, a folder, or a data set on the Hugging Face hub."""
     train_split: str = "train"
-    """Split used for training and, reduced by `val_fraction`, for selection."""
+    """Split used for training and, where the source has no validation split of its own, for selection."""
     test_split: str = "test"
     """Split reported once, at the end."""
     val_fraction: float = 0.1
-    """Share of the training split set aside for selection (fixed by the seed)."""
+    """Share of the training split set aside for selection (fixed by the seed), without a validation split."""
     limit: int | None = None
     """Use only this many training pictures; null for all."""
     classnames: dict[str, str] = field(default_factory=dict)

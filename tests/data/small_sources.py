@@ -2,6 +2,7 @@
 
 import io
 import json
+import tarfile
 
 import numpy as np
 import pyarrow as pa
@@ -33,3 +34,14 @@ def write_parquet(path, blobs, columns, features=None, image="image", paths=None
 
 def class_label(*names):
     return {"label": {"names": list(names), "_type": "ClassLabel"}}
+
+
+def write_tar(path, files):
+    """Write an archive of files, name: bytes, or a text or number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, data in files.items():
+            data = data if isinstance(data, bytes) else str(data).encode()
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))

@@ -44,5 +44,5 @@ def test_a_changed_picture_in_a_folder_is_decoded_again(tmp_path, load):
 
 def test_pictures_without_class_folders_are_an_error(tmp_path, load):
     save(tmp_path / "s/train/1.png", 0)
-    with pytest.raises(InputError, match=r"found neither train\*\.parquet nor pictures in train/class"):
+    with pytest.raises(InputError, match=r"found neither parquet files, pictures in split/class"):
         load(tmp_path / "s")

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from spikeclip.data import build_prompts, load_prompts
@@ -19,6 +20,66 @@ FOLDERS = {
 def test_class_names_stand_in_the_order_of_the_labels(shared, name, folder):
     names = json.loads((shared / folder / "names.json").read_text())
     assert load_prompts(name).classnames == [old.replace("_", " ") for old in names]
+
+
+def test_pets_are_in_the_order_of_their_labels(shared):
+    names = np.load(shared / "clip_teacher/oxford_pets.npz")["classnames"].tolist()
+    ours = [name.lower().replace(" ", "_") for name in load_prompts("pets").classnames]
+    assert [(a, b) for a, b in zip(ours, names, strict=True) if a != b] == [
+        ("german_shorthaired_pointer", "german_shorthaired")
+    ]
+
+
+def test_imagenet_is_in_the_order_of_wordnet_ids(shared):
+    prompts = load_prompts("imagenet1k")
+    stored = np.load(shared / "clip_teacher/imagenet1k_prototypes.npz")
+    assert prompts.ids == stored["wnid"].tolist() == sorted(set(prompts.ids))
+    words = [str(name).replace("_", " ").lower() for name in stored["name"]]
+    assert sum(a.lower() == b for a, b in zip(prompts.classnames, words, strict=True)) > 950
+    assert len(set(prompts.classnames)) == 1000
+
+
+def test_tinyimagenet_names_what_imagenet_names(shared):
+    tiny, whole = load_prompts("tinyimagenet"), load_prompts("imagenet1k")
+    classes = json.loads((shared / "tinyimagenet32/classes.json").read_text())
+    assert tiny.ids == [entry["wnid"] for entry in classes] == sorted(tiny.ids)
+    names = dict(zip(whole.ids, whole.classnames, strict=True))
+    other = {
+        ours: names[i]
+        for i, ours in zip(tiny.ids, tiny.classnames, strict=True)
+        if names.get(i, ours) != ours
+    }
+    assert other == {
+        "lesser panda": "red panda",
+        "crane": "construction crane",
+        "monarch": "monarch butterfly",
+        "teddy": "teddy bear",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "landmarks"),
+    [
+        ("imagenet1k", {0: "tench", 207: "golden retriever", 281: "tabby", 404: "airliner", 980: "volcano"}),
+        # The set's own numbers count from 1: petunia, the largest class, is 51.
+        (
+            "flowers102",
+            {
+                0: "pink primrose",
+                50: "petunia",
+                72: "water lily",
+                76: "passion flower",
+                101: "blackberry lily",
+            },
+        ),
+        ("stl10", {0: "airplane", 6: "horse", 7: "monkey", 9: "truck"}),
+    ],
+)
+def test_landmarks_of_published_label_orders(name, landmarks):
+    classnames = load_prompts(name).classnames
+    assert {label: classnames[label] for label in landmarks} == landmarks
+    if name == "stl10":
+        assert classnames == sorted(classnames)
 
 
 def test_shapes_names_are_its_pairs():

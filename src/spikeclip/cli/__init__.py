@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from spikeclip import __version__
-from spikeclip.cli import classify, demo, energy, evaluate, info, lower, sweep, teacher, train, verify
+from spikeclip.cli import classify, data, demo, energy, evaluate, info, lower, sweep, teacher, train, verify
 from spikeclip.errors import InputError, missing_extra
 
 BAD_INPUT, BAD_USAGE, INTERRUPTED = 1, 2, 130
@@ -31,7 +31,7 @@ app = typer.Typer(
 \b
   spikeclip demo                                        the whole road in minutes, nothing to download
   spikeclip train recipes/cifar10.yaml seed=1           train from a recipe
-  spikeclip evaluate runs/cifar10 --data uoft-cs/cifar10
+  spikeclip evaluate runs/cifar10 --data cifar10
   spikeclip classify cat.jpg --model runs/cifar10 --labels "cat,dog,truck"
 
 SPIKECLIP_DEBUG=1 shows the full traceback of an error.""",
@@ -43,6 +43,7 @@ SPIKECLIP_DEBUG=1 shows the full traceback of an error.""",
 for command in (train, sweep, teacher, evaluate, classify, lower, verify, energy, info, demo):
     name = command.__name__.rsplit(".", 1)[-1]
     app.command(name, help=command.HELP, epilog=command.EXAMPLES)(getattr(command, name))
+app.add_typer(data.app, name="data", help=data.HELP, epilog=data.EXAMPLES)
 
 
 def _version(asked: bool) -> None:

@@ -32,7 +32,7 @@ def energy(
     data: Annotated[
         str,
         typer.Option(
-            metavar="SOURCE", help="`shapes`, a folder, or a data set on the hub.", show_default=False
+            metavar="SOURCE", help="Known data set, folder, or data set on the hub.", show_default=False
         ),
     ],
     split: Annotated[str, typer.Option(help="Split to run on.")] = "test",

@@ -15,7 +15,7 @@ takes names and templates of a known data set instead, in their order."""
 EXAMPLES = """Examples:
 
 \b
-  spikeclip evaluate runs/cifar10 --data uoft-cs/cifar10
+  spikeclip evaluate runs/cifar10 --data cifar10
   spikeclip evaluate runs/shapes --data shapes --split heldout --out heldout.json
   spikeclip evaluate runs/cifar10 --data data/cifar10 --prompts cifar10
   spikeclip evaluate runs/cifar10 --data data/cifar10 --template "a {c}" --rename automobile=car
@@ -28,7 +28,7 @@ def evaluate(
     data: Annotated[
         str,
         typer.Option(
-            metavar="SOURCE", help="`shapes`, a folder, or a data set on the hub.", show_default=False
+            metavar="SOURCE", help="Known data set, folder, or data set on the hub.", show_default=False
         ),
     ],
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",

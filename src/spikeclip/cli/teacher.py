@@ -24,7 +24,8 @@ def teacher(
     out: Annotated[Path, typer.Option(help="Folder of the teacher.", show_default=False)],
     split: Annotated[str, typer.Option(help="Split to learn from.")] = "train",
     val_fraction: Annotated[
-        float, typer.Option(min=0.0, max=0.9, help="Share of it kept for validation.")
+        float,
+        typer.Option(min=0.0, max=0.9, help="Share kept for validation where the data has no split for it."),
     ] = 0.1,
     limit: Annotated[int | None, typer.Option(help="Use only this many pictures.")] = None,
     image_size: Annotated[int, typer.Option(help="Side of the pictures, pixels.")] = 32,
@@ -44,13 +45,12 @@ def teacher(
     if (out / "config.json").exists() and not overwrite:
         raise InputError(f"{out} already holds a model: --overwrite replaces it")
     from spikeclip.cli.tables import print_table
-    from spikeclip.data import load_pictures, validation_split
+    from spikeclip.data import load_training
     from spikeclip.train.teacher import train_teacher
 
-    whole = load_pictures(data, split, image_size, limit=limit)
-    pictures, validation = validation_split(whole, val_fraction, seed or 0)
-    if not len(validation):
-        raise InputError(f"{len(whole)} pictures leave none for validation: raise --val-fraction or --limit")
+    pictures, validation = load_training(
+        data, image_size, val_fraction=val_fraction, seed=seed or 0, train_split=split, limit=limit
+    )
     given = {
         "width": width,
         "layers": layers,

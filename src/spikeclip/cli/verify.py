@@ -21,7 +21,9 @@ EXAMPLES = """Examples:
 
 def verify(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Saved model or run.", show_default=False)],
-    data: Annotated[str, typer.Option(metavar="SOURCE", help="`shapes`, a folder or a data set.")] = "shapes",
+    data: Annotated[
+        str, typer.Option(metavar="SOURCE", help="Known data set, folder, or data set on the hub.")
+    ] = "shapes",
     split: Annotated[str, typer.Option(help="Split of the pictures.")] = "test",
     limit: Annotated[int, typer.Option(min=1, help="Pictures (and class names) to run.")] = 16,
     cache: Annotated[str, typer.Option(help="Folder of decoded pictures.")] = "~/.cache/spikeclip",

@@ -6,9 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spikeclip.data.known import known_datasets
     from spikeclip.data.pictures import Pictures, validation_split
     from spikeclip.data.prompts import Prompts, build_prompts, load_prompts
-    from spikeclip.data.sources import load_pictures
+    from spikeclip.data.sources import load_pictures, load_training
     from spikeclip.data.tokenizer import Tokenizer
     from spikeclip.data.transforms import augment, normalize, preprocess
 
@@ -19,6 +20,8 @@ _HOME = {
     "build_prompts": "prompts",
     "load_prompts": "prompts",
     "load_pictures": "sources",
+    "load_training": "sources",
+    "known_datasets": "known",
     "Tokenizer": "tokenizer",
     "augment": "transforms",
     "normalize": "transforms",
@@ -31,8 +34,10 @@ __all__ = [
     "Tokenizer",
     "augment",
     "build_prompts",
+    "known_datasets",
     "load_pictures",
     "load_prompts",
+    "load_training",
     "normalize",
     "preprocess",
     "validation_split",

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 Encoded = bytes | Path
 
-IMAGE_COLUMNS = ("image", "img")
-LABEL_COLUMNS = ("label", "fine_label", "labels")
-CAPTION_COLUMNS = ("captions", "caption", "text")
+IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
+LABEL_COLUMNS = ("label", "fine_label", "labels", "cls")
+CAPTION_COLUMNS = ("captions", "caption", "sentences", "text", "txt")
 VALIDATION = ("validation", "val", "valid", "dev")
 """Names of one and the same split."""
+CLASSNAMES_FILE = "classnames.txt"
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
@@ -53,8 +54,13 @@ def read_names(folder: Path) -> list[str]:
 
 def parquet_splits(folder: Path) -> dict[str, list[Path]]:
     """Return the parquet files of each split in `folder` or `folder`/data, shards joined."""
+    return by_split(sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet")))
+
+
+def by_split(files: list[Path]) -> dict[str, list[Path]]:
+    """Group shards such as train-00000-of-00002 by the split that their names start with."""
     splits: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet")):
+    for path in files:
         shard = re.fullmatch(r"(.+?)(?:[-_.]?\d+(?:-of-\d+)?(?:-[0-9a-f]{16})?)?", path.stem)
         splits.setdefault(shard[1] if shard else path.stem, []).append(path)
     return splits
@@ -121,6 +127,16 @@ def list_parquet(folder: Path, files: list[Path], split: str, scratch: Path) -> 
     return list_rows(rows, str(folder), split, read_names(folder), folder)
 
 
+def count_parquet(files: list[Path]) -> int:
+    """Return the rows of parquet files, as their footers say; raises `InputError` for a damaged one."""
+    import pyarrow.parquet
+
+    try:
+        return sum(pyarrow.parquet.read_metadata(path).num_rows for path in files)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{files[0].parent}: cannot read a parquet file ({first_line(error)})") from None
+
+
 def list_rows(
     rows: datasets.Dataset, source: str, split: str, names: list[str] | None = None, base: Path | None = None
 ) -> Listing:
@@ -141,7 +157,7 @@ def list_rows(
             yield from (_encoded(cell, base) for cell in _cells(batch, image))
 
     labels, classnames = _labels(rows, source, names or [])
-    captions = _captions(rows)
+    captions = _captions(rows, source)
     if labels is None and captions is None:
         raise InputError(f"{source}: neither labels nor captions in the columns {rows.column_names}")
     return Listing(_ids(rows, image, split), read, labels, classnames, captions)
@@ -194,20 +210,33 @@ def _labels(rows: datasets.Dataset, source: str, names: list[str]) -> tuple[np.n
     labels = np.array([-1 if value is None else value for value in values], np.int64)
     if len(labels) and labels.max() < 0:  # how the hub marks a test split without labels
         return None, []
+    return labels, names_of(labels, names, source)
+
+
+def names_of(labels: np.ndarray, names: list[str], source: str) -> list[str]:
+    """Return `names`, or numbers where there are none; raises `InputError` where a label has no name."""
     if not names:
         names = [str(i) for i in range(int(labels.max(initial=-1)) + 1)]
     if len(labels) and not (labels.min() >= 0 and labels.max() < len(names)):
         raise InputError(
             f"{source}: labels run from {labels.min()} to {labels.max()}, with {len(names)} class names"
         )
-    return labels, names
+    return names
 
 
-def _captions(rows: datasets.Dataset) -> list[list[str]] | None:
+def _captions(rows: datasets.Dataset, source: str) -> list[list[str]] | None:
     column = _column(rows, CAPTION_COLUMNS)
     if column is not None:
-        return [[v] if isinstance(v, str) else list(v or []) for v in _values(rows, column)]
+        return [texts_of(value, f"{source}: column {column!r}") for value in _values(rows, column)]
     numbered = [name for name in rows.column_names if re.fullmatch(r"caption_\d+", name)]
     if not numbered:
         return None
     return [list(texts) for texts in zip(*(_values(rows, name) for name in numbered), strict=True)]
+
+
+def texts_of(value: Any, where: str) -> list[str]:
+    """Return the captions that a cell holds: a list, or a text of one caption a line; raises `InputError`."""
+    texts = value.splitlines() if isinstance(value, str) else value or []
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"{where} holds {value!r} where captions were expected: a text or a list of texts")
+    return [text for text in texts if text.strip()]

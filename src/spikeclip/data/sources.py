@@ -1,4 +1,4 @@
-"""Pictures of a split from the built-in set, a local folder or the Hugging Face hub, decoded once."""
+"""Pictures of a split from the built-in set, a known data set, a local folder or the hub, decoded once."""
 
 from __future__ import annotations
 
@@ -7,57 +7,41 @@ import hashlib
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from spikeclip.data import cache as store
-from spikeclip.data.listing import (
-    VALIDATION,
-    Listing,
-    list_folder,
-    list_parquet,
-    list_rows,
-    parquet_splits,
-    picture_splits,
-)
-from spikeclip.data.pictures import Pictures
+from spikeclip.data.locate import Source, find_source
+from spikeclip.data.pictures import Pictures, validation_split
+from spikeclip.data.prompts import with_classnames
 from spikeclip.data.shapes import shapes
-from spikeclip.errors import InputError, first_line, missing_extra, unknown
+from spikeclip.errors import InputError, unknown
+
+CACHE = "~/.cache/spikeclip"
 
 _FORMAT = 1  # part of every cache key: raise it when decoding or the files in the cache change
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A split that was found. identity: changes with its files. listing: reads it, given scratch space."""
-
-    name: str
-    split: str
-    identity: str
-    listing: Callable[[Path], Listing]
 
 
 def load_pictures(
     source: str,
     split: str,
     image_size: int,
-    cache: str | Path = "~/.cache/spikeclip",
+    cache: str | Path = CACHE,
     limit: int | None = None,
     classnames: dict[str, str] | None = None,
 ) -> Pictures:
     """Return a split as uint8 pictures of `image_size` pixels, decoded once, then memory-mapped from `cache`.
 
-    source: "shapes" (built in); a folder with `{split}*.parquet`, with `{split}/{class}/*.jpg`, or with
-    `{class}/*.jpg` (then "train"); or a data set's name on the Hugging Face hub. "val" and "validation" are
-    one split. limit: this many pictures, drawn evenly from the classes, always the same ones. classnames:
-    class names to replace, old name: new name.
+    source: "shapes" (built in); a name of `known_datasets`, read from $SPIKECLIP_DATA/name where that is a folder
+    and else from the hub, with the class names of its prompts; a folder with `{split}*.parquet`, with webdataset
+    shards `{split}/*.tar`, with `{split}/{class}/*.jpg` or with `{class}/*.jpg` (then "train"); or a data set's
+    name on the Hugging Face hub. "val" and "validation" are one split. limit: this many pictures, drawn evenly
+    from the classes, always the same ones. classnames: class names to replace, old name: new name.
 
     Pictures that cannot be read are left out, named in `skipped`, and warned about. Raises `InputError` for a
-    source, split or class name that does not exist, and when no picture can be read.
+    source, split or class name that does not exist, for class names of a known set in another order, and when no
+    picture can be read.
     """
     if image_size < 1:
         raise InputError(f"image_size must be at least 1 pixel, got {image_size}")
@@ -66,9 +50,12 @@ def load_pictures(
     if source == "shapes":
         pictures = shapes(split, image_size=image_size)
         if limit is not None and limit < len(pictures):
-            pictures = pictures.subset(_draw(len(pictures), pictures.labels, limit))
+            pictures = pictures.subset(draw(len(pictures), pictures.labels, limit))
     else:
-        pictures = _cached(_find(source, split), image_size, Path(cache).expanduser(), limit)
+        found = find_source(source)
+        pictures = _cached(found, found.split(split), image_size, Path(cache).expanduser(), limit)
+        if found.known and pictures.labels is not None and found.known.names == "ours":
+            pictures = with_classnames(pictures, found.known.name)
     if pictures.skipped:
         first = ", ".join(pictures.skipped[:3]) + (", ..." if len(pictures.skipped) > 3 else "")
         count = len(pictures.skipped)
@@ -76,10 +63,51 @@ def load_pictures(
     return _rename(pictures, classnames) if classnames else pictures
 
 
-def _cached(source: _Source, image_size: int, cache: Path, limit: int | None) -> Pictures:
-    key = [_FORMAT, source.name, source.identity, source.split, image_size, limit]
+def load_training(
+    source: str,
+    image_size: int,
+    *,
+    val_fraction: float,
+    seed: int = 0,
+    train_split: str = "train",
+    test_split: str | None = "test",
+    cache: str | Path = CACHE,
+    limit: int | None = None,
+    classnames: dict[str, str] | None = None,
+) -> tuple[Pictures, Pictures]:
+    """Return (train, validation) of a source, as `load_pictures` does.
+
+    Validation is the source's own validation split where it has one that is neither `train_split` nor
+    `test_split`, less the classes that training lacks; else `val_fraction` of the training pictures, drawn by
+    `seed`. limit: of the pictures that are trained on. Raises `InputError` where none are left for validation.
+    """
+    taken = [train_split, *([test_split] if test_split else [])]
+    own = None if source == "shapes" else find_source(source).validation(*taken)
+    train = load_pictures(source, train_split, image_size, cache, limit, classnames)
+    if own is None:
+        train, val = validation_split(train, val_fraction, seed)
+    else:
+        val = load_pictures(source, own, image_size, cache, classnames=classnames)
+        if val.classnames != train.classnames:
+            raise InputError(
+                f"{source}: {train_split!r} and {own!r} do not have the same classes in one order"
+            )
+        if val.labels is not None and train.labels is not None:
+            shared = np.isin(val.labels, train.labels)
+            val = val if shared.all() else val.subset(np.flatnonzero(shared))
+    if not len(val):
+        raise InputError(
+            f"{source}: {len(train)} pictures leave none for validation; "
+            "raise data.val_fraction (--val-fraction) or the limit"
+        )
+    return train, val
+
+
+def _cached(source: Source, split: str, image_size: int, cache: Path, limit: int | None) -> Pictures:
+    found = source.open(split)
+    key = [_FORMAT, source.name, found.identity, split, image_size, limit]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
-    path = cache / "pictures" / f"{Path(source.name).name}-{source.split}-{image_size}-{digest}"
+    path = cache / "pictures" / f"{Path(source.name).name}-{split}-{image_size}-{digest}"
     pictures = store.read(path)
     if pictures is not None:
         return pictures
@@ -88,9 +116,9 @@ def _cached(source: _Source, image_size: int, cache: Path, limit: int | None) ->
         with tempfile.TemporaryDirectory(
             dir=path.parent, prefix=".arrow-", ignore_cleanup_errors=True
         ) as scratch:
-            listing = source.listing(Path(scratch))
-            chosen = _draw(len(listing.ids), listing.labels, limit)
-            store.write(path, source.name, source.split, listing, chosen, image_size)
+            listing = found.listing(Path(scratch))
+            chosen = draw(len(listing.ids), listing.labels, limit)
+            store.write(path, source.name, split, listing, chosen, image_size)
     except OSError as error:
         raise InputError(f"cannot write decoded pictures to the cache {cache}: {error}") from error
     pictures = store.read(path)
@@ -98,101 +126,7 @@ def _cached(source: _Source, image_size: int, cache: Path, limit: int | None) ->
     return pictures
 
 
-def _find(source: str, split: str) -> _Source:
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return _local(folder, split)
-    if folder.exists():
-        raise InputError(f"{source} is a file; a source is a folder, a hub name or 'shapes'")
-    looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1 or not source
-    if looks_like_path:
-        raise InputError(f"folder {source!r} does not exist")
-    return _hub(source, split)
-
-
-def _local(folder: Path, split: str) -> _Source:
-    name = folder.resolve().name
-    if parquet := parquet_splits(folder):
-        found = _choose(str(folder), split, parquet)
-        digest = hashlib.sha256()
-        for path in [*parquet[found], folder / "names.json"]:
-            if path.is_file():
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-        return _Source(
-            name,
-            found,
-            digest.hexdigest(),
-            lambda scratch: list_parquet(folder, parquet[found], found, scratch),
-        )
-    splits = picture_splits(folder)
-    if not splits:
-        raise InputError(
-            f"{folder}: found neither {split}*.parquet nor pictures in {split}/class or class folders"
-        )
-    found = _choose(str(folder), split, splits)
-    listing = list_folder(folder, splits, found)
-    # Sizes and times stand for the contents: hashing a million files would cost as much as decoding them.
-    stats = [(name, (folder / name).stat()) for name in listing.ids]
-    files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    identity = hashlib.sha256(
-        json.dumps([str(folder.resolve()), listing.classnames, files]).encode()
-    ).hexdigest()
-    return _Source(name, found, identity, lambda scratch: listing)
-
-
-def _hub(source: str, split: str) -> _Source:
-    try:
-        import datasets
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-    except ImportError:
-        raise missing_extra("datasets", "train") from None
-    failure = f"{source!r} is neither a local folder nor 'shapes'"
-    offline = False
-    try:  # one quick question first: offline, `datasets` alone would retry for half a minute
-        HfApi().dataset_info(source, timeout=10)
-    except RepositoryNotFoundError:
-        raise InputError(f"{failure}, and the Hugging Face hub has no data set of that name") from None
-    except HfHubHTTPError as error:
-        raise InputError(f"{failure}, and the Hugging Face hub refused it ({first_line(error)})") from error
-    except Exception:  # no network, in whichever way; a copy that `datasets` downloaded earlier will do
-        offline = True
-    try:
-        with _without_network() if offline else nullcontext():
-            loaded = datasets.load_dataset(source)
-    except Exception as error:  # connection, missing files, ambiguous configuration: each has its own family
-        problem = "could not be reached" if offline else f"could not deliver it ({first_line(error)})"
-        raise InputError(f"{failure}, and the Hugging Face hub {problem}") from error
-    assert isinstance(loaded, datasets.DatasetDict)
-    found = _choose(source, split, map(str, loaded))
-    rows = loaded[found]
-    return _Source(source, found, rows._fingerprint, lambda scratch: list_rows(rows, source, found))
-
-
-@contextmanager
-def _without_network() -> Iterator[None]:
-    """Have the hub's client answer from its cache, as HF_HUB_OFFLINE=1 set before import would."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def _choose(source: str, split: str, splits: Iterable[str]) -> str:
-    found = list(splits)
-    wanted = [split, *(VALIDATION if split in VALIDATION else ())]
-    for name in wanted:
-        if name in found:
-            return name
-    raise InputError(f"{source} has no split {split!r}; found: {', '.join(sorted(found))}")
-
-
-def _draw(count: int, labels: np.ndarray | None, limit: int | None) -> np.ndarray:
+def draw(count: int, labels: np.ndarray | None, limit: int | None) -> np.ndarray:
     """Return the indices, ascending, of `limit` pictures drawn in turn from each shuffled class."""
     if limit is None or limit >= count:
         return np.arange(count)

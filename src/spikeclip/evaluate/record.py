@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from spikeclip.config import to_dict
 from spikeclip.data.pictures import Pictures
-from spikeclip.data.prompts import load_prompts, prompts_hash
+from spikeclip.data.prompts import load_prompts, prompts_hash, with_classnames
 from spikeclip.errors import InputError, unknown
 from spikeclip.evaluate.provenance import environment, weights_hash
 from spikeclip.evaluate.rates import RateMeter
@@ -96,19 +95,5 @@ def evaluate_model(
 
 
 def with_prompts(pictures: Pictures, name: str) -> tuple[Pictures, list[str]]:
-    """Return pictures with the class names of `load_prompts(name)` in place of their own, and its templates.
-
-    Raises `InputError` where the number of classes differs, or the same names stand in another order: every
-    label would then mean another class.
-    """
-    prompts = load_prompts(name)
-    own, new = list(pictures.classnames), prompts.classnames
-    if len(own) != len(new):
-        raise InputError(f"prompts {name!r} have {len(new)} classes, {pictures.name} has {len(own)}")
-    if own != new and sorted(own) == sorted(new):
-        place = next(i for i, pair in enumerate(zip(own, new, strict=True)) if pair[0] != pair[1])
-        raise InputError(
-            f"prompts {name!r} name the classes of {pictures.name} in another order: label {place} is "
-            f"{own[place]!r} in the data and {new[place]!r} in the prompts"
-        )
-    return dataclasses.replace(pictures, classnames=new), prompts.templates
+    """Return `with_classnames(pictures, name)` and the templates; raises `InputError` as it does."""
+    return with_classnames(pictures, name), load_prompts(name).templates

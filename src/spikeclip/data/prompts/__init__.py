@@ -2,46 +2,78 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from spikeclip.data.listing import CLASSNAMES_FILE
+from spikeclip.data.pictures import Pictures
 from spikeclip.errors import InputError, unknown
+
+TEMPLATES_FILE = "zeroshot_classification_templates.txt"
 
 _FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Class names in label order and templates with {c}. hash: of both; it belongs into every result."""
+    """Class names in label order and templates with {c}. hash: of both; it belongs into every result.
+
+    ids: what the source may call the classes, in the same order (WordNet ids); empty where there are none.
+    """
 
     classnames: list[str]
     templates: list[str]
     hash: str
+    ids: list[str] = field(default_factory=list)
 
 
 def load_prompts(name: str) -> Prompts:
-    """Return the class names and templates of a data set by name ("cifar10"), or from a .json file.
+    """Return the class names and templates of a data set by name ("cifar10"), or from a file or a folder.
 
-    The file holds {"classnames": [...], "templates": [...]}. Raises `InputError` for an unknown name or
-    a file that does not fit.
+    The file is JSON with {"classnames": [...], "templates": [...]}. The folder is laid out as CLIP_benchmark's:
+    classnames.txt and zeroshot_classification_templates.txt, one a line. Raises `InputError` for an unknown name
+    or files that do not fit.
     """
-    if name.endswith(".json"):
-        path = Path(name).expanduser()
-    else:
-        known = sorted(file.stem for file in _FOLDER.glob("*.json"))
-        if name not in known:
-            raise unknown("prompts", name, known)
-        path = _FOLDER / f"{name}.json"
+    known = sorted(file.stem for file in _FOLDER.glob("*.json"))
+    path = _FOLDER / f"{name}.json" if name in known else Path(name).expanduser()
+    if path.suffix != ".json" and not path.is_dir():
+        raise unknown("prompts", name, known)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = _read_folder(path) if path.is_dir() else json.loads(path.read_text(encoding="utf-8"))
         classnames, templates = content["classnames"], content["templates"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: expected JSON with classnames and templates ({error})") from None
     build_prompts(classnames, templates)
-    return Prompts(classnames, templates, prompts_hash(classnames, templates))
+    return Prompts(classnames, templates, prompts_hash(classnames, templates), content.get("ids", []))
+
+
+def with_classnames(pictures: Pictures, name: str) -> Pictures:
+    """Return pictures with the class names of `load_prompts(name)` in place of their own.
+
+    Raises `InputError` where the number of classes differs, or where a name stands in another place than in the
+    data: every label would then mean another class. Names of the data are compared without case and "_", a
+    WordNet synset by its first word; names that occur twice there, or not at all here, say nothing.
+    """
+    prompts = load_prompts(name)
+    own, new = pictures.classnames, prompts.classnames
+    if len(own) != len(new):
+        raise InputError(f"prompts {name!r} have {len(new)} classes, {pictures.name} has {len(own)}")
+    keys = [_key(old) for old in own]
+    places = {_key(key): i for keys in (prompts.ids, new) for i, key in enumerate(keys)}
+    for i, key in enumerate(keys):
+        if places.get(key, i) != i and keys.count(key) == 1:
+            raise InputError(
+                f"prompts {name!r} name the classes of {pictures.name} in another order: label {i} is "
+                f"{own[i]!r} in the data and {new[i]!r} in the prompts"
+            )
+    if own == new:
+        return pictures
+    digest = hashlib.sha256(json.dumps([pictures.fingerprint, new]).encode()).hexdigest()
+    return dataclasses.replace(pictures, classnames=new, fingerprint=digest)
 
 
 def build_prompts(classnames: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
@@ -62,3 +94,12 @@ def build_prompts(classnames: Sequence[str], templates: Sequence[str]) -> list[l
 def prompts_hash(classnames: Sequence[str], templates: Sequence[str]) -> str:
     """Return a hash of class names and templates, in their order."""
     return hashlib.sha256(json.dumps([list(classnames), list(templates)]).encode()).hexdigest()
+
+
+def _read_folder(folder: Path) -> dict[str, list[str]]:
+    files = {"classnames": CLASSNAMES_FILE, "templates": TEMPLATES_FILE}
+    return {key: (folder / file).read_text(encoding="utf-8").splitlines() for key, file in files.items()}
+
+
+def _key(name: str) -> str:
+    return name.split(",")[0].replace("_", " ").strip().lower()
