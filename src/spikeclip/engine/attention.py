@@ -6,17 +6,18 @@ import numpy as np
 from numba import njit, prange
 
 from spikeclip.engine.neuron import NEVER, settle
+from spikeclip.engine.rows import channel
 from spikeclip.engine.vector import LIST_LANES, add_vectors
 
 
 @njit(parallel=True, cache=True, nogil=True)
 def attend(
     q_index: np.ndarray,
-    q_count: np.ndarray,
+    q_ends: np.ndarray,
     k_index: np.ndarray,
-    k_count: np.ndarray,
+    k_ends: np.ndarray,
     v_index: np.ndarray,
-    v_count: np.ndarray,
+    v_ends: np.ndarray,
     mask_BN: np.ndarray,
     width: int,
     num_heads: int,
@@ -24,22 +25,23 @@ def attend(
     neuron: np.ndarray,
     kv_RD: np.ndarray,
     out_index: np.ndarray,
-    out_count: np.ndarray,
+    out_ends: np.ndarray,
 ) -> None:
     """Attention of tokens (T, B * N) of `width` channels, and the neuron behind it.
 
     Every spike of a query adds one row of k^T v, every spike of a key one row of v. mask_BN: tokens whose keys
     count. kv_RD: float32, room for k^T v (T, B, width, D), a row of it the values of a head, filled up to a multiple
-    of 16. out_index, out_count: the neuron's spikes.
+    of 16. out_index, out_ends: the neuron's spikes.
     """
-    T = q_count.shape[0]
+    lines, T = q_ends.shape[:2]
+    X = q_ends.shape[2] - 1  # tokens of a line
     B, N = mask_BN.shape
     head, room = width // num_heads, kv_RD.shape[1]
     # By channel: the first one of its head, in the sums and where every head is filled up, and the channel there.
     first_C = np.arange(width) // head * head
     start_C = first_C // head * room
     slot_C = start_C + np.arange(width) - first_C
-    kept = np.empty((0, 0, width), np.float32)
+    kept = np.empty((0, 0, 0, width), np.float32)
     columns = (width + LIST_LANES - 1) // LIST_LANES * LIST_LANES
     scale_N, bias_N = np.full(columns, np.float32(scale)), np.full(columns, NEVER)
     bias_N[:width] = 0
@@ -49,25 +51,31 @@ def attend(
         kv_RD[item * width : (item + 1) * width] = 0
         v_D = np.zeros(num_heads * room, np.float32)
         for token in range(N):
-            p = b * N + token
-            if not mask_BN[b, token] or k_count[t, p] == 0 or v_count[t, p] == 0:
+            line, x = divmod(b * N + token, X)
+            k_list = k_index[line, t, k_ends[line, t, x] : k_ends[line, t, x + 1]]
+            v_list = v_index[line, t, v_ends[line, t, x] : v_ends[line, t, x + 1]]
+            if not mask_BN[b, token] or k_list.size == 0 or v_list.size == 0:
                 continue
             v_D[:] = 0
-            for i in range(v_count[t, p]):
-                v_D[slot_C[v_index[t, p, i]]] += 1
-            for i in range(k_count[t, p]):
-                c = np.int64(k_index[t, p, i])
+            for entry in v_list:
+                v_D[slot_C[channel(entry, x, width)]] += 1
+            for entry in k_list:
+                c = channel(entry, x, width)
                 row = kv_RD.ctypes.data + 4 * room * ((t * B + b) * width + c)
                 add_vectors(row, v_D.ctypes.data + 4 * start_C[c], room)  # type: ignore[call-arg]
-    for p_ in prange(B * N):
-        p = np.int64(p_)
-        b = p // N
+    for p_ in prange(lines):
+        line = np.int64(p_)
+        b = line * X // N
         # One row more: a head that is filled up ends behind its own columns, where it adds zeros.
-        x_TN, level_TN = np.zeros((T + 1, columns), np.float32), np.empty((T, columns), np.uint8)
-        for t in range(T):
-            sums = x_TN.ctypes.data + 4 * columns * t
-            for i in range(q_count[t, p]):
-                c = np.int64(q_index[t, p, i])
-                row = kv_RD.ctypes.data + 4 * room * ((t * B + b) * width + c)
-                add_vectors(sums + 4 * first_C[c], row, room)  # type: ignore[call-arg]
-        settle(p, x_TN, scale_N, bias_N, kept, False, neuron, out_index, out_count, level_TN)  # type: ignore[call-arg]
+        x_TN, level_TN = np.empty((T + 1, columns), np.float32), np.empty((T, columns), np.uint8)
+        for x in range(X):
+            x_TN[:] = 0
+            for t in range(T):
+                sums = x_TN.ctypes.data + 4 * columns * t
+                for entry in q_index[line, t, q_ends[line, t, x] : q_ends[line, t, x + 1]]:
+                    c = channel(entry, x, width)
+                    row = kv_RD.ctypes.data + 4 * room * ((t * B + b) * width + c)
+                    add_vectors(sums + 4 * first_C[c], row, room)  # type: ignore[call-arg]
+            settle(
+                line, x, x_TN, scale_N, bias_N, kept, False, neuron, width, out_index, out_ends, level_TN
+            )  # type: ignore[call-arg]  # fmt: skip

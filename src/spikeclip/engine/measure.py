@@ -55,7 +55,7 @@ def measure(steps: Sequence[Step], values: Values, threads: int | None, repeats:
 
         def by_events(step: Synapses = step, stream: np.ndarray | None = stream) -> None:
             if step.stream is not None and stream is not None:  # the step adds into the stream
-                values.reals[step.stream] = stream.copy()
+                values.reals[step.stream] = stream.copy(order="K")
             run_step(step, values)
 
         runs: dict[str, Callable[[], object]] = {"events": by_events}
@@ -65,7 +65,7 @@ def measure(steps: Sequence[Step], values: Values, threads: int | None, repeats:
         times = race(runs, repeats)
         spikes = values.spikes[step.source]
         level, taps = spikes.dense(), step.filter_[0] * step.filter_[1]
-        sums = float(spikes.count.sum()) * step.outputs * taps / len(values.inputs)
+        sums = float(spikes.ends[..., -1].sum()) * step.outputs * taps / len(values.inputs)
         layers.append(
             Layer(
                 step.name,

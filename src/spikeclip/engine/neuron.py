@@ -20,7 +20,6 @@ from spikeclip.engine.vector import (
     LIST_LANES,
     count_true,
     element,
-    fetch,
     loop,
     pack,
     splat,
@@ -70,29 +69,32 @@ def _ilif(builder: ir.IRBuilder, x: Any, v: Any, neuron: list[Any]) -> tuple[Any
 @intrinsic
 def settle(
     typing_context: Any,
-    p: Any,
+    line: Any,
+    x: Any,
     sums_TN: Any,
     scale_N: Any,
     bias_N: Any,
-    currents_TPN: Any,
+    currents_LXTN: Any,
     add: Any,
     neuron: Any,
+    channels: Any,
     out_index: Any,
-    out_count: Any,
+    out_ends: Any,
     level_TN: Any,
 ) -> Any:
-    """Run all time steps of position p from its sums on: graph.execute's maths, in its order.
+    """Run all time steps of position x of a line from its sums on: graph.execute's maths, in its order.
 
-    The current sums * scale + bias is added to currents_TPN, or written there if not `add`, and drives the neurons,
-    whose spikes go to the lists out_index, out_count. sums_TN: float32, one row if they are constant; N is a multiple
-    of 32. level_TN: uint8, room for levels. Without rows, no currents are kept and no neuron (kind NONE) reads them.
+    The current sums * scale + bias is added to currents_LXTN, or written there if not `add`, and drives the neurons,
+    whose spikes are appended to the lists out_index, out_ends of `channels` channels. sums_TN: float32, one row if they
+    are constant; N is a multiple of 32. level_TN: uint8, room for levels. Without lines, no currents are kept and no
+    neuron (kind NONE) reads them.
     """
-    kinds = (p, sums_TN, scale_N, bias_N, currents_TPN, add, neuron, out_index, out_count, level_TN)
+    kinds = (line, x, sums_TN, scale_N, bias_N, currents_LXTN, add, neuron, channels, out_index, out_ends, level_TN)
 
     def codegen(context, builder, signature, args):  # noqa: ANN001
-        p = args[0]
-        sums, scale, bias, currents, neuron, index, count, levels = (
-            context.make_array(kinds[i])(context, builder, args[i]) for i in (1, 2, 3, 4, 6, 7, 8, 9)
+        line, x, _, _, _, _, add, _, channels, *_ = args
+        sums, scale, bias, currents, neuron, index, ends, levels = (
+            context.make_array(kinds[i])(context, builder, args[i]) for i in (2, 3, 4, 5, 7, 9, 10, 11)
         )
 
         def size(array: Any, axis: int) -> Any:
@@ -113,39 +115,44 @@ def settle(
 
         numbers = [splat(builder, load(row(neuron), I64(i), F32), _FLOATS) for i in range(7)]
         kind, top = (builder.fptosi(load(row(neuron), I64(i), F32), I64) for i in (0, 6))
-        kept, add = builder.icmp_signed(">", size(currents, 0), _ZERO), builder.trunc(args[5], I1)
-        T = builder.select(builder.icmp_signed("==", kind, I64(NONE)), size(currents, 0), size(count, 0))
+        kept, add = builder.icmp_signed(">", size(currents, 0), _ZERO), builder.trunc(add, I1)
+        T = builder.select(builder.icmp_signed("==", kind, I64(NONE)), size(currents, 2), size(ends, 1))
+        next_ = builder.add(x, I64(1))
         constant = builder.icmp_signed("==", size(sums, 0), I64(1))
 
         def current(t: Any, n: Any, scale_N: Any, bias_N: Any) -> Any:
             """Return the currents of 32 columns, kept where they are to be."""
             total = load(row(sums, builder.select(constant, _ZERO, t)), n, _FLOATS)
-            x = builder.fadd(builder.fmul(total, scale_N), bias_N)
+            new = builder.fadd(builder.fmul(total, scale_N), bias_N)
             before = builder.block
             with builder.if_then(kept):
-                cells = row(currents, t, p)
-                both = builder.select(add, builder.fadd(x, load(cells, n, _FLOATS)), x)
+                cells = row(currents, line, x, t)
+                both = builder.select(add, builder.fadd(new, load(cells, n, _FLOATS)), new)
                 store(both, cells, n)
                 inside = builder.block
             merged = builder.phi(_FLOATS)
-            merged.add_incoming(x, before)
+            merged.add_incoming(new, before)
             merged.add_incoming(both, inside)
             return merged
 
         def list_(t: Any, n: Any, fired: Any, level: Any) -> None:
             """Append the columns that fired to the list, and their levels to the levels."""
-            written = load(row(count, t, p), _ZERO, I32)
-            end = builder.zext(written, I64)
-            columns = builder.add(splat(builder, builder.trunc(n, I16), _WORDS), _LANES)
-            store(pack(builder, columns, fired), row(index, t, p), end)
+            end = row(ends, line, t, next_)
+            written = load(end, _ZERO, I32)
+            place = builder.zext(written, I64)
+            first = builder.trunc(builder.add(builder.mul(x, channels), n), I16)
+            columns = builder.add(splat(builder, first, _WORDS), _LANES)
+            store(pack(builder, columns, fired), row(index, line, t), place)
             if level is not None:
-                store(pack(builder, level, fired), row(levels, t), end)
-            store(builder.add(written, count_true(builder, fired)), row(count, t, p), _ZERO)
+                begin = builder.zext(load(row(ends, line, t, x), _ZERO, I32), I64)
+                store(pack(builder, level, fired), row(levels, t), builder.sub(place, begin))
+            store(builder.add(written, count_true(builder, fired)), end, _ZERO)
 
         def repeat(t: Any) -> None:
             """Append the columns of level 2 and above to the list once more, then those of level 3 and above."""
-            entries, written = row(index, t, p), builder.zext(load(row(count, t, p), _ZERO, I32), I64)
-            start = [entries, written, written]
+            begin, end = (builder.zext(load(row(ends, line, t, i), _ZERO, I32), I64) for i in (x, next_))
+            written = builder.sub(end, begin)
+            start = [row(index, line, t, begin), written, end]
             with loop(builder, I64(1), top, 1, start) as (least, (source, more, total), after):
                 target = builder.add(source, builder.mul(more, I64(2)))
                 above = splat(builder, builder.trunc(least, I8), _BYTES)
@@ -158,21 +165,21 @@ def settle(
                     store(pack(builder, level, mask), row(levels, t), again)
                     later.append(builder.add(again, builder.zext(count_true(builder, mask), I64)))
                 after += [target, again, builder.add(total, again)]
-            store(builder.trunc(total, I32), row(count, t, p), _ZERO)
+            store(builder.trunc(total, I32), row(ends, line, t, next_), _ZERO)
 
-        with loop(builder, _ZERO, size(count, 0), 1) as (t, _, _):
-            store(I32(0), row(count, t, p), _ZERO)
-            ahead = row(index, t, builder.add(p, I64(1)))
-            for line in (0, 64):  # of the cache, bytes: few lists are longer
-                fetch(builder, builder.add(ahead, I64(line)), True)
+        first = builder.icmp_signed("==", x, _ZERO)
+        with loop(builder, _ZERO, size(ends, 1), 1) as (t, _, _):
+            begin = builder.select(first, I32(0), load(row(ends, line, t, x), _ZERO, I32))
+            store(begin, row(ends, line, t, x), _ZERO)
+            store(begin, row(ends, line, t, next_), _ZERO)
         for number, step in ((NONE, None), (LIF, _lif), (ILIF, _ilif)):
             with builder.if_then(builder.icmp_signed("==", kind, I64(number))):
                 with loop(builder, _ZERO, size(sums, 1), LIST_LANES) as (n, _, _):
                     scale_N, bias_N = load(row(scale), n, _FLOATS), load(row(bias), n, _FLOATS)
                     with loop(builder, _ZERO, T, 1, [numbers[4]]) as (t, (v,), after):
-                        x = current(t, n, scale_N, bias_N)
+                        driven = current(t, n, scale_N, bias_N)
                         if step is not None:
-                            fired, level, v = step(builder, x, v, numbers)
+                            fired, level, v = step(builder, driven, v, numbers)
                             list_(t, n, fired, level)
                         after.append(v)
                 if step is _ilif:

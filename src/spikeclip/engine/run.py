@@ -15,24 +15,31 @@ from spikeclip.engine.plan import NO_POOL, Attend, Dense, Fire, Plain, Step, Syn
 from spikeclip.graph import ops
 from spikeclip.graph.execute import run_op
 
-_NOTHING = np.zeros((0, 0, 0), np.float32)
-_NO_LIST, _NO_COUNT = np.zeros((0, 0, 0), np.uint16), np.zeros((0, 0), np.int32)
+_NOTHING = np.zeros((0, 0, 0, 0), np.float32)
+_NO_LIST, _NO_ENDS = np.zeros((0, 0, 0), np.uint16), np.zeros((0, 0, 0), np.int32)
 
 
 @dataclass
 class Spikes:
-    """Lists of spikes: index (T, P, room), count (T, P); P = product of `space` positions of `width` channels."""
+    """Lists of spikes, as `kernels` has them, at positions `space` (B, ...) of `width` channels."""
 
     index: np.ndarray
-    count: np.ndarray
+    ends: np.ndarray
     space: tuple[int, ...]
     width: int
 
     def dense(self) -> np.ndarray:
         """Return the levels (T, *space, width) as uint8."""
-        level_TPN = np.empty((*self.count.shape, self.width), np.uint8)
-        kernels.levels_of(self.index, self.count, level_TPN)
-        return level_TPN.reshape(len(self.count), *self.space, self.width)
+        lines, T, places = self.ends.shape
+        level_TLXN = np.empty((T, lines, places - 1, self.width), np.uint8)
+        kernels.levels_of(self.index, self.ends, level_TLXN)
+        return level_TLXN.reshape(T, *self.space, self.width)
+
+    @property
+    def flat(self) -> tuple[int, int, int]:
+        """Pictures or texts, lines of each, and positions of a line."""
+        B, places = self.space[0], self.ends.shape[2] - 1
+        return B, len(self.ends) // B, places
 
 
 @dataclass
@@ -53,13 +60,14 @@ class Values:
             array = self.workspace[name] = np.empty(shape, dtype)
         return array
 
-    def room_for_spikes(self, op: ops.Neuron, T: int, space: tuple[int, ...], width: int) -> Spikes:
-        """Return lists of any content for the spikes of a layer of neurons, and keep them under its name."""
-        positions, levels = int(np.prod(space)), op.D if op.kind == "ilif" else 1
-        index = self.room(f"{op.name} index", (T, positions, width * levels + SLACK), np.uint16)
-        self.spikes[op.name] = Spikes(
-            index, self.room(f"{op.name} count", (T, positions), np.int32), space, width
-        )
+    def room_for_spikes(
+        self, op: ops.Neuron, T: int, space: tuple[int, ...], places: int, width: int
+    ) -> Spikes:
+        """Return lists of any content, of lines of `places` positions, for a layer of neurons; keep them as its."""
+        lines, levels = int(np.prod(space)) // places, op.D if op.kind == "ilif" else 1
+        index = self.room(f"{op.name} index", (lines, T, places * width * levels + SLACK), np.uint16)
+        ends = self.room(f"{op.name} ends", (lines, T, places + 1), np.int32)
+        self.spikes[op.name] = Spikes(index, ends, space, width)
         return self.spikes[op.name]
 
 
@@ -104,13 +112,13 @@ def _fire(step: Fire, values: Values) -> None:
     inner = currents.shape[2:-1]
     H, W = _plane(inner)
     space = _space_behind_pool(step.window, (B, H, W)) if step.window != NO_POOL else (B, *inner)
-    out = values.room_for_spikes(step.op, step.op.T, space, N)
+    out = values.room_for_spikes(step.op, step.op.T, space, _plane(space[1:])[1], N)
     kernels.pool_and_fire(
         np.ascontiguousarray(currents).reshape(len(currents), B, H, W, N),
         step.window,
         parameters(step.op),
         out.index,
-        out.count,
+        out.ends,
     )
 
 
@@ -118,45 +126,44 @@ def _attend(step: Attend, values: Values) -> None:
     q, k, v = (values.spikes[name] for name in step.op.inputs[:3])
     shape = (q.space[0], int(np.prod(q.space[1:])))
     mask_BN = np.ones(shape, np.bool_) if step.mask is None else values.reals[step.mask][0]
-    out = values.room_for_spikes(step.neuron, step.neuron.T, q.space, q.width)
+    out = values.room_for_spikes(step.neuron, step.neuron.T, q.space, q.flat[2], q.width)
     head = q.width // step.op.num_heads
-    kv_RD = values.room(
-        f"{step.name} kv", (q.count.size // shape[1] * q.width, head + -head % 16), np.float32
-    )
+    rows = step.neuron.T * shape[0] * q.width
+    kv_RD = values.room(f"{step.name} kv", (rows, head + -head % 16), np.float32)
     attend(
-        q.index, q.count, k.index, k.count, v.index, v.count, mask_BN,
-        q.width, step.op.num_heads, step.op.scale, parameters(step.neuron), kv_RD, out.index, out.count,
+        q.index, q.ends, k.index, k.ends, v.index, v.ends, mask_BN,
+        q.width, step.op.num_heads, step.op.scale, parameters(step.neuron), kv_RD, out.index, out.ends,
     )  # fmt: skip
 
 
 def _synapses(step: Synapses, values: Values) -> None:
     x = values.spikes[step.source]
-    T = len(x.count)
-    B, inner = x.space[0], x.space[1:]
-    flat = (B, *_plane(inner))
-    space = _space_behind(step.filter_, flat) if isinstance(step.op, ops.Conv) else x.space
-    positions = int(np.prod(space))
-    shape = (T, positions, len(step.scale_N))  # whole vectors
+    T = x.ends.shape[1]
+    B, H, W = _space_behind(step.filter_, x.flat)
+    space = (B, H, W) if isinstance(step.op, ops.Conv) else x.space
+    shape = (B * H, W, T, len(step.scale_N))  # whole vectors
     currents, add = _NOTHING, step.stream is not None
     if step.stream is not None:
         before = values.reals[step.stream]
-        space, currents = before.shape[1:-1], before.reshape(len(before), positions, step.outputs)
-        if currents.shape != shape or not step.in_place:
+        space, before = before.shape[1:-1], np.moveaxis(before, 0, -2)
+        if step.in_place and before.flags.c_contiguous and before.shape[-2:] == shape[-2:]:
+            currents = before.reshape(shape)
+        else:
             currents = values.room(step.name, shape, np.float32)
             currents[..., step.outputs :] = 0  # what fills up the columns must not fire
-            currents[..., : step.outputs] = before.reshape(len(before), positions, step.outputs)
+            currents[..., : step.outputs] = before.reshape(*shape[:2], -1, step.outputs)
     elif step.result is not None:
         currents = values.room(step.name, shape, np.float32)
     if step.result is not None:
-        values.output = currents[..., : step.outputs].reshape(T, *space, step.outputs)
-        values.reals[step.result] = values.output
-    out_index, out_count = _NO_LIST, _NO_COUNT
+        kept = currents[..., : step.outputs].reshape(*space, T, step.outputs)
+        values.output = values.reals[step.result] = np.moveaxis(kept, -2, 0)
+    out_index, out_ends = _NO_LIST, _NO_ENDS
     if step.neuron is not None:
-        out = values.room_for_spikes(step.neuron, T, space, step.outputs)
-        out_index, out_count = out.index, out.count
+        out = values.room_for_spikes(step.neuron, T, space, W, step.outputs)
+        out_index, out_ends = out.index, out.ends
     kernels.synapses(
-        x.index, x.count, flat, step.filter_, step.weight_IN, step.scale_N, step.bias_N,
-        currents, add, parameters(step.neuron), out_index, out_count,
+        x.index, x.ends, x.flat, step.filter_, step.weight_IN, step.scale_N, step.bias_N,
+        currents, add, parameters(step.neuron), step.outputs, out_index, out_ends,
     )  # fmt: skip
 
 
@@ -179,12 +186,11 @@ def feeds(step: Stretch, values: Values) -> dict[str, np.ndarray]:
 
 def _pooled_synapses(step: Synapses, neuron: ops.Neuron, values: Values) -> None:
     x = values.spikes[step.source]
-    flat = (x.space[0], *_plane(x.space[1:]))
-    space = _space_behind_pool(step.window, _space_behind(step.filter_, flat))
-    out = values.room_for_spikes(neuron, len(x.count), space, step.outputs)
+    space = _space_behind_pool(step.window, _space_behind(step.filter_, x.flat))
+    out = values.room_for_spikes(neuron, x.ends.shape[1], space, space[2], step.outputs)
     kernels.pooled_synapses(
-        x.index, x.count, flat, step.filter_, step.window, step.weight_IN, step.scale_N, step.bias_N,
-        parameters(neuron), out.index, out.count, get_num_threads(),
+        x.index, x.ends, x.flat, step.filter_, step.window, step.weight_IN, step.scale_N, step.bias_N,
+        parameters(neuron), step.outputs, out.index, out.ends, get_num_threads(),
     )  # fmt: skip
 
 
