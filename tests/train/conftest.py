@@ -12,7 +12,7 @@ from small_run import CLASSES, DIM, MODEL
 from spikeclip.config import RunConfig, from_dict
 from spikeclip.data import load_pictures
 from spikeclip.data.shapes import COLOURS, PAIRS, SHAPES
-from spikeclip.train import material as material_module
+from spikeclip.train import mixture as mixture_module
 from spikeclip.train.material import gather_material
 from spikeclip.train.run import build_model, train_run
 
@@ -54,7 +54,7 @@ def pictures_once():
         return load(source, split, size, str(cache), limit, classnames or None)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(material_module, "load_pictures", remembered)
+        patch.setattr(mixture_module, "load_pictures", remembered)
         yield
 
 

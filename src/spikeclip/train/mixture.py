@@ -1,0 +1,107 @@
+"""Pictures of one or several sources as one training set."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from spikeclip.config import DataConfig
+from spikeclip.data.pictures import Pictures, validation_split
+from spikeclip.data.sources import load_pictures
+from spikeclip.errors import InputError, unknown
+from spikeclip.teacher.folder import read_json
+from spikeclip.teacher.table import class_key
+
+
+def load_sources(data: DataConfig, split: str, image_size: int, limit: int | None = None) -> list[Pictures]:
+    """Load a split of every source of a run, classes renamed; raises `InputError` as `load_pictures` does."""
+    cache = Path(data.cache).expanduser()
+    sources = source_names(data)
+    if len(sources) == 1:
+        return [load_pictures(sources[0], split, image_size, cache, limit, data.classnames)]
+    parts = [load_pictures(source, split, image_size, cache, limit) for source in sources]
+    known = {name for part in parts for name in part.classnames}
+    for old in data.classnames:
+        if old not in known:
+            raise unknown("class of the sources", old, known)
+    return [
+        dataclasses.replace(part, classnames=[data.classnames.get(name, name) for name in part.classnames])
+        for part in parts
+    ]
+
+
+def split_sources(data: DataConfig, image_size: int, seed: int) -> tuple[list[Pictures], list[Pictures]]:
+    """Return the training and the validation part of every source's training split."""
+    wholes = load_sources(data, data.train_split, image_size, data.limit)
+    parts = [validation_split(whole, data.val_fraction, seed) for whole in wholes]
+    for whole, (_, val) in zip(wholes, parts, strict=True):
+        if not len(val):
+            raise InputError(
+                f"{whole.name}: {len(whole)} pictures leave none for validation; raise data.val_fraction"
+            )
+    return [train for train, _ in parts], [val for _, val in parts]
+
+
+def join(parts: Sequence[Pictures]) -> Pictures:
+    """Return the pictures of several sources as one set, in their order.
+
+    Classes of equal name (but for upper case, and "_" for a space) are one class, named as in the first source
+    that has it. Captions are kept where every source has them. Raises `InputError` where some sources have
+    labels and others captions only.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    labelled = [part.labels is not None for part in parts]
+    captions = [part.captions for part in parts]
+    if any(labelled) and not all(labelled) and None in captions:
+        raise InputError(
+            "sources of one run need labels all or captions all: "
+            + ", ".join(f"{p.name} has {'labels' if p.labels is not None else 'captions'}" for p in parts)
+        )
+    classnames: dict[str, str] = {}
+    for part in parts:
+        for name in part.classnames:
+            classnames.setdefault(class_key(name), name)
+    place = {key: i for i, key in enumerate(classnames)}
+    labels = None
+    if all(labelled):
+        maps = [np.array([place[class_key(name)] for name in part.classnames], np.int64) for part in parts]
+        labels = np.concatenate([m[part.labels] for m, part in zip(maps, parts, strict=True)])
+    return Pictures(
+        name="+".join(part.name for part in parts),
+        split=parts[0].split,
+        images=np.concatenate([part.images for part in parts]),
+        ids=[f"{part.name}/{key}" for part in parts for key in part.ids],
+        fingerprint=hashlib.sha256("".join(part.fingerprint for part in parts).encode()).hexdigest(),
+        labels=labels,
+        classnames=list(classnames.values()) if all(labelled) else [],
+        captions=None if None in captions else [texts for own in captions for texts in own or []],
+        skipped=[f"{part.name}/{key}" for part in parts for key in part.skipped],
+    )
+
+
+def class_keys(data: DataConfig, parts: Sequence[Pictures]) -> dict[str, list[str]]:
+    """Return what a table may know each class by, most certain first: WordNet ids, then the name.
+
+    A folder that names its classes by words says their ids in classes.json, [{"wnid": ...}, ...] in label order.
+    Keys of the result are `class_key` of the names.
+    """
+    keys: dict[str, list[str]] = {}
+    for source, part in zip(source_names(data), parts, strict=True):
+        about = read_json(Path(source).expanduser() / "classes.json", default=[{}] * len(part.classnames))
+        if len(about) != len(part.classnames):
+            raise InputError(
+                f"{source}/classes.json has {len(about)} classes, names.json {len(part.classnames)}"
+            )
+        for name, entry in zip(part.classnames, about, strict=True):
+            ids = [entry["wnid"]] if "wnid" in entry else []
+            keys[class_key(name)] = [*ids, *keys.get(class_key(name), [name])]
+    return keys
+
+
+def source_names(data: DataConfig) -> list[str]:
+    return [data.source] if isinstance(data.source, str) else data.source
