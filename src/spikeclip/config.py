@@ -124,6 +124,8 @@ class DataConfig:
 class TeacherConfig:
     path: str | list[str] | None = None
     """Folder or hub name of a CLIP-like model or sentence encoder; or .npz tables of embeddings, one or a list."""
+    encoder: str | None = None
+    """Sentence encoder that speaks for texts which the tables lack, its space mapped into theirs; null for none."""
     logit_scale: float | None = None
     """Temperature of the teacher's distribution in the KL term; null for the teacher's own."""
 
@@ -169,7 +171,7 @@ class LossConfig:
     relational: float = 0.0
     """Relational KL: the student's similarities within a batch against the teacher's."""
     texts: float = 0.0
-    """align_image: KL to what the teacher says of all texts of the run, both at the teacher's logit scale."""
+    """align_image: KL to the target's distribution over all texts the teacher knows; both at the teacher's scale."""
     ce: float = 1.0
     """Cross-entropy over the class prompts."""
     prototype: float = 0.0

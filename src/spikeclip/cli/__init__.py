@@ -42,7 +42,10 @@ SPIKECLIP_DEBUG=1 shows the full traceback of an error.""",
 )
 for command in (train, sweep, teacher, evaluate, classify, lower, verify, energy, info, demo):
     name = command.__name__.rsplit(".", 1)[-1]
-    app.command(name, help=command.HELP, epilog=command.EXAMPLES)(getattr(command, name))
+    if command is teacher:
+        app.add_typer(teacher.app, name=name, help=command.HELP, epilog=command.EXAMPLES)
+    else:
+        app.command(name, help=command.HELP, epilog=command.EXAMPLES)(getattr(command, name))
 
 
 def _version(asked: bool) -> None:

@@ -26,8 +26,9 @@ class _Rows:
 
     texts: list[str] = field(default_factory=list)
     text: dict[str, np.ndarray] = field(default_factory=dict)
-    image: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    image: dict[tuple[str, str, str], np.ndarray] = field(default_factory=dict)
     class_: dict[str, np.ndarray] = field(default_factory=dict)
+    logit_scale: float | None = None
 
 
 class TableTeacher(Teacher):
@@ -36,9 +37,11 @@ class TableTeacher(Teacher):
     A table is an `.npz` with any of these groups of arrays (N rows, D dimensions, any float type):
 
         texts (N,), text_embeddings (N, D)
-        images (N,), splits (N,), image_embeddings (N, D) or (N, A, D)     paths and splits as in the data set;
+        images (N,), splits (N,), image_embeddings (N, D) or (N, A, D)     paths and splits as in the data set, and
+                                                                           if given its name, sources (N,);
                                                                            A augmentations are averaged
         classes (N,), class_embeddings (N, D)                              class names or WordNet ids
+        logit_scale ()                                                     of the teacher that made it
 
     Also read: `embeddings` with `texts`, or with `names` (and `raw_name`, `unique`), whose embedded text was
     "a {raw_name}"; `feature` with `path` and `split`; `prototype` with `wnid` and `name`. Upper and lower case
@@ -60,6 +63,7 @@ class TableTeacher(Teacher):
             digest.update(path.read_bytes())
         self.fingerprint = digest.hexdigest()
         self.texts = list(dict.fromkeys(self._rows.texts))
+        self.logit_scale = self._rows.logit_scale or Teacher.logit_scale
 
     def knows(self, text: str) -> bool:
         """Whether `embed_texts` has this text."""
@@ -79,8 +83,10 @@ class TableTeacher(Teacher):
         return _stack([known[t.lower()] for t in texts], self.dim)
 
     def find_images(self, pictures: Pictures) -> np.ndarray:
-        """Look pictures up by split and path -> (N, dim), NaN where the table has none."""
-        return _stack([self._rows.image.get((pictures.split, key)) for key in pictures.ids], self.dim)
+        """Look pictures up by source (where the table says it), split and path -> (N, dim), NaN where there is none."""
+        rows, split = self._rows.image, pictures.split
+        found = [rows.get((pictures.name, split, key), rows.get(("", split, key))) for key in pictures.ids]
+        return _stack(found, self.dim)
 
     def find_classes(self, keys: Sequence[Sequence[str]]) -> np.ndarray:
         """Look classes up, each by the first of its keys that is known -> (K, dim), NaN where there is none."""
@@ -137,11 +143,15 @@ def _add(rows: _Rows, columns: Mapping[str, np.ndarray], path: Path) -> int:
         _add_nouns(rows, x_ND, names, raws, columns.get("unique", np.ones(len(names), bool)))
     for embeddings, paths, splits in (("image_embeddings", "images", "splits"), ("feature", "path", "split")):
         if {embeddings, paths, splits} <= columns.keys():
-            for row, key, split in zip(*unit(embeddings, paths, splits), strict=True):
-                rows.image.setdefault((str(split), str(key)), row)
+            x_ND, keys, names = unit(embeddings, paths, splits)
+            sources = columns.get("sources", np.full(len(keys), ""))
+            for row, *key in zip(x_ND, sources, names, keys, strict=True):
+                rows.image.setdefault(tuple(map(str, key)), row)  # type: ignore[arg-type]
     for embeddings, names in (("class_embeddings", "classes"), ("prototype", "wnid"), ("prototype", "name")):
         if {embeddings, names} <= columns.keys():
             _add_classes(rows, *unit(embeddings, names))
+    if "logit_scale" in columns:
+        rows.logit_scale = rows.logit_scale or float(columns["logit_scale"])
     if before == len(rows.text) + len(rows.image) + len(rows.class_) and not dims:
         raise InputError(f"{path}: expected {LAYOUTS}; got {sorted(columns)}")
     if len(dims) != 1:

@@ -16,18 +16,25 @@ from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import build_prompts
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.errors import InputError
+from spikeclip.files import read_lines
 from spikeclip.teacher import Teacher, cached_image_embeddings, cached_text_embeddings
+from spikeclip.teacher.bridge import bridged_text_embeddings
 from spikeclip.teacher.table import class_key
 from spikeclip.train.mixture import class_keys, join, split_sources
+
+FEW_TEXTS = 40
+"""With fewer texts that are no class prompt none is held out."""
 
 
 @dataclass
 class Material:
     """Everything a stage reads. N texts, D teacher dimensions, K classes that occur in training.
 
-    text_of[split]: (pictures, most texts of one picture) rows of `texts`, padded with -1. class_prompts: the prompts
-    of each class that the teacher knows. images[split]: the teacher's unit embedding of each picture (pictures, D),
-    NaN where it has none, or None where it has none at all. prototypes: of the classes (K, D), the same.
+    text_of[split]: (pictures, most texts of one picture) rows of `texts`, padded with -1. known_texts: rows of the
+    texts that the teacher itself embeds. held_texts: rows of those that `align_text` is scored on and does not learn
+    (all rows where texts are few). class_prompts: of each class the prompts that can be embedded.
+    teacher_images[split]: the teacher's unit embedding of each picture (pictures, D), NaN where it has none, or None
+    where it has none at all. prototypes_KD: the same of the classes.
     """
 
     config: RunConfig
@@ -35,6 +42,8 @@ class Material:
     tokenizer: Tokenizer
     texts: list[str]
     text_of: dict[str, Tensor]
+    known_texts: Tensor
+    held_texts: Tensor
     class_prompts: list[list[str]]
     labels: dict[str, Tensor]
     teacher_texts_ND: Tensor | None
@@ -85,17 +94,14 @@ def gather_material(config: RunConfig, image_size: int, device: str = "cpu") -> 
         prototypes = _prototypes(torch.from_numpy(found_KD), images["train"], labels["train"])
 
     class_prompts = build_prompts(names, data.templates) if names else []
-    if teacher is not None:
-        known = prototypes.isfinite().all(1).tolist() if prototypes is not None else [False] * len(names)
-        class_prompts = [  # what only the prompts can say must be known, and `embed_texts` says what is not
+    if teacher is not None and not config.teacher.encoder:
+        told = prototypes.isfinite().all(1).tolist() if prototypes is not None else [False] * len(names)
+        class_prompts = [  # what nothing but prompts can tell must be known: `embed_texts` says what is not
             [p for p in prompts if teacher.knows(p)] if has_prototype else prompts
-            for prompts, has_prototype in zip(class_prompts, known, strict=True)
+            for prompts, has_prototype in zip(class_prompts, told, strict=True)
         ]
-    texts = list(
-        dict.fromkeys(
-            [p for prompts in class_prompts for p in prompts] + _other_texts(config, pictures, teacher)
-        )
-    )
+    prompts = [p for group in class_prompts for p in group]
+    texts = list(dict.fromkeys(prompts + _other_texts(config, pictures, teacher)))
     if not texts:
         raise InputError(
             f"{train.name} has neither class names nor captions: there are no texts to train with"
@@ -105,19 +111,21 @@ def gather_material(config: RunConfig, image_size: int, device: str = "cpu") -> 
     for split, part in pictures.items():
         own = part.captions or [class_prompts[label] for label in labels[split].tolist()]
         text_of[split] = _ragged([[row[text] for text in group] for group in own])
-        if (text_of[split] < 0).all(1).any() and part.captions:
+        if part.captions and (text_of[split] < 0).all(1).any():
             raise InputError("a picture without any text: every picture needs a caption or a class name")
+    known = torch.tensor([i for i, text in enumerate(texts) if teacher is None or teacher.knows(text)])
+    held = _held_texts(texts, known, prompts, config)
     text_embeddings = None
     if teacher is not None:
-        text_embeddings = torch.from_numpy(
-            np.array(cached_text_embeddings(teacher, texts, cache), np.float32)
-        )
+        text_embeddings = torch.from_numpy(_embed_texts(teacher, texts, known, held, config, device))
     return Material(
         config=config,
         pictures=pictures,
         tokenizer=_tokenizer(config, teacher, texts),
         texts=texts,
         text_of=text_of,
+        known_texts=known,
+        held_texts=held,
         class_prompts=class_prompts,
         labels=labels,
         teacher_texts_ND=text_embeddings,
@@ -126,6 +134,27 @@ def gather_material(config: RunConfig, image_size: int, device: str = "cpu") -> 
         teacher_scale=config.teacher.logit_scale or (teacher.logit_scale if teacher else 100.0),
         embed_dim=teacher.dim if teacher else None,
     )
+
+
+def _held_texts(texts: list[str], known: Tensor, prompts: list[str], config: RunConfig) -> Tensor:
+    """Rows of the texts to validate on: a share of those the teacher knows that are no class prompt."""
+    asked = {prompt.lower() for prompt in prompts}  # tables and tokenizers know no upper case
+    free = torch.tensor([i for i in known.tolist() if texts[i].lower() not in asked])
+    if len(free) < FEW_TEXTS:
+        return torch.arange(len(texts))
+    order = torch.randperm(len(free), generator=torch.Generator().manual_seed(config.seed))
+    return free[order[: round(config.data.val_fraction * len(free))]].sort().values
+
+
+def _embed_texts(
+    teacher: Teacher, texts: list[str], known: Tensor, held: Tensor, config: RunConfig, device: str
+) -> np.ndarray:
+    cache = Path(config.data.cache).expanduser()
+    if not config.teacher.encoder:
+        return np.array(cached_text_embeddings(teacher, texts, cache), np.float32)
+    encoder = Teacher.from_pretrained(config.teacher.encoder, device=device)
+    learned = [texts[i] for i in known[~torch.isin(known, held)].tolist()]  # what is held out teaches no one
+    return bridged_text_embeddings(teacher, encoder, texts, learned, cache)
 
 
 def known_or(a_ND: Tensor, b_ND: Tensor) -> Tensor:
@@ -155,10 +184,7 @@ def _prototypes(found_KD: Tensor, images_ND: Tensor | None, labels_N: Tensor) ->
 def _other_texts(config: RunConfig, pictures: dict[str, Pictures], teacher: Teacher | None) -> list[str]:
     texts = [text for part in pictures.values() for group in part.captions or [] for text in group]
     if config.data.texts:
-        file = Path(config.data.texts).expanduser()
-        if not file.is_file():
-            raise InputError(f"data.texts: no such file: {file}")
-        texts += [line.strip() for line in file.read_text().splitlines() if line.strip()]
+        texts += read_lines(Path(config.data.texts))
     return texts + list(getattr(teacher, "texts", None) or [])
 
 
