@@ -45,7 +45,7 @@ class TableTeacher(Teacher):
 
     Also read: `embeddings` with `texts`, or with `names` (and `raw_name`, `unique`), whose embedded text was
     "a {raw_name}"; `feature` with `path` and `split`; `prototype` with `wnid` and `name`. Upper and lower case
-    are one, as they are to CLIP's tokenizer, and so are "_" and " " in class names.
+    are one, as they are to CLIP's tokenizer, and so are "_" and " ", as in class prompts.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -67,7 +67,7 @@ class TableTeacher(Teacher):
 
     def knows(self, text: str) -> bool:
         """Whether `embed_texts` has this text."""
-        return text.lower() in self._rows.text
+        return text_key(text) in self._rows.text
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Look texts up -> (N, dim). Raises `InputError` that names what the table does not hold."""
@@ -80,7 +80,7 @@ class TableTeacher(Teacher):
                 f"{self.name} has no embedding of {len(absent)} of the texts: {', '.join(shown)}. A table "
                 f"embeds only the prompts and names that it holds{such}"
             )
-        return _stack([known[t.lower()] for t in texts], self.dim)
+        return _stack([known[text_key(t)] for t in texts], self.dim)
 
     def find_images(self, pictures: Pictures) -> np.ndarray:
         """Look pictures up by source (where the table says it), split and path -> (N, dim), NaN where there is none."""
@@ -91,13 +91,13 @@ class TableTeacher(Teacher):
     def find_classes(self, keys: Sequence[Sequence[str]]) -> np.ndarray:
         """Look classes up, each by the first of its keys that is known -> (K, dim), NaN where there is none."""
         rows = self._rows.class_
-        found = [next((rows[k] for k in map(class_key, names) if k in rows), None) for names in keys]
+        found = [next((rows[k] for k in map(text_key, names) if k in rows), None) for names in keys]
         return _stack(found, self.dim)
 
 
-def class_key(name: str) -> str:
-    """Return what equal class names have in common: lower case, "_" read as a space."""
-    return name.replace("_", " ").lower()
+def text_key(text: str) -> str:
+    """Return what equal texts and class names have in common: lower case, "_" read as a space."""
+    return text.replace("_", " ").lower()
 
 
 def _stack(rows: Sequence[np.ndarray | None], dim: int) -> np.ndarray:
@@ -160,7 +160,7 @@ def _add(rows: _Rows, columns: Mapping[str, np.ndarray], path: Path) -> int:
 
 
 def _add_texts(rows: _Rows, x_ND: np.ndarray, texts: np.ndarray) -> None:
-    for row, text in zip(x_ND, map(str.lower, map(str, texts)), strict=True):
+    for row, text in zip(x_ND, map(text_key, map(str, texts)), strict=True):
         rows.text.setdefault(text, row)
         rows.texts.append(text)
 
@@ -168,16 +168,16 @@ def _add_texts(rows: _Rows, x_ND: np.ndarray, texts: np.ndarray) -> None:
 def _add_nouns(rows: _Rows, x_ND: np.ndarray, names: np.ndarray, raw: np.ndarray, unique: np.ndarray) -> None:
     """An exact prompt wins over a name, and a row that is marked unique over a repeated one."""
     order = [*np.flatnonzero(unique), *range(len(names))]
-    prompts = [f"a {name}".lower() for name in raw]
+    prompts = [f"a {text_key(str(name))}" for name in raw]
     rows.texts += [prompts[i] for i in np.flatnonzero(unique)]
-    for keys in (prompts, [n.lower() for n in raw], [n.lower() for n in names]):
+    for keys in (prompts, raw, names):
         for i in order:
-            rows.text.setdefault(str(keys[i]), x_ND[i])
+            rows.text.setdefault(text_key(str(keys[i])), x_ND[i])
 
 
 def _add_classes(rows: _Rows, x_ND: np.ndarray, names: np.ndarray) -> None:
     """A name that two rows share says nothing (ImageNet's two cranes) and is left out."""
-    keys = [class_key(str(name)) for name in names]
+    keys = [text_key(str(name)) for name in names]
     count = Counter(keys)
     for row, key in zip(x_ND, keys, strict=True):
         if count[key] == 1:

@@ -19,7 +19,7 @@ from spikeclip.errors import InputError
 from spikeclip.files import read_lines
 from spikeclip.teacher import Teacher, cached_image_embeddings, cached_text_embeddings
 from spikeclip.teacher.bridge import bridged_text_embeddings
-from spikeclip.teacher.table import class_key
+from spikeclip.teacher.table import text_key
 from spikeclip.train.mixture import class_keys, join, split_sources
 
 FEW_TEXTS = 40
@@ -90,7 +90,7 @@ def gather_material(config: RunConfig, image_size: int, device: str = "cpu") -> 
     prototypes = None
     if teacher is not None and names:
         keys = class_keys(data, trains)
-        found_KD = teacher.find_classes([keys[class_key(name)] for name in names])
+        found_KD = teacher.find_classes([keys[text_key(name)] for name in names])
         prototypes = _prototypes(torch.from_numpy(found_KD), images["train"], labels["train"])
 
     class_prompts = build_prompts(names, data.templates) if names else []
@@ -138,8 +138,8 @@ def gather_material(config: RunConfig, image_size: int, device: str = "cpu") -> 
 
 def _held_texts(texts: list[str], known: Tensor, prompts: list[str], config: RunConfig) -> Tensor:
     """Rows of the texts to validate on: a share of those the teacher knows that are no class prompt."""
-    asked = {prompt.lower() for prompt in prompts}  # tables and tokenizers know no upper case
-    free = torch.tensor([i for i in known.tolist() if texts[i].lower() not in asked])
+    asked = {text_key(prompt) for prompt in prompts}
+    free = torch.tensor([i for i in known.tolist() if text_key(texts[i]) not in asked])
     if len(free) < FEW_TEXTS:
         return torch.arange(len(texts))
     order = torch.randperm(len(free), generator=torch.Generator().manual_seed(config.seed))

@@ -14,7 +14,7 @@ from spikeclip.data.pictures import Pictures, validation_split
 from spikeclip.data.sources import load_pictures
 from spikeclip.errors import InputError, unknown
 from spikeclip.teacher.folder import read_json
-from spikeclip.teacher.table import class_key
+from spikeclip.teacher.table import text_key
 
 
 def load_sources(data: DataConfig, split: str, image_size: int, limit: int | None = None) -> list[Pictures]:
@@ -65,11 +65,11 @@ def join(parts: Sequence[Pictures]) -> Pictures:
     classnames: dict[str, str] = {}
     for part in parts:
         for name in part.classnames:
-            classnames.setdefault(class_key(name), name)
+            classnames.setdefault(text_key(name), name)
     place = {key: i for i, key in enumerate(classnames)}
     labels = None
     if all(labelled):
-        maps = [np.array([place[class_key(name)] for name in part.classnames], np.int64) for part in parts]
+        maps = [np.array([place[text_key(name)] for name in part.classnames], np.int64) for part in parts]
         labels = np.concatenate([m[part.labels] for m, part in zip(maps, parts, strict=True)])
     return Pictures(
         name="+".join(part.name for part in parts),
@@ -88,7 +88,7 @@ def class_keys(data: DataConfig, parts: Sequence[Pictures]) -> dict[str, list[st
     """Return what a table may know each class by, most certain first: WordNet ids, then the name.
 
     A folder that names its classes by words says their ids in classes.json, [{"wnid": ...}, ...] in label order.
-    Keys of the result are `class_key` of the names.
+    Keys of the result are `text_key` of the names.
     """
     keys: dict[str, list[str]] = {}
     for source, part in zip(source_names(data), parts, strict=True):
@@ -99,7 +99,7 @@ def class_keys(data: DataConfig, parts: Sequence[Pictures]) -> dict[str, list[st
             )
         for name, entry in zip(part.classnames, about, strict=True):
             ids = [entry["wnid"]] if "wnid" in entry else []
-            keys[class_key(name)] = [*ids, *keys.get(class_key(name), [name])]
+            keys[text_key(name)] = [*ids, *keys.get(text_key(name), [name])]
     return keys
 
 
