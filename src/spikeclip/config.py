@@ -100,16 +100,16 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    source: str = "shapes"
-    """`shapes` (built in), a name of `spikeclip data list`, a folder, or a data set on the Hugging Face hub."""
+    source: str | list[str] = "shapes"
+    """`shapes` (built in), a name of `spikeclip data list`, a folder, a data set on the hub; or a list of them."""
     train_split: str = "train"
     """Split used for training and, where the source has no validation split of its own, for selection."""
-    test_split: str = "test"
-    """Split reported once, at the end."""
+    test_split: str | None = "test"
+    """Split reported once, at the end; null for none."""
     val_fraction: float = 0.1
-    """Share of the training split set aside for selection (fixed by the seed), without a validation split."""
+    """Share of the training split (without a validation split), and of the texts that name no class, for selection."""
     limit: int | None = None
-    """Use only this many training pictures; null for all."""
+    """Use only this many training pictures of each source; null for all."""
     classnames: dict[str, str] = field(default_factory=dict)
     """Class names to replace before they meet a prompt, old name: new name."""
     templates: list[str] = field(default_factory=lambda: ["a photo of a {c}."])
@@ -122,8 +122,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    path: str | None = None
-    """Folder or hub name of a CLIP-like model or sentence encoder, or an .npz table of text embeddings."""
+    path: str | list[str] | None = None
+    """Folder or hub name of a CLIP-like model or sentence encoder; or .npz tables of embeddings, one or a list."""
+    encoder: str | None = None
+    """Sentence encoder that speaks for texts which the tables lack, its space mapped into theirs; null for none."""
     logit_scale: float | None = None
     """Temperature of the teacher's distribution in the KL term; null for the teacher's own."""
 
@@ -168,8 +170,12 @@ class LossConfig:
     """Interactive contrastive: student features against the teacher's of the other modality."""
     relational: float = 0.0
     """Relational KL: the student's similarities within a batch against the teacher's."""
+    texts: float = 0.0
+    """align_image: KL to the target's distribution over all texts the teacher knows; both at the teacher's scale."""
     ce: float = 1.0
     """Cross-entropy over the class prompts."""
+    prototype: float = 0.0
+    """align_image: cross-entropy over the teacher's class prototypes (a class without one: its prompts)."""
     kl: float = 1.0
     """KL to the teacher's distribution over the class prompts."""
     temperature: float = 1.0
@@ -185,6 +191,16 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class TargetConfig:
+    image: float = 1.0
+    """The teacher's embedding of the picture itself."""
+    prototype: float = 0.0
+    """The class prototype: the teacher's own, else the mean of its embeddings of the class's training pictures."""
+    text: float = 0.0
+    """The teacher's embedding of a caption or of a class prompt, drawn anew each time."""
+
+
+@dataclass(frozen=True)
 class StageConfig:
     stage: StageKind = "align_image"
     """align_text, align_image, finetune or contrastive."""
@@ -196,6 +212,8 @@ class StageConfig:
     """Optimiser and schedule."""
     loss: LossConfig = field(default_factory=LossConfig)
     """Weights of the terms; a stage reads the ones it has."""
+    target: TargetConfig = field(default_factory=TargetConfig)
+    """align_image: weights of what a picture is aligned to; without any of it, the first it has in this order."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Augmentation of the pictures."""
     relu_first: float = 0.0
@@ -252,7 +270,12 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if hint is Any:
         return value
     if origin in (typing.Union, types.UnionType):
-        return None if value is None else _convert(next(a for a in args if a is not type(None)), value, where)
+        if value is None and type(None) in args:
+            return None
+        choices = [a for a in args if a is not type(None)]
+        listed = isinstance(value, (list, tuple))
+        fitting = (a for a in choices if (typing.get_origin(a) is list) == listed)
+        return _convert(next(fitting, choices[0]), value, where)
     if origin is Literal:
         if value not in args:
             raise unknown(f"value of {where}", str(value), map(str, args))

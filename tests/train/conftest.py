@@ -10,9 +10,9 @@ from PIL import Image
 from small_run import CLASSES, DIM, MODEL
 
 from spikeclip.config import RunConfig, from_dict
-from spikeclip.data import load_pictures
+from spikeclip.data import load_pictures, sources
 from spikeclip.data.shapes import COLOURS, PAIRS, SHAPES
-from spikeclip.train import material as material_module
+from spikeclip.train import mixture
 from spikeclip.train.material import gather_material
 from spikeclip.train.run import build_model, train_run
 
@@ -54,7 +54,8 @@ def pictures_once():
         return load(source, split, size, str(cache), limit, classnames or None)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(material_module, "load_pictures", remembered)
+        patch.setattr(mixture, "load_pictures", remembered)
+        patch.setattr(sources, "load_pictures", remembered)  # where load_training finds it
         yield
 
 

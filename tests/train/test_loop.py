@@ -18,7 +18,7 @@ from spikeclip.graph.lower import lower
 from spikeclip.model import from_pretrained
 from spikeclip.neurons import functional, record
 from spikeclip.towers.synapses import round_weight
-from spikeclip.train import loop
+from spikeclip.train import loop, mixture
 from spikeclip.train import run as run_module
 from spikeclip.train.network import synapses
 from spikeclip.train.run import resolve_precision
@@ -96,7 +96,7 @@ def test_training_reads_neither_the_test_split_nor_validation_pictures(run, root
     seen, split = set(), {}
     gather, augment = run_module.gather_material, run_module.make_stage.__globals__["augment"]
     asked = []
-    load = gather.__globals__["load_pictures"]
+    load = mixture.load_pictures
 
     def watch_load(source, name, *rest, **named):
         asked.append(name)
@@ -111,7 +111,7 @@ def test_training_reads_neither_the_test_split_nor_validation_pictures(run, root
         seen.update(image.numpy().tobytes() for image in images)
         return augment(images, *rest)
 
-    monkeypatch.setitem(gather.__globals__, "load_pictures", watch_load)
+    monkeypatch.setattr(mixture, "load_pictures", watch_load)
     monkeypatch.setattr(run_module, "gather_material", watch_material)
     monkeypatch.setitem(run_module.make_stage.__globals__, "augment", watch_augment)
     run(ALIGN, {"stage": "finetune"}, {"stage": "contrastive"})

@@ -40,10 +40,12 @@ SPIKECLIP_DEBUG=1 shows the full traceback of an error.""",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (train, sweep, teacher, evaluate, classify, lower, verify, energy, info, demo):
+for command in (data, train, sweep, teacher, evaluate, classify, lower, verify, energy, info, demo):
     name = command.__name__.rsplit(".", 1)[-1]
-    app.command(name, help=command.HELP, epilog=command.EXAMPLES)(getattr(command, name))
-app.add_typer(data.app, name="data", help=data.HELP, epilog=data.EXAMPLES)
+    if hasattr(command, "app"):
+        app.add_typer(command.app, name=name, help=command.HELP, epilog=command.EXAMPLES)
+    else:
+        app.command(name, help=command.HELP, epilog=command.EXAMPLES)(getattr(command, name))
 
 
 def _version(asked: bool) -> None:

@@ -1,4 +1,4 @@
-"""`spikeclip teacher`: train a small CLIP on a data set, for a student to learn from."""
+"""`spikeclip teacher`: train a small CLIP for a student to learn from, or store a model's embeddings."""
 
 from __future__ import annotations
 
@@ -7,19 +7,45 @@ from typing import Annotated
 
 import typer
 
-HELP = """Train a small CLIP to teach a spiking student.
+HELP = """Make teachers: train a small CLIP, or store what a model says as a table.
 
-DATA is captioned or labelled pictures: `shapes` (built in), a folder of parquet or of pictures, or a Hugging
-Face data set. The teacher is saved in Hugging Face's CLIP format; a recipe names it as teacher.path."""
+A recipe names the result as teacher.path."""
 EXAMPLES = """Examples:
 
 \b
-  spikeclip teacher shapes --out runs/teacher
-  spikeclip teacher shapes --out runs/teacher-small --width 128 --layers 2 --epochs 5
+  spikeclip teacher train shapes --out runs/teacher
+  spikeclip teacher embed openai/clip-vit-base-patch32 --data uoft-cs/cifar10 --out runs/clip.npz"""
+
+TRAIN_HELP = """Train a small CLIP to teach a spiking student.
+
+DATA is captioned or labelled pictures: `shapes` (built in), a folder of parquet or of pictures, or a Hugging
+Face data set. The teacher is saved in Hugging Face's CLIP format; a recipe names it as teacher.path."""
+TRAIN_EXAMPLES = """Examples:
+
+\b
+  spikeclip teacher train shapes --out runs/teacher
+  spikeclip teacher train shapes --out runs/teacher-small --width 128 --layers 2 --epochs 5
   spikeclip evaluate runs/teacher --data shapes"""
 
+EMBED_HELP = """Store what a teacher says of pictures and texts, so that training needs the teacher no more.
 
-def teacher(
+The table holds an embedding of every picture of the training split, of its captions, of the prompts of the
+class names and of the lines of --texts. A recipe names it as teacher.path, alone or in a list of tables.
+Ctrl-C loses nothing: the same command goes on where it was."""
+EMBED_EXAMPLES = """Examples:
+
+\b
+  spikeclip teacher embed runs/teacher --data shapes --image-size 32 --out runs/shapes.npz
+  spikeclip teacher embed openai/clip-vit-base-patch32 --data uoft-cs/cifar10 --template "a {c}" \\
+      --augmentations 10 --out runs/clip.npz
+  spikeclip teacher embed sentence-transformers/all-MiniLM-L6-v2 --texts nouns.txt --out runs/nouns.npz
+  spikeclip train recipes/cifar10.yaml teacher.path=runs/clip.npz"""
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command("train", help=TRAIN_HELP, epilog=TRAIN_EXAMPLES)
+def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Pictures to learn from.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the teacher.", show_default=False)],
     split: Annotated[str, typer.Option(help="Split to learn from.")] = "train",
@@ -65,3 +91,78 @@ def teacher(
     result = train_teacher(pictures, validation, out, **settings)
     rows = [(name, value) for name, value in result.items() if isinstance(value, (int, float, str))]
     print_table(f"teacher: {out}", ("", ""), rows, numbers=(1,))
+
+
+@app.command("embed", help=EMBED_HELP, epilog=EMBED_EXAMPLES)
+def embed(
+    teacher: Annotated[
+        str, typer.Argument(metavar="TEACHER", help="Model folder or hub name.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="The table, an .npz file.", show_default=False)],
+    data: Annotated[
+        list[str] | None, typer.Option(metavar="SOURCE", help="Pictures; repeatable.", show_default=False)
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Split of every source; repeatable.", show_default="train")
+    ] = None,
+    template: Annotated[
+        list[str] | None,
+        typer.Option(help="Prompt with {c} for the class; repeatable.", show_default="a photo of a {c}."),
+    ] = None,
+    rename: Annotated[
+        list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a class; repeatable.")
+    ] = None,
+    texts: Annotated[Path | None, typer.Option(help="More texts, one a line.", show_default=False)] = None,
+    augmentations: Annotated[
+        int, typer.Option(min=0, help="Average over this many crops and flips; 0: the picture as it is.")
+    ] = 0,
+    flip: Annotated[bool, typer.Option(help="Whether they may be flipped.")] = True,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the pictures, pixels.", show_default="the teacher's")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Use only this many pictures of each split.")] = None,
+    device: Annotated[str, typer.Option(help="Where the teacher runs: cpu, cuda.")] = "cpu",
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 64,
+    cache: Annotated[
+        str, typer.Option(help="Folder of decoded pictures and of unfinished work.")
+    ] = "~/.cache/spikeclip",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table.")] = False,
+) -> None:
+    """Write a table."""
+    from spikeclip.errors import InputError
+
+    if out.suffix != ".npz":
+        raise InputError(f"--out names a table, an .npz file; got {out}")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists: --overwrite replaces it")
+    from spikeclip.cli.evaluate import renames
+    from spikeclip.config import AugmentConfig, DataConfig
+    from spikeclip.evaluate.open import image_size as size_of
+    from spikeclip.files import read_lines
+    from spikeclip.teacher import Teacher
+    from spikeclip.teacher.embed import embed_table
+    from spikeclip.train.mixture import load_sources
+
+    names, lines = renames(rename or []), read_lines(texts) if texts else []
+    opened = Teacher.from_pretrained(teacher, device=device)
+    parts = []
+    if data:
+        size = image_size or (size_of(opened) if opened.has_images else 32)
+        wanted = DataConfig(source=data, classnames=names, cache=cache)
+        parts = [part for name in split or ["train"] for part in load_sources(wanted, name, size, limit)]
+    change = AugmentConfig(
+        crop=max((part.images.shape[1] for part in parts), default=0) // 16,
+        flip="random" if flip else "none",
+    )
+    counts = embed_table(
+        opened,
+        parts,
+        out,
+        Path(cache).expanduser(),
+        templates=template or ["a photo of a {c}."],
+        texts=lines,
+        augmentations=augmentations,
+        change=change,
+        batch_size=batch_size,
+    )
+    print(f"{out}: {counts['images']} pictures and {counts['texts']} texts of {opened.name}")

@@ -60,7 +60,7 @@ def load_pictures(
         first = ", ".join(pictures.skipped[:3]) + (", ..." if len(pictures.skipped) > 3 else "")
         count = len(pictures.skipped)
         warnings.warn(f"{source} {split}: {count} unreadable pictures left out: {first}", stacklevel=2)
-    return _rename(pictures, classnames) if classnames else pictures
+    return rename(pictures, classnames) if classnames else pictures
 
 
 def load_training(
@@ -140,7 +140,8 @@ def draw(count: int, labels: np.ndarray | None, limit: int | None) -> np.ndarray
     return np.sort(shuffled[np.argsort(turn[shuffled], kind="stable")][:limit])
 
 
-def _rename(pictures: Pictures, names: dict[str, str]) -> Pictures:
+def rename(pictures: Pictures, names: dict[str, str]) -> Pictures:
+    """Return the pictures with other class names, old name: new name; raises `InputError` for an unknown one."""
     for old in names:
         if old not in pictures.classnames:
             raise unknown(f"class of {pictures.name}", old, pictures.classnames)

@@ -89,7 +89,20 @@ def settle(
     are constant; N is a multiple of 32. level_TN: uint8, room for levels. Without lines, no currents are kept and no
     neuron (kind NONE) reads them.
     """
-    kinds = (line, x, sums_TN, scale_N, bias_N, currents_LXTN, add, neuron, channels, out_index, out_ends, level_TN)
+    kinds = (
+        line,
+        x,
+        sums_TN,
+        scale_N,
+        bias_N,
+        currents_LXTN,
+        add,
+        neuron,
+        channels,
+        out_index,
+        out_ends,
+        level_TN,
+    )
 
     def codegen(context, builder, signature, args):  # noqa: ANN001
         line, x, _, _, _, _, add, _, channels, *_ = args

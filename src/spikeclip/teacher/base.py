@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from spikeclip.data.pictures import Pictures
 from spikeclip.errors import InputError, missing_extra
 from spikeclip.teacher.folder import local_folder, read_json
 
@@ -37,36 +38,42 @@ class Teacher:
 
     @staticmethod
     def from_pretrained(
-        source: str | Path, *, device: str = "cpu", precision: Literal["fp32", "bf16"] = "fp32"
+        source: str | Path | Sequence[str | Path],
+        *,
+        device: str = "cpu",
+        precision: Literal["fp32", "bf16"] = "fp32",
     ) -> Teacher:
-        """Open a CLIP or SigLIP model, a sentence encoder (folder or hub name) or an `.npz` table of texts.
+        """Open a CLIP or SigLIP model, a sentence encoder (folder or hub name), or `.npz` tables of embeddings.
 
         A folder that exists is never looked up on the hub. Raises `InputError` where nothing usable is found.
         """
         from spikeclip.teacher.table import TableTeacher
 
-        path = Path(source).expanduser()
-        if path.suffix == ".npz":
-            return TableTeacher(path)
+        paths = [Path(s).expanduser() for s in ([source] if isinstance(source, (str, Path)) else source)]
+        if paths and all(path.suffix == ".npz" for path in paths):
+            return TableTeacher(paths)
+        if len(paths) != 1:
+            raise InputError(f"several teachers in one must be .npz tables, got {[str(p) for p in paths]}")
         if find_spec("transformers") is None:
             raise missing_extra("transformers", "train")
         from spikeclip.teacher.clip import PADDING, ClipTeacher
         from spikeclip.teacher.sentence import SentenceTeacher
 
-        folder = local_folder(str(source))
+        source = str(source if isinstance(source, (str, Path)) else source[0])
+        folder = local_folder(source)
         if (folder / "modules.json").is_file():
-            return SentenceTeacher(folder, str(source), device, precision)
+            return SentenceTeacher(folder, source, device, precision)
         config = read_json(folder / "config.json")
         kind = config.get("model_type")
         if kind in PADDING:
-            return ClipTeacher(folder, str(source), device, precision)
+            return ClipTeacher(folder, source, device, precision)
         from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
         if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.get("is_encoder_decoder"):
-            return SentenceTeacher(folder, str(source), device, precision)
+            return SentenceTeacher(folder, source, device, precision)
         raise InputError(
             f"{source}: cannot teach with a model of type {kind!r}; it must be clip, siglip, a text encoder "
-            "such as bert, a sentence-transformers folder, or an .npz table of text embeddings"
+            "such as bert, a sentence-transformers folder, or an .npz table of embeddings"
         )
 
     def embed_images(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
@@ -76,3 +83,18 @@ class Teacher:
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts -> (N, dim)."""
         raise NotImplementedError
+
+    def knows(self, text: str) -> bool:
+        """Whether `embed_texts` has this text; a table holds only some."""
+        return True
+
+    def find_images(self, pictures: Pictures) -> np.ndarray:
+        """Return stored embeddings of pictures (N, dim), NaN where there is none; tables alone have some."""
+        return np.full((len(pictures), self.dim), np.nan, np.float32)
+
+    def find_classes(self, keys: Sequence[Sequence[str]]) -> np.ndarray:
+        """Return stored prototypes of classes (K, dim), NaN where there is none; tables alone have some.
+
+        keys: of each class the names to look for, such as its WordNet id and its name.
+        """
+        return np.full((len(keys), self.dim), np.nan, np.float32)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -27,11 +27,30 @@ def cached_image_embeddings(
     batch_size: int = 256,
     progress: bool = True,
     dtype: Literal["float32", "float16"] = "float32",
+    views: Callable[[slice], Iterable[np.ndarray]] | None = None,
+    views_key: str = "",
 ) -> np.ndarray:
-    """Return the teacher's embeddings of pictures (N, dim) as a memory map; compute what is not on disk."""
-    key = _hash(teacher.fingerprint, teacher.transform_fingerprint, pictures.fingerprint, dtype)
+    """Return the teacher's embeddings of pictures (N, dim) as a memory map; compute what is not on disk.
+
+    views(rows): several versions (K, H, W, 3) uint8 of the pictures `rows`, whose embeddings are averaged and get
+    unit length again; a function of the rows alone. views_key: what tells these views from others.
+    """
+    key = _hash(
+        teacher.fingerprint,
+        teacher.transform_fingerprint,
+        pictures.fingerprint,
+        dtype,
+        *filter(None, [views_key]),
+    )
+
+    def embed(rows: slice) -> np.ndarray:
+        if views is None:
+            return teacher.embed_images(np.asarray(pictures.images[rows]), batch_size)
+        sum_ND = np.sum([teacher.embed_images(view, batch_size) for view in views(rows)], axis=0)
+        return sum_ND / np.maximum(np.linalg.norm(sum_ND, axis=1, keepdims=True), 1e-12)
+
     return _cached(
-        lambda rows: teacher.embed_images(np.asarray(pictures.images[rows]), batch_size),
+        embed,
         shape=(len(pictures), teacher.dim),
         file=Path(cache).expanduser() / "embeddings" / f"images-{key}.npy",
         chunk=batch_size,

@@ -23,7 +23,7 @@ def local_folder(source: str) -> Path:
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source) or source.startswith("."):
         raise InputError(
             f"{source}: no such folder (and not a name on the Hugging Face hub); "
-            f"`spikeclip teacher DATA --out {source}` trains a small teacher there"
+            f"`spikeclip teacher train DATA --out {source}` trains a small teacher there"
         )
     from huggingface_hub import snapshot_download
 

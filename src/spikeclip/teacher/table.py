@@ -1,72 +1,193 @@
-"""A table of text embeddings made elsewhere as a teacher."""
+"""Tables of embeddings made elsewhere as a teacher: of texts, of pictures by path, of classes by name."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from spikeclip.data.pictures import Pictures
 from spikeclip.errors import InputError, first_line
 from spikeclip.teacher.base import Teacher
 
+LAYOUTS = """`texts` with `text_embeddings`, `images` and `splits` with `image_embeddings`, `classes` with
+`class_embeddings`; or `texts` or `names` with `embeddings`; `path` and `split` with `feature`; `wnid` and `name`
+with `prototype`"""
+
+
+@dataclass
+class _Rows:
+    """What tables hold, by what it is found by. Every row is (D,) float32 of unit length."""
+
+    texts: list[str] = field(default_factory=list)
+    text: dict[str, np.ndarray] = field(default_factory=dict)
+    image: dict[tuple[str, str, str], np.ndarray] = field(default_factory=dict)
+    class_: dict[str, np.ndarray] = field(default_factory=dict)
+    logit_scale: float | None = None
+
 
 class TableTeacher(Teacher):
-    """A table of text embeddings: `embeddings` with `texts`, or with `names` (and `raw_name`, `unique`).
+    """Tables of embeddings of one space, combined; where several hold the same thing the first one counts.
 
-    With names, the text that was embedded is "a {raw_name}"; texts are found by it, by raw_name and by name.
-    Upper and lower case are one, as they are to CLIP's tokenizer.
+    A table is an `.npz` with any of these groups of arrays (N rows, D dimensions, any float type):
+
+        texts (N,), text_embeddings (N, D)
+        images (N,), splits (N,), image_embeddings (N, D) or (N, A, D)     paths and splits as in the data set, and
+                                                                           if given its name, sources (N,);
+                                                                           A augmentations are averaged
+        classes (N,), class_embeddings (N, D)                              class names or WordNet ids
+        logit_scale ()                                                     of the teacher that made it
+
+    Also read: `embeddings` with `texts`, or with `names` (and `raw_name`, `unique`), whose embedded text was
+    "a {raw_name}"; `feature` with `path` and `split`; `prototype` with `wnid` and `name`. Upper and lower case
+    are one, as they are to CLIP's tokenizer, and so are "_" and " ", as in class prompts.
     """
 
-    def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise InputError(f"{path}: no such table of text embeddings")
-        try:
-            with np.load(path, allow_pickle=False) as table:
-                columns = {
-                    k: table[k] for k in ("embeddings", "texts", "names", "raw_name", "unique") if k in table
-                }
-        except Exception as error:  # a damaged archive raises whatever zipfile or NumPy's header parser met
-            raise InputError(f"{path}: not a readable .npz table ({first_line(error)})") from error
-        if "embeddings" not in columns or not columns.keys() & {"texts", "names"}:
-            raise InputError(
-                f"{path}: expected arrays `embeddings` and `texts` (or `names`), got {sorted(columns)}"
-            )
-        self.name = path.name
-        self.fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
-        rows_ND = columns["embeddings"].astype(np.float32)
-        self._rows_ND = rows_ND / np.maximum(np.linalg.norm(rows_ND, axis=1, keepdims=True), 1e-12)
-        self.dim = rows_ND.shape[1]
-        names = [str(t).lower() for t in columns.get("texts", columns.get("names"))]  # type: ignore[union-attr]
-        raw = [str(t).lower() for t in columns.get("raw_name", names)]
-        prompts = names if "texts" in columns else [f"a {r}" for r in raw]
-        if not len(names) == len(raw) == len(rows_ND):
-            raise InputError(f"{path}: {len(rows_ND)} embeddings, but {len(names)} texts")
-        first = np.flatnonzero(columns["unique"]) if "unique" in columns else np.arange(len(names))
-        self.texts = list(dict.fromkeys(prompts[i] for i in first))
-        self._row: dict[str, int] = {}
-        for keys in (
-            prompts,
-            raw,
-            names,
-        ):  # an exact prompt wins over a name, a unique row over a repeated one
-            for i in (*first, *range(len(names))):
-                self._row.setdefault(keys[i], int(i))
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._rows = _Rows()
+        sizes = {}
+        for path in paths:
+            columns = _read(path)
+            sizes[path.name] = _add(self._rows, columns, path)
+        if len(set(sizes.values())) != 1:
+            raise InputError(f"tables of one teacher need one dimension, got {sizes}")
+        self.dim = next(iter(sizes.values()))
+        self.name = "+".join(path.stem for path in paths)
+        digest = hashlib.sha256()
+        for path in paths:
+            digest.update(path.read_bytes())
+        self.fingerprint = digest.hexdigest()
+        self.texts = list(dict.fromkeys(self._rows.texts))
+        self.logit_scale = self._rows.logit_scale or Teacher.logit_scale
+
+    def knows(self, text: str) -> bool:
+        """Whether `embed_texts` has this text."""
+        return text_key(text) in self._rows.text
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Look texts up -> (N, dim). Raises `InputError` that names what the table does not hold."""
-        absent = [t for t in dict.fromkeys(texts) if t.lower() not in self._row]
+        known = self._rows.text
+        absent = [t for t in dict.fromkeys(texts) if not self.knows(t)]
         if absent:
-            shown = [repr(t) + _near(t, self._row) for t in absent[:5]] + ["..."] * (len(absent) > 5)
+            shown = [repr(t) + _near(t, known) for t in absent[:5]] + ["..."] * (len(absent) > 5)
+            such = f", such as {next(iter(known))!r}" if known else ""
             raise InputError(
                 f"{self.name} has no embedding of {len(absent)} of the texts: {', '.join(shown)}. A table "
-                f"embeds only the prompts and names that it holds, such as {next(iter(self._row))!r}"
+                f"embeds only the prompts and names that it holds{such}"
             )
-        return self._rows_ND[[self._row[t.lower()] for t in texts]]
+        return _stack([known[text_key(t)] for t in texts], self.dim)
+
+    def find_images(self, pictures: Pictures) -> np.ndarray:
+        """Look pictures up by source (where the table says it), split and path -> (N, dim), NaN where there is none."""
+        rows, split = self._rows.image, pictures.split
+        found = [rows.get((pictures.name, split, key), rows.get(("", split, key))) for key in pictures.ids]
+        return _stack(found, self.dim)
+
+    def find_classes(self, keys: Sequence[Sequence[str]]) -> np.ndarray:
+        """Look classes up, each by the first of its keys that is known -> (K, dim), NaN where there is none."""
+        rows = self._rows.class_
+        found = [next((rows[k] for k in map(text_key, names) if k in rows), None) for names in keys]
+        return _stack(found, self.dim)
 
 
-def _near(text: str, known: dict[str, int]) -> str:
+def text_key(text: str) -> str:
+    """Return what equal texts and class names have in common: lower case, "_" read as a space."""
+    return text.replace("_", " ").lower()
+
+
+def _stack(rows: Sequence[np.ndarray | None], dim: int) -> np.ndarray:
+    out_ND = np.full((len(rows), dim), np.nan, np.float32)
+    for i, row in enumerate(rows):
+        if row is not None:
+            out_ND[i] = row
+    return out_ND
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such table of embeddings")
+    try:
+        with np.load(path, allow_pickle=False) as table:
+            return {key: table[key] for key in table}
+    except Exception as error:  # a damaged archive raises whatever zipfile or NumPy's header parser met
+        raise InputError(f"{path}: not a readable .npz table ({first_line(error)})") from error
+
+
+def _add(rows: _Rows, columns: Mapping[str, np.ndarray], path: Path) -> int:
+    """Add what a table holds to `rows`; what is there already stays. Returns its dimension."""
+    before = len(rows.text) + len(rows.image) + len(rows.class_)
+    dims = set()
+
+    def unit(name: str, *keys: str) -> tuple[np.ndarray, ...]:
+        x = columns[name].astype(np.float32)
+        if x.ndim == 3 and name == "image_embeddings":
+            x = _unit(x).mean(1)
+        for key in keys:
+            if x.ndim != 2 or len(columns[key]) != len(x):
+                raise InputError(f"{path}: {len(x)} {name} of shape {x.shape}, but {len(columns[key])} {key}")
+        dims.add(x.shape[1])
+        return (_unit(x), *(columns[key].astype(str) for key in keys))
+
+    if {"texts", "text_embeddings"} <= columns.keys():
+        _add_texts(rows, *unit("text_embeddings", "texts"))
+    elif {"texts", "embeddings"} <= columns.keys():
+        _add_texts(rows, *unit("embeddings", "texts"))
+    elif {"names", "embeddings"} <= columns.keys():
+        raw = "raw_name" if "raw_name" in columns else "names"
+        x_ND, names, raws = unit("embeddings", "names", raw)
+        _add_nouns(rows, x_ND, names, raws, columns.get("unique", np.ones(len(names), bool)))
+    for embeddings, paths, splits in (("image_embeddings", "images", "splits"), ("feature", "path", "split")):
+        if {embeddings, paths, splits} <= columns.keys():
+            x_ND, keys, names = unit(embeddings, paths, splits)
+            sources = columns.get("sources", np.full(len(keys), ""))
+            for row, *key in zip(x_ND, sources, names, keys, strict=True):
+                rows.image.setdefault(tuple(map(str, key)), row)  # type: ignore[arg-type]
+    for embeddings, names in (("class_embeddings", "classes"), ("prototype", "wnid"), ("prototype", "name")):
+        if {embeddings, names} <= columns.keys():
+            _add_classes(rows, *unit(embeddings, names))
+    if "logit_scale" in columns:
+        rows.logit_scale = rows.logit_scale or float(columns["logit_scale"])
+    if before == len(rows.text) + len(rows.image) + len(rows.class_) and not dims:
+        raise InputError(f"{path}: expected {LAYOUTS}; got {sorted(columns)}")
+    if len(dims) != 1:
+        raise InputError(f"{path}: its embeddings have different dimensions: {sorted(dims)}")
+    return dims.pop()
+
+
+def _add_texts(rows: _Rows, x_ND: np.ndarray, texts: np.ndarray) -> None:
+    for row, text in zip(x_ND, map(text_key, map(str, texts)), strict=True):
+        rows.text.setdefault(text, row)
+        rows.texts.append(text)
+
+
+def _add_nouns(rows: _Rows, x_ND: np.ndarray, names: np.ndarray, raw: np.ndarray, unique: np.ndarray) -> None:
+    """An exact prompt wins over a name, and a row that is marked unique over a repeated one."""
+    order = [*np.flatnonzero(unique), *range(len(names))]
+    prompts = [f"a {text_key(str(name))}" for name in raw]
+    rows.texts += [prompts[i] for i in np.flatnonzero(unique)]
+    for keys in (prompts, raw, names):
+        for i in order:
+            rows.text.setdefault(text_key(str(keys[i])), x_ND[i])
+
+
+def _add_classes(rows: _Rows, x_ND: np.ndarray, names: np.ndarray) -> None:
+    """A name that two rows share says nothing (ImageNet's two cranes) and is left out."""
+    keys = [text_key(str(name)) for name in names]
+    count = Counter(keys)
+    for row, key in zip(x_ND, keys, strict=True):
+        if count[key] == 1:
+            rows.class_.setdefault(key, row)
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+
+
+def _near(text: str, known: Mapping[str, np.ndarray]) -> str:
     near = difflib.get_close_matches(text, known, n=1, cutoff=0.6)
     return f" (near: {near[0]!r})" if near else ""

@@ -13,7 +13,6 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from spikeclip.config import RunConfig, model_config, to_dict
-from spikeclip.data.sources import load_pictures
 from spikeclip.data.transforms import normalize
 from spikeclip.errors import InputError
 from spikeclip.evaluate.json_text import write_record
@@ -23,6 +22,7 @@ from spikeclip.towers.synapses import int8_weights
 from spikeclip.train.checkpoint import load_checkpoint, save_checkpoint
 from spikeclip.train.loop import Interrupted, catch_signals, run_stage
 from spikeclip.train.material import Material, gather_material
+from spikeclip.train.mixture import join, load_sources
 from spikeclip.train.precision import resolve_precision
 from spikeclip.train.report import Report
 from spikeclip.train.stages import make_stage
@@ -120,14 +120,8 @@ def train_run(
     }
     if accelerator.is_main_process:
         model.save_pretrained(out / "model")
-        if test:
-            pictures = load_pictures(
-                config.data.source,
-                config.data.test_split,
-                image_size,
-                Path(config.data.cache).expanduser(),
-                classnames=config.data.classnames,
-            )
+        if test and config.data.test_split:
+            pictures = join(load_sources(config.data, config.data.test_split, image_size))
             saved = from_pretrained(out / "model").to(accelerator.device)
             result["test"] = evaluate_model(
                 saved, pictures, templates=config.data.templates, seed=config.seed

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikeclip import losses
-from spikeclip.config import LossConfig, StageConfig
+from spikeclip.config import LossConfig, StageConfig, TargetConfig
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.transforms import augment, normalize
 from spikeclip.errors import InputError
 from spikeclip.evaluate.retrieval import retrieval_metrics
 from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, zero_shot_metrics
 from spikeclip.model import SpikeCLIP
-from spikeclip.train.material import Material
+from spikeclip.train.material import Material, known_or
 
 Batch = dict[str, Tensor]
 
@@ -63,9 +63,13 @@ def _align_text(config: StageConfig, material: Material, model: SpikeCLIP) -> St
     assert material.teacher_texts_ND is not None
     teacher_ND = material.teacher_texts_ND
     tokens_NL = material.tokenizer(material.texts, model.config.text.context_length)
-    learned, held = _text_split(material)
+    held, everything = material.held_texts, torch.arange(len(material.texts))
+    learned = everything if len(held) == len(everything) else everything[~torch.isin(everything, held)]
+    mean_D = teacher_ND[learned].mean(0)
     picture_of = _picture_of_text(material)
     images = material.teacher_images["train"]
+    if images is not None and images.isnan().any():
+        images = None  # a teacher of some pictures is no partner for all texts
     weights = config.loss
 
     def inputs(indices: Tensor, epoch: int, generator: torch.Generator) -> Batch:
@@ -83,16 +87,7 @@ def _align_text(config: StageConfig, material: Material, model: SpikeCLIP) -> St
     def loss(model: SpikeCLIP, made: Batch, wanted: Batch) -> dict[str, Tensor]:
         terms = _distil(model, made["text"], wanted["text"], weights, material.teacher_scale)
         if weights.interactive and "image" in wanted:
-            described = wanted["id"] >= 0
-            if described.any():
-                pairs = losses.contrastive_loss(
-                    made["text"][described],
-                    wanted["image"][described],
-                    model.logit_scale,
-                    _same(wanted["id"][described]),
-                )
-            else:
-                pairs = 0 * model.logit_scale  # no picture in this batch, and no parameter unused
+            pairs = _pairs(model, made["text"], wanted["image"], wanted["id"])
             terms["interactive"] = weights.interactive * pairs
         elif weights.interactive:
             terms["interactive"] = weights.interactive * losses.contrastive_loss(
@@ -101,41 +96,72 @@ def _align_text(config: StageConfig, material: Material, model: SpikeCLIP) -> St
         return terms
 
     def score(model: SpikeCLIP) -> float:
-        return F.cosine_similarity(_encode_texts(model, tokens_NL[held]), teacher_ND[held]).mean().item()
+        # Centred: a tower that answers any text with the mean has a cosine of 0.86 to CLIP, and has learned nothing.
+        made = _encode_texts(model, tokens_NL[held])
+        return F.cosine_similarity(made - mean_D, teacher_ND[held] - mean_D).mean().item()
 
     return Stage(
-        config, len(learned), ("text", *_scale(weights)), inputs, targets, features, loss, score, "val_cosine"
+        config,
+        len(learned),
+        ("text", *_scale(weights)),
+        inputs,
+        targets,
+        features,
+        loss,
+        score,
+        "val_centred_cosine",
     )
 
 
 def _align_image(config: StageConfig, material: Material, model: SpikeCLIP) -> Stage:
-    """Image tower to the teacher's image embeddings, or to its text embeddings where it has no image side."""
+    """Image tower to the teacher's embeddings of the picture, of its class or of its texts."""
     assert material.teacher_texts_ND is not None
-    texts_ND, images, weights = material.teacher_texts_ND, material.teacher_images["train"], config.loss
-    pictures = material.pictures["train"]
+    texts_ND, weights = material.teacher_texts_ND, config.loss
+    known_ND = texts_ND[material.known_texts]
+    pictures, labels = material.pictures["train"], material.labels["train"]
+    labelled = len(labels) > 0
+    if weights.prototype and not labelled:
+        raise InputError("loss.prototype needs labels, and this data has captions only")
+    classes_KD = material.class_targets_KD if labelled else None
+    # Scored by text, as the network will be used, where every class has one.
+    scored_KD = material.teacher_classes_KD if labelled else None
+    if scored_KD is not None and scored_KD.isnan().any():
+        scored_KD = classes_KD
 
     def targets(indices: Tensor, generator: torch.Generator) -> Batch:
         rows = _draw_text(material.text_of["train"], indices, generator)
-        text = texts_ND[rows]
-        return {"text": text, "image": text if images is None else images[indices], "id": rows}
+        wanted = {
+            "text": texts_ND[rows],
+            "image": _target(config.target, material, indices, rows),
+            "id": rows,
+        }
+        return {**wanted, "label": labels[indices]} if labelled else wanted
 
     def loss(model: SpikeCLIP, made: Batch, wanted: Batch) -> dict[str, Tensor]:
         terms = _distil(model, made["image"], wanted["image"], weights, material.teacher_scale)
         if weights.interactive:
-            terms["interactive"] = weights.interactive * losses.contrastive_loss(
-                made["image"], wanted["text"], model.logit_scale, _same(wanted["id"])
+            pairs = _pairs(model, made["image"], wanted["text"], wanted["id"])
+            terms["interactive"] = weights.interactive * pairs
+        if weights.prototype and classes_KD is not None:
+            logits_BK = model.logit_scale * made["image"] @ classes_KD.to(made["image"].device).T
+            terms["prototype"] = weights.prototype * F.cross_entropy(
+                logits_BK, wanted["label"], label_smoothing=weights.label_smoothing
             )
+        if weights.texts:
+            scaled_DN = material.teacher_scale * known_ND.to(made["image"].device).T
+            told = losses.kl_loss(made["image"] @ scaled_DN, wanted["image"] @ scaled_DN)
+            terms["texts"] = weights.texts * told
         return terms
 
     def score(model: SpikeCLIP) -> float:
         made = embed_pictures(model, material.pictures["val"])
-        if len(material.labels["val"]):
-            return zero_shot_metrics(made, material.labels["val"], material.teacher_classes_KD)["acc1"]
+        if scored_KD is not None:
+            return zero_shot_metrics(made, material.labels["val"], scored_KD)["acc1"]
         wanted = material.teacher_images["val"]
         wanted = texts_ND[material.text_of["val"][:, 0]] if wanted is None else wanted
         return F.cosine_similarity(made, wanted).mean().item()
 
-    name = "val_acc1" if len(material.labels["val"]) else "val_cosine"
+    name = "val_acc1" if labelled else "val_cosine"
     return Stage(
         config,
         len(pictures),
@@ -156,11 +182,18 @@ def _finetune(config: StageConfig, material: Material, model: SpikeCLIP) -> Stag
     pictures, weights = material.pictures["train"], config.loss
     labels, images = material.labels["train"], material.teacher_images["train"]
     teacher_KD = material.teacher_classes_KD
+    if teacher_KD.isnan().any():
+        silent = sum(not prompts for prompts in material.class_prompts)
+        raise InputError(
+            f"stage finetune needs the teacher's text embedding of every class; {silent} have none"
+        )
     student_KD = class_embeddings_of(model, material)
 
     def targets(indices: Tensor, generator: torch.Generator) -> Batch:
-        # Without an image side the teacher's view of a picture is the name of its class.
-        seen = teacher_KD[labels[indices]] if images is None else images[indices]
+        # Of a picture that it does not know the teacher's view is the name of its class.
+        seen = teacher_KD[labels[indices]]
+        if images is not None:
+            seen = known_or(images[indices], seen)
         return {"label": labels[indices], "teacher": material.teacher_scale * seen @ teacher_KD.T}
 
     def loss(model: SpikeCLIP, made: Batch, wanted: Batch) -> dict[str, Tensor]:
@@ -258,7 +291,7 @@ def _distil(
 
 def _scale(weights: LossConfig) -> tuple[str, ...]:
     """The temperature learns only where a term of an alignment stage reads it."""
-    return ("log_scale",) if weights.interactive or weights.relational else ()
+    return ("log_scale",) if weights.interactive or weights.relational or weights.prototype else ()
 
 
 def _encode_pictures(model: SpikeCLIP, batch: Batch) -> Batch:
@@ -283,6 +316,38 @@ def _picture_inputs(config: StageConfig, pictures: Pictures, model: SpikeCLIP) -
     return inputs
 
 
+def _target(weights: TargetConfig, material: Material, indices: Tensor, rows: Tensor) -> Tensor:
+    """What pictures are aligned to (B, D): the weighted sum of what the teacher says of each, of unit length.
+
+    rows: a text of each picture, -1 for none. By the linearity of the cosine the sum of the losses to each target
+    has the same gradient. A picture without anything that has a weight gets the first it has.
+    """
+    assert material.teacher_texts_ND is not None
+    missing_BD = torch.full((len(indices), material.teacher_texts_ND.shape[1]), torch.nan)
+    images, prototypes = material.teacher_images["train"], material.prototypes_KD
+    said_3BD = torch.stack(
+        [
+            missing_BD if images is None else images[indices],
+            missing_BD if prototypes is None else prototypes[material.labels["train"][indices]],
+            torch.where(rows[:, None] >= 0, material.teacher_texts_ND[rows], missing_BD),
+        ]
+    )
+    there_3B = said_3BD.isfinite().all(2)
+    weights_3B = torch.tensor([weights.image, weights.prototype, weights.text])[:, None] * there_3B
+    first_3B = F.one_hot(there_3B.int().argmax(0), 3).T
+    weights_3B = torch.where(weights_3B.sum(0) > 0, weights_3B, first_3B)
+    return F.normalize((weights_3B[..., None] * said_3BD.nan_to_num()).sum(0), dim=-1)
+
+
+def _pairs(model: SpikeCLIP, made: Tensor, wanted: Tensor, ids: Tensor) -> Tensor:
+    """Contrastive loss over the rows that have a partner, ids >= 0."""
+    paired = ids >= 0
+    if not paired.any():
+        return 0 * model.logit_scale  # and no parameter unused
+    ids = ids[paired]
+    return losses.contrastive_loss(made[paired], wanted[paired], model.logit_scale, _same(ids))
+
+
 def _draw_text(text_of: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor:
     rows = text_of[indices]
     place = (torch.rand(len(rows), generator=generator) * (rows >= 0).sum(1)).long()
@@ -291,18 +356,6 @@ def _draw_text(text_of: Tensor, indices: Tensor, generator: torch.Generator) -> 
 
 def _same(ids: Tensor) -> Tensor:
     return ids[:, None] == ids[None, :]
-
-
-def _text_split(material: Material) -> tuple[Tensor, Tensor]:
-    """Rows of texts to learn and to validate on: one in twenty, never a class prompt; all where there are few."""
-    prompts = {p for group in material.class_prompts for p in group}
-    free = torch.tensor([i for i, text in enumerate(material.texts) if text not in prompts], dtype=torch.long)
-    everything = torch.arange(len(material.texts))
-    if len(free) < 40:
-        return everything, everything
-    order = torch.randperm(len(free), generator=torch.Generator().manual_seed(material.config.seed))
-    held = free[order[: min(1024, len(free) // 20)]].sort().values
-    return everything[~torch.isin(everything, held)], held
 
 
 def _picture_of_text(material: Material) -> Tensor:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spikeclip.config import RunConfig, model_config, to_dict
-from spikeclip.data.pictures import Pictures, validation_split
-from spikeclip.data.sources import load_pictures
+from spikeclip.data.pictures import Pictures
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.energy.account import account
 from spikeclip.energy.compare import SPIKING
@@ -20,6 +19,7 @@ from spikeclip.energy.words import share_interval
 from spikeclip.errors import InputError
 from spikeclip.evaluate.json_text import read_record, write_record
 from spikeclip.graph.saved import open_graphs
+from spikeclip.train.mixture import join, split_sources
 from spikeclip.train.run import train_run
 
 LEVELS = ("L1", "L2 tiled", "L2 no reuse")
@@ -137,6 +137,4 @@ def _account(config: RunConfig, model: Path, conventions: Conventions) -> dict[s
 
 
 def _validation(config: RunConfig, image_size: int) -> Pictures:
-    data, cache = config.data, Path(config.data.cache).expanduser()
-    whole = load_pictures(data.source, data.train_split, image_size, cache, data.limit, data.classnames)
-    return validation_split(whole, data.val_fraction, config.seed)[1]
+    return join(split_sources(config.data, image_size, config.seed)[1])

@@ -1,0 +1,112 @@
+"""Pictures of one or several sources as one training set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from spikeclip.config import DataConfig
+from spikeclip.data.pictures import Pictures
+from spikeclip.data.sources import load_pictures, load_training, rename
+from spikeclip.errors import InputError, unknown
+from spikeclip.teacher.folder import read_json
+from spikeclip.teacher.table import text_key
+
+
+def load_sources(data: DataConfig, split: str, image_size: int, limit: int | None = None) -> list[Pictures]:
+    """Load a split of every source of a run, classes renamed; raises `InputError` as `load_pictures` does."""
+    cache = Path(data.cache).expanduser()
+    sources = source_names(data)
+    return _renamed(data, [load_pictures(source, split, image_size, cache, limit) for source in sources])
+
+
+def split_sources(data: DataConfig, image_size: int, seed: int) -> tuple[list[Pictures], list[Pictures]]:
+    """Return the training and the validation part of every source, as `load_training` does of one."""
+    parts = [
+        load_training(
+            source,
+            image_size,
+            val_fraction=data.val_fraction,
+            seed=seed,
+            train_split=data.train_split,
+            test_split=data.test_split,
+            cache=Path(data.cache).expanduser(),
+            limit=data.limit,
+        )
+        for source in source_names(data)
+    ]
+    return _renamed(data, [train for train, _ in parts]), _renamed(data, [val for _, val in parts])
+
+
+def _renamed(data: DataConfig, parts: list[Pictures]) -> list[Pictures]:
+    """Classes by their new names; every old one must be a class of some source."""
+    known = {name for part in parts for name in part.classnames}
+    for old in data.classnames:
+        if old not in known:
+            raise unknown(f"class of {' and '.join(part.name for part in parts)}", old, known)
+    own = [{old: new for old, new in data.classnames.items() if old in part.classnames} for part in parts]
+    return [rename(part, names) if names else part for part, names in zip(parts, own, strict=True)]
+
+
+def join(parts: Sequence[Pictures]) -> Pictures:
+    """Return the pictures of several sources as one set, in their order.
+
+    Classes of equal name (but for upper case, and "_" for a space) are one class, named as in the first source
+    that has it. Captions are kept where every source has them. Raises `InputError` where some sources have
+    labels and others captions only.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    labelled = [part.labels is not None for part in parts]
+    captions = [part.captions for part in parts]
+    if any(labelled) and not all(labelled) and None in captions:
+        raise InputError(
+            "sources of one run need labels all or captions all: "
+            + ", ".join(f"{p.name} has {'labels' if p.labels is not None else 'captions'}" for p in parts)
+        )
+    classnames: dict[str, str] = {}
+    for part in parts:
+        for name in part.classnames:
+            classnames.setdefault(text_key(name), name)
+    place = {key: i for i, key in enumerate(classnames)}
+    labels = None
+    if all(labelled):
+        maps = [np.array([place[text_key(name)] for name in part.classnames], np.int64) for part in parts]
+        labels = np.concatenate([m[part.labels] for m, part in zip(maps, parts, strict=True)])
+    return Pictures(
+        name="+".join(part.name for part in parts),
+        split=parts[0].split,
+        images=np.concatenate([part.images for part in parts]),
+        ids=[f"{part.name}/{key}" for part in parts for key in part.ids],
+        fingerprint=hashlib.sha256("".join(part.fingerprint for part in parts).encode()).hexdigest(),
+        labels=labels,
+        classnames=list(classnames.values()) if all(labelled) else [],
+        captions=None if None in captions else [texts for own in captions for texts in own or []],
+        skipped=[f"{part.name}/{key}" for part in parts for key in part.skipped],
+    )
+
+
+def class_keys(data: DataConfig, parts: Sequence[Pictures]) -> dict[str, list[str]]:
+    """Return what a table may know each class by, most certain first: WordNet ids, then the name.
+
+    A folder that names its classes by words says their ids in classes.json, [{"wnid": ...}, ...] in label order.
+    Keys of the result are `text_key` of the names.
+    """
+    keys: dict[str, list[str]] = {}
+    for source, part in zip(source_names(data), parts, strict=True):
+        about = read_json(Path(source).expanduser() / "classes.json", default=[{}] * len(part.classnames))
+        if len(about) != len(part.classnames):
+            raise InputError(
+                f"{source}/classes.json has {len(about)} classes, names.json {len(part.classnames)}"
+            )
+        for name, entry in zip(part.classnames, about, strict=True):
+            ids = [entry["wnid"]] if "wnid" in entry else []
+            keys[text_key(name)] = [*ids, *keys.get(text_key(name), [name])]
+    return keys
+
+
+def source_names(data: DataConfig) -> list[str]:
+    return [data.source] if isinstance(data.source, str) else data.source
