@@ -12,7 +12,7 @@ SAFE_ROWS = 258
 
 
 @njit(cache=True, nogil=True)
-def channel(entry: int, x: int, channels: int) -> int:
+def channel(entry: int, x: int, channels: int) -> np.int64:
     """Return the channel that an entry at position x of a line stands for."""
     return (np.int64(entry) - x * channels) & 0xFFFF
 
