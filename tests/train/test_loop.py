@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from small_run import rows
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from spikeclip.data import sources
 from spikeclip.engine import Engine
 from spikeclip.errors import InputError
 from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, zero_shot_metrics
@@ -18,7 +19,7 @@ from spikeclip.graph.lower import lower
 from spikeclip.model import from_pretrained
 from spikeclip.neurons import functional, record
 from spikeclip.towers.synapses import round_weight
-from spikeclip.train import loop, mixture
+from spikeclip.train import loop
 from spikeclip.train import run as run_module
 from spikeclip.train.network import synapses
 from spikeclip.train.run import resolve_precision
@@ -96,7 +97,7 @@ def test_training_reads_neither_the_test_split_nor_validation_pictures(run, root
     seen, split = set(), {}
     gather, augment = run_module.gather_material, run_module.make_stage.__globals__["augment"]
     asked = []
-    load = mixture.load_pictures
+    load = sources.load_pictures
 
     def watch_load(source, name, *rest, **named):
         asked.append(name)
@@ -111,7 +112,7 @@ def test_training_reads_neither_the_test_split_nor_validation_pictures(run, root
         seen.update(image.numpy().tobytes() for image in images)
         return augment(images, *rest)
 
-    monkeypatch.setattr(mixture, "load_pictures", watch_load)
+    monkeypatch.setattr(sources, "load_pictures", watch_load)
     monkeypatch.setattr(run_module, "gather_material", watch_material)
     monkeypatch.setitem(run_module.make_stage.__globals__, "augment", watch_augment)
     run(ALIGN, {"stage": "finetune"}, {"stage": "contrastive"})
