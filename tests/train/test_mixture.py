@@ -162,5 +162,5 @@ def test_renaming_reaches_the_source_that_has_the_class(two):
     names = [name for p in load_sources(data, "train", 32) for name in p.classnames]
     assert "crimson ring" in names
     assert "red ring" not in names
-    with pytest.raises(InputError, match="unknown class of .* and .* 'red rings'; did you mean 'red ring'"):
+    with pytest.raises(InputError, match=r"unknown class of .* and .* 'red rings'; did you mean 'red ring'"):
         load_sources(dataclasses.replace(data, classnames={"red rings": "x"}), "train", 32)
