@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
@@ -9,6 +11,7 @@ from spikeclip.towers.norm import BatchNorm
 settings.register_profile("untimed", deadline=None)  # a first call compiles
 settings.load_profile("untimed")
 
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 EOS = 59
 _TEXT = {"vocab_size": 60, "eos_id": EOS}
 _TRANSFORMER = {**_TEXT, "width": 16, "depth": 1, "num_heads": 2}
@@ -18,6 +21,14 @@ _SMALL = {
     "spikeclip-base": {"image": _SPIKINGFORMER, "text": _TRANSFORMER},
     "spikeclip-tiny": {"image": {"widths": [8, 16], "depth": 1, "num_heads": 4}, "text": _TRANSFORMER},
 }
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of the real data sets, where this checkout has them beside it."""
+    if not SHARED.is_dir():
+        pytest.skip(f"real data sets are not at {SHARED}")
+    return SHARED
 
 
 @pytest.fixture(scope="session")

@@ -1,21 +1,11 @@
-"""Sources to load: small ones, and the real sets where this checkout has them beside it."""
+"""Small sources to load."""
 
 import warnings
-from pathlib import Path
 
 import pytest
 from small_sources import class_label, noise, png, write_parquet
 
 from spikeclip.data import Pictures, load_pictures
-
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-
-
-@pytest.fixture
-def shared():
-    if not SHARED.is_dir():
-        pytest.skip(f"real data sets are not at {SHARED}")
-    return SHARED
 
 
 @pytest.fixture

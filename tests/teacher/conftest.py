@@ -1,18 +1,7 @@
-"""Random models in folders, and real data where this checkout has it beside it."""
-
-from pathlib import Path
+"""Random models in folders."""
 
 import pytest
 from small_models import save_bert, save_dual
-
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-
-
-@pytest.fixture
-def shared():
-    if not SHARED.is_dir():
-        pytest.skip(f"real data sets are not at {SHARED}")
-    return SHARED
 
 
 @pytest.fixture(scope="session", params=["clip", "siglip"])

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from spikeclip.cli.options import Renames, Templates, renames
+
 HELP = """Account for the energy of a model on a data set.
 
 One pass over the pictures and the prompts of their classes measures how often every layer fires; a ledger turns
@@ -36,13 +38,8 @@ def energy(
         ),
     ],
     split: Annotated[str, typer.Option(help="Split to run on.")] = "test",
-    template: Annotated[
-        list[str] | None,
-        typer.Option(help="Prompt with {c} for the class; repeatable.", show_default="a photo of a {c}."),
-    ] = None,
-    rename: Annotated[
-        list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a class; repeatable.")
-    ] = None,
+    template: Templates = None,
+    rename: Renames = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only this many pictures.")] = None,
     precision: Annotated[str, typer.Option(metavar="fp32|int8", help="Weights of the run.")] = "fp32",
     conventions: Annotated[
@@ -61,7 +58,6 @@ def energy(
     out: Annotated[Path, typer.Option(help="Folder of energy.json and report.html.")] = Path("energy"),
 ) -> None:
     """Account for a model."""
-    from spikeclip.cli.evaluate import renames
     from spikeclip.errors import InputError, unknown
 
     folder, names = Path(model).expanduser(), renames(rename or [])

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from spikeclip.cli.options import Renames, Templates, renames
+
 HELP = """Evaluate a model zero-shot on a data set.
 
 The result is a table, and a JSON record in CLIP_benchmark's form. MODEL is a saved model, the folder of a
@@ -35,16 +37,11 @@ def evaluate(
     task: Annotated[
         str, typer.Option(help="zeroshot_classification or zeroshot_retrieval.")
     ] = "zeroshot_classification",
-    template: Annotated[
-        list[str] | None,
-        typer.Option(help="Prompt with {c} for the class; repeatable.", show_default="a photo of a {c}."),
-    ] = None,
+    template: Templates = None,
     prompts: Annotated[
         str | None, typer.Option(help="Class names and templates: a known data set's, or a .json file.")
     ] = None,
-    rename: Annotated[
-        list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a class; repeatable.")
-    ] = None,
+    rename: Renames = None,
     limit: Annotated[int | None, typer.Option(help="Use only this many pictures.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 256,
     bf16: Annotated[bool, typer.Option("--bf16", help="Multiply in bfloat16.")] = False,
@@ -85,15 +82,3 @@ def evaluate(
     write_record(record, out)
     print_record(record)
     print(f"result: {out}")
-
-
-def renames(pairs: list[str]) -> dict[str, str]:
-    from spikeclip.errors import InputError
-
-    names = {}
-    for pair in pairs:
-        old, equals, new = pair.partition("=")
-        if not (old and equals and new):
-            raise InputError(f"--rename expects OLD=NEW, got {pair!r}")
-        names[old] = new
-    return names

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from spikeclip.cli.options import Renames, Templates, renames
+
 HELP = """Make teachers: train a small CLIP, or store what a model says as a table.
 
 A recipe names the result as teacher.path."""
@@ -105,13 +107,8 @@ def embed(
     split: Annotated[
         list[str] | None, typer.Option(help="Split of every source; repeatable.", show_default="train")
     ] = None,
-    template: Annotated[
-        list[str] | None,
-        typer.Option(help="Prompt with {c} for the class; repeatable.", show_default="a photo of a {c}."),
-    ] = None,
-    rename: Annotated[
-        list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a class; repeatable.")
-    ] = None,
+    template: Templates = None,
+    rename: Renames = None,
     texts: Annotated[Path | None, typer.Option(help="More texts, one a line.", show_default=False)] = None,
     augmentations: Annotated[
         int, typer.Option(min=0, help="Average over this many crops and flips; 0: the picture as it is.")
@@ -135,7 +132,6 @@ def embed(
         raise InputError(f"--out names a table, an .npz file; got {out}")
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists: --overwrite replaces it")
-    from spikeclip.cli.evaluate import renames
     from spikeclip.config import AugmentConfig, DataConfig
     from spikeclip.evaluate.open import image_size as size_of
     from spikeclip.files import read_lines

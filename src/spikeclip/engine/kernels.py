@@ -71,9 +71,8 @@ def synapses(
     """Convolution (or linear map, a filter of one position) of spikes, a residual stream, and the next neuron.
 
     index, ends: spikes at the positions of `space` (B, H, W), whose lines are the lists'. filter_: rows, columns and
-    padding of the filter.
-    weight_IN: int8 or float32, a row for each filter position and input, N filled up to a multiple of 32; scale_N:
-    what 1 in the weights stands for. The rest is what `settle` takes, of all positions.
+    padding of the filter. weight_IN: int8 or float32, a row for each filter position and input, N filled up to a
+    multiple of 32; scale_N: what 1 in the weights stands for. The rest is what `settle` takes, of all positions.
     """
     T = ends.shape[1]
     B, H, W = space

@@ -184,21 +184,3 @@ def largest(typing_context, target, cells, count, columns):  # noqa: ANN001, ANN
         return context.get_dummy_value()
 
     return types.void(SIZE, SIZE, SIZE, SIZE), codegen
-
-
-def fetch(builder: ir.IRBuilder, address: Any, write: bool) -> None:
-    """Bring what stands at an address into the cache, to be read or written."""
-    kind = ir.FunctionType(ir.VoidType(), (I8.as_pointer(), I32, I32, I32))
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, (builder.inttoptr(address, I8.as_pointer()), I32(int(write)), I32(3), I32(1)))
-
-
-@intrinsic
-def prefetch(typing_context, address):  # noqa: ANN001, ANN201
-    """prefetch(address): bring what stands there into the cache."""
-
-    def codegen(context, builder, signature, args):  # noqa: ANN001
-        fetch(builder, args[0], False)
-        return context.get_dummy_value()
-
-    return types.void(SIZE), codegen

@@ -49,7 +49,8 @@ class Teacher:
         """
         from spikeclip.teacher.table import TableTeacher
 
-        paths = [Path(s).expanduser() for s in ([source] if isinstance(source, (str, Path)) else source)]
+        sources = [source] if isinstance(source, (str, Path)) else list(source)
+        paths = [Path(s).expanduser() for s in sources]
         if paths and all(path.suffix == ".npz" for path in paths):
             return TableTeacher(paths)
         if len(paths) != 1:
@@ -59,7 +60,7 @@ class Teacher:
         from spikeclip.teacher.clip import PADDING, ClipTeacher
         from spikeclip.teacher.sentence import SentenceTeacher
 
-        source = str(source if isinstance(source, (str, Path)) else source[0])
+        source = str(sources[0])
         folder = local_folder(source)
         if (folder / "modules.json").is_file():
             return SentenceTeacher(folder, source, device, precision)

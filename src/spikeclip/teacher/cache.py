@@ -15,6 +15,7 @@ from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spikeclip.data.pictures import Pictures
+from spikeclip.graph.embed import unit
 from spikeclip.teacher.base import Teacher
 
 _TEXT_CHUNK = 1024
@@ -46,8 +47,7 @@ def cached_image_embeddings(
     def embed(rows: slice) -> np.ndarray:
         if views is None:
             return teacher.embed_images(np.asarray(pictures.images[rows]), batch_size)
-        sum_ND = np.sum([teacher.embed_images(view, batch_size) for view in views(rows)], axis=0)
-        return sum_ND / np.maximum(np.linalg.norm(sum_ND, axis=1, keepdims=True), 1e-12)
+        return unit(np.sum([teacher.embed_images(view, batch_size) for view in views(rows)], axis=0))
 
     return _cached(
         embed,

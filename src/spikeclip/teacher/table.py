@@ -13,6 +13,7 @@ import numpy as np
 
 from spikeclip.data.pictures import Pictures
 from spikeclip.errors import InputError, first_line
+from spikeclip.graph.embed import unit
 from spikeclip.teacher.base import Teacher
 
 LAYOUTS = """`texts` with `text_embeddings`, `images` and `splits` with `image_embeddings`, `classes` with
@@ -123,33 +124,33 @@ def _add(rows: _Rows, columns: Mapping[str, np.ndarray], path: Path) -> int:
     before = len(rows.text) + len(rows.image) + len(rows.class_)
     dims = set()
 
-    def unit(name: str, *keys: str) -> tuple[np.ndarray, ...]:
+    def take(name: str, *keys: str) -> tuple[np.ndarray, ...]:
         x = columns[name].astype(np.float32)
         if x.ndim == 3 and name == "image_embeddings":
-            x = _unit(x).mean(1)
+            x = unit(x).mean(1)
         for key in keys:
             if x.ndim != 2 or len(columns[key]) != len(x):
                 raise InputError(f"{path}: {len(x)} {name} of shape {x.shape}, but {len(columns[key])} {key}")
         dims.add(x.shape[1])
-        return (_unit(x), *(columns[key].astype(str) for key in keys))
+        return (unit(x), *(columns[key].astype(str) for key in keys))
 
     if {"texts", "text_embeddings"} <= columns.keys():
-        _add_texts(rows, *unit("text_embeddings", "texts"))
+        _add_texts(rows, *take("text_embeddings", "texts"))
     elif {"texts", "embeddings"} <= columns.keys():
-        _add_texts(rows, *unit("embeddings", "texts"))
+        _add_texts(rows, *take("embeddings", "texts"))
     elif {"names", "embeddings"} <= columns.keys():
         raw = "raw_name" if "raw_name" in columns else "names"
-        x_ND, names, raws = unit("embeddings", "names", raw)
+        x_ND, names, raws = take("embeddings", "names", raw)
         _add_nouns(rows, x_ND, names, raws, columns.get("unique", np.ones(len(names), bool)))
     for embeddings, paths, splits in (("image_embeddings", "images", "splits"), ("feature", "path", "split")):
         if {embeddings, paths, splits} <= columns.keys():
-            x_ND, keys, names = unit(embeddings, paths, splits)
+            x_ND, keys, names = take(embeddings, paths, splits)
             sources = columns.get("sources", np.full(len(keys), ""))
             for row, *key in zip(x_ND, sources, names, keys, strict=True):
                 rows.image.setdefault(tuple(map(str, key)), row)  # type: ignore[arg-type]
     for embeddings, names in (("class_embeddings", "classes"), ("prototype", "wnid"), ("prototype", "name")):
         if {embeddings, names} <= columns.keys():
-            _add_classes(rows, *unit(embeddings, names))
+            _add_classes(rows, *take(embeddings, names))
     if "logit_scale" in columns:
         rows.logit_scale = rows.logit_scale or float(columns["logit_scale"])
     if before == len(rows.text) + len(rows.image) + len(rows.class_) and not dims:
@@ -182,10 +183,6 @@ def _add_classes(rows: _Rows, x_ND: np.ndarray, names: np.ndarray) -> None:
     for row, key in zip(x_ND, keys, strict=True):
         if count[key] == 1:
             rows.class_.setdefault(key, row)
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
 def _near(text: str, known: Mapping[str, np.ndarray]) -> str:

@@ -175,9 +175,8 @@ def _prototypes(found_KD: Tensor, images_ND: Tensor | None, labels_N: Tensor) ->
     if images_ND is not None:
         known_N = images_ND.isfinite().all(1)
         sums_KD = torch.zeros_like(found_KD).index_add_(0, labels_N[known_N], images_ND[known_N])
-        found_KD = known_or(
-            found_KD, sums_KD / sums_KD.norm(dim=1, keepdim=True)
-        )  # 0 / 0 where there is none
+        means_KD = sums_KD / sums_KD.norm(dim=1, keepdim=True)  # 0 / 0 where there is none
+        found_KD = known_or(found_KD, means_KD)
     return None if found_KD.isnan().all() else found_KD
 
 

@@ -44,8 +44,8 @@ def run_sweep(
     Leaves `out`/NAME for each run, sweep.json and tradeoff-LEVEL.png. Returns what sweep.json holds: `networks`,
     one row each with `name`, `strength` (None for twins), `accuracy` and `interval`, half of its 95 % confidence
     interval, `rate` (spikes per neuron and step), `joules` by level of a picture (int8 weights; the twins' as in
-    `energy`). Raises `InputError` for a model
-    without spikes, stages without accuracy, and no strengths; and `Interrupted` after Ctrl-C.
+    `energy`). Raises `InputError` for a model without spikes, stages without accuracy, and no strengths; and
+    `Interrupted` after Ctrl-C.
     """
     if not strengths or len(set(strengths)) < len(strengths):
         raise InputError(f"expected different strengths of the regulariser, got {list(strengths)}")
