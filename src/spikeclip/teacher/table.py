@@ -121,7 +121,6 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 def _add(rows: _Rows, columns: Mapping[str, np.ndarray], path: Path) -> int:
     """Add what a table holds to `rows`; what is there already stays. Returns its dimension."""
-    before = len(rows.text) + len(rows.image) + len(rows.class_)
     dims = set()
 
     def take(name: str, *keys: str) -> tuple[np.ndarray, ...]:
@@ -153,7 +152,7 @@ def _add(rows: _Rows, columns: Mapping[str, np.ndarray], path: Path) -> int:
             _add_classes(rows, *take(embeddings, names))
     if "logit_scale" in columns:
         rows.logit_scale = rows.logit_scale or float(columns["logit_scale"])
-    if before == len(rows.text) + len(rows.image) + len(rows.class_) and not dims:
+    if not dims:
         raise InputError(f"{path}: expected {LAYOUTS}; got {sorted(columns)}")
     if len(dims) != 1:
         raise InputError(f"{path}: its embeddings have different dimensions: {sorted(dims)}")

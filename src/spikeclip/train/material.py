@@ -113,7 +113,9 @@ def gather_material(config: RunConfig, image_size: int, device: str = "cpu") -> 
         text_of[split] = _ragged([[row[text] for text in group] for group in own])
         if part.captions and (text_of[split] < 0).all(1).any():
             raise InputError("a picture without any text: every picture needs a caption or a class name")
-    known = torch.tensor([i for i, text in enumerate(texts) if teacher is None or teacher.knows(text)])
+    known = torch.tensor(
+        [i for i, text in enumerate(texts) if teacher is None or teacher.knows(text)], dtype=torch.long
+    )
     held = _held_texts(texts, known, prompts, config)
     text_embeddings = None
     if teacher is not None:
@@ -175,7 +177,7 @@ def _prototypes(found_KD: Tensor, images_ND: Tensor | None, labels_N: Tensor) ->
     if images_ND is not None:
         known_N = images_ND.isfinite().all(1)
         sums_KD = torch.zeros_like(found_KD).index_add_(0, labels_N[known_N], images_ND[known_N])
-        means_KD = sums_KD / sums_KD.norm(dim=1, keepdim=True)  # 0 / 0 where there is none
+        means_KD = sums_KD / sums_KD.norm(dim=1, keepdim=True)  # NaN, 0 / 0, where there is none
         found_KD = known_or(found_KD, means_KD)
     return None if found_KD.isnan().all() else found_KD
 
@@ -196,5 +198,5 @@ def _tokenizer(config: RunConfig, teacher: Teacher | None, texts: list[str]) -> 
 
 
 def _ragged(rows: list[list[int]]) -> Tensor:
-    width = max(1, *(len(row) for row in rows))
+    width = max([1, *map(len, rows)])
     return torch.tensor([row + [-1] * (width - len(row)) for row in rows], dtype=torch.long)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikeclip import losses
-from spikeclip.config import LossConfig, StageConfig, TargetConfig
+from spikeclip.config import LossConfig, StageConfig
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.transforms import augment, normalize
 from spikeclip.errors import InputError
@@ -18,6 +18,7 @@ from spikeclip.evaluate.retrieval import retrieval_metrics
 from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, zero_shot_metrics
 from spikeclip.model import SpikeCLIP
 from spikeclip.train.material import Material, known_or
+from spikeclip.train.targets import draw_text, picture_of_text, target_embeddings
 
 Batch = dict[str, Tensor]
 
@@ -66,7 +67,7 @@ def _align_text(config: StageConfig, material: Material, model: SpikeCLIP) -> St
     held, everything = material.held_texts, torch.arange(len(material.texts))
     learned = everything if len(held) == len(everything) else everything[~torch.isin(everything, held)]
     mean_D = teacher_ND[learned].mean(0)
-    picture_of = _picture_of_text(material)
+    picture_of = picture_of_text(material)
     images = material.teacher_images["train"]
     if images is not None and images.isnan().any():
         images = None  # a teacher of some pictures is no partner for all texts
@@ -129,10 +130,10 @@ def _align_image(config: StageConfig, material: Material, model: SpikeCLIP) -> S
         scored_KD = classes_KD
 
     def targets(indices: Tensor, generator: torch.Generator) -> Batch:
-        rows = _draw_text(material.text_of["train"], indices, generator)
+        rows = draw_text(material.text_of["train"], indices, generator)
         wanted = {
             "text": texts_ND[rows],
-            "image": _target(config.target, material, indices, rows),
+            "image": target_embeddings(config.target, material, indices, rows),
             "id": rows,
         }
         return {**wanted, "label": labels[indices]} if labelled else wanted
@@ -157,8 +158,8 @@ def _align_image(config: StageConfig, material: Material, model: SpikeCLIP) -> S
         made = embed_pictures(model, material.pictures["val"])
         if scored_KD is not None:
             return zero_shot_metrics(made, material.labels["val"], scored_KD)["acc1"]
-        wanted = material.teacher_images["val"]
-        wanted = texts_ND[material.text_of["val"][:, 0]] if wanted is None else wanted
+        wanted, images = texts_ND[material.text_of["val"][:, 0]], material.teacher_images["val"]
+        wanted = wanted if images is None else known_or(images, wanted)
         return F.cosine_similarity(made, wanted).mean().item()
 
     name = "val_acc1" if labelled else "val_cosine"
@@ -232,12 +233,12 @@ def _contrastive(config: StageConfig, material: Material, model: SpikeCLIP) -> S
 
     def inputs(indices: Tensor, epoch: int, generator: torch.Generator) -> Batch:
         # The text is drawn first and `targets` gets a generator in the same state, so both see the same one.
-        rows = _draw_text(text_of, indices, generator)
+        rows = draw_text(text_of, indices, generator)
         tokens = trim(tokens_NL[rows], model.config.text.eos_id)
         return {"tokens": tokens, **picture_inputs(indices, epoch, generator)}
 
     def targets(indices: Tensor, generator: torch.Generator) -> Batch:
-        return {"id": _draw_text(text_of, indices, generator)}
+        return {"id": draw_text(text_of, indices, generator)}
 
     def features(model: SpikeCLIP, batch: Batch) -> Batch:
         return {**_encode_pictures(model, batch), "text": model.encode_text(batch["tokens"], normalize=True)}
@@ -316,29 +317,6 @@ def _picture_inputs(config: StageConfig, pictures: Pictures, model: SpikeCLIP) -
     return inputs
 
 
-def _target(weights: TargetConfig, material: Material, indices: Tensor, rows: Tensor) -> Tensor:
-    """What pictures are aligned to (B, D): the weighted sum of what the teacher says of each, of unit length.
-
-    rows: a text of each picture, -1 for none. By the linearity of the cosine the sum of the losses to each target
-    has the same gradient. A picture without anything that has a weight gets the first it has.
-    """
-    assert material.teacher_texts_ND is not None
-    missing_BD = torch.full((len(indices), material.teacher_texts_ND.shape[1]), torch.nan)
-    images, prototypes = material.teacher_images["train"], material.prototypes_KD
-    said_3BD = torch.stack(
-        [
-            missing_BD if images is None else images[indices],
-            missing_BD if prototypes is None else prototypes[material.labels["train"][indices]],
-            torch.where(rows[:, None] >= 0, material.teacher_texts_ND[rows], missing_BD),
-        ]
-    )
-    there_3B = said_3BD.isfinite().all(2)
-    weights_3B = torch.tensor([weights.image, weights.prototype, weights.text])[:, None] * there_3B
-    first_3B = F.one_hot(there_3B.int().argmax(0), 3).T
-    weights_3B = torch.where(weights_3B.sum(0) > 0, weights_3B, first_3B)
-    return F.normalize((weights_3B[..., None] * said_3BD.nan_to_num()).sum(0), dim=-1)
-
-
 def _pairs(model: SpikeCLIP, made: Tensor, wanted: Tensor, ids: Tensor) -> Tensor:
     """Contrastive loss over the rows that have a partner, ids >= 0."""
     paired = ids >= 0
@@ -348,21 +326,5 @@ def _pairs(model: SpikeCLIP, made: Tensor, wanted: Tensor, ids: Tensor) -> Tenso
     return losses.contrastive_loss(made[paired], wanted[paired], model.logit_scale, _same(ids))
 
 
-def _draw_text(text_of: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor:
-    rows = text_of[indices]
-    place = (torch.rand(len(rows), generator=generator) * (rows >= 0).sum(1)).long()
-    return rows.gather(1, place[:, None])[:, 0]
-
-
 def _same(ids: Tensor) -> Tensor:
     return ids[:, None] == ids[None, :]
-
-
-def _picture_of_text(material: Material) -> Tensor:
-    """For each text the row of a training picture it describes, -1 for none."""
-    picture_of = torch.full((len(material.texts),), -1, dtype=torch.long)
-    text_of = material.text_of["train"]
-    for column in text_of.T:
-        known = column >= 0
-        picture_of[column[known]] = torch.arange(len(text_of))[known]
-    return picture_of
