@@ -12,6 +12,7 @@ from spikeclip.engine.attention import attend
 from spikeclip.engine.dense import Stretch
 from spikeclip.engine.neuron import SLACK, parameters
 from spikeclip.engine.plan import NO_POOL, Attend, Dense, Fire, Plain, Step, Synapses
+from spikeclip.engine.vector import empty
 from spikeclip.graph import ops
 from spikeclip.graph.execute import run_op
 
@@ -57,7 +58,7 @@ class Values:
         """Return an array of any content that is `name`'s own."""
         array = self.workspace.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
-            array = self.workspace[name] = np.empty(shape, dtype)
+            array = self.workspace[name] = empty(shape, dtype)
         return array
 
     def room_for_spikes(

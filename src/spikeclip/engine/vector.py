@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -21,6 +22,14 @@ F32 = ir.FloatType()
 SIZE = types.intp
 LIST_LANES = 32
 """Entries of a list, and columns of a layer, that are handled at a time."""
+
+
+def empty(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
+    """Return an array of any content that begins with a line of the cache: a vector across two costs twice."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    buffer = np.empty(size + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    return buffer[start : start + size].view(dtype).reshape(shape)
 
 
 @contextmanager
@@ -184,21 +193,3 @@ def largest(typing_context, target, cells, count, columns):  # noqa: ANN001, ANN
         return context.get_dummy_value()
 
     return types.void(SIZE, SIZE, SIZE, SIZE), codegen
-
-
-def fetch(builder: ir.IRBuilder, address: Any, write: bool) -> None:
-    """Bring what stands at an address into the cache, to be read or written."""
-    kind = ir.FunctionType(ir.VoidType(), (I8.as_pointer(), I32, I32, I32))
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, (builder.inttoptr(address, I8.as_pointer()), I32(int(write)), I32(3), I32(1)))
-
-
-@intrinsic
-def prefetch(typing_context, address):  # noqa: ANN001, ANN201
-    """prefetch(address): bring what stands there into the cache."""
-
-    def codegen(context, builder, signature, args):  # noqa: ANN001
-        fetch(builder, args[0], False)
-        return context.get_dummy_value()
-
-    return types.void(SIZE), codegen
