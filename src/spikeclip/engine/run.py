@@ -130,7 +130,7 @@ def _attend(step: Attend, values: Values) -> None:
     out = values.room_for_spikes(step.neuron, step.neuron.T, q.space, q.flat[2], q.width)
     head = q.width // step.op.num_heads
     rows = step.neuron.T * shape[0] * q.width
-    kv_RD = values.room(f"{step.name} kv", (rows, head + -head % 16), np.float32)
+    kv_RD = values.room("k^T v", (rows, head + -head % 16), np.float32)
     attend(
         q.index, q.ends, k.index, k.ends, v.index, v.ends, mask_BN,
         q.width, step.op.num_heads, step.op.scale, parameters(step.neuron), kv_RD, out.index, out.ends,
