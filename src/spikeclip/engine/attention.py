@@ -66,16 +66,16 @@ def attend(
     for p_ in prange(lines):
         line = np.int64(p_)
         b = line * X // N
-        # One row more: a head that is filled up ends behind its own columns, where it adds zeros.
-        x_TN, level_TN = np.empty((T + 1, columns), np.float32), np.empty((T, columns), np.uint8)
+        # Room behind: a head that is filled up ends behind its own columns, where it adds zeros.
+        x_N, room_2N = np.empty(columns + room, np.float32), np.empty((2, columns), np.float32)
         for x in range(X):
-            x_TN[:] = 0
             for t in range(T):
-                sums = x_TN.ctypes.data + 4 * columns * t
+                x_N[:] = 0
                 for entry in q_index[line, t, q_ends[line, t, x] : q_ends[line, t, x + 1]]:
                     c = channel(entry, x, width)
                     row = kv_RD.ctypes.data + 4 * room * ((t * B + b) * width + c)
-                    add_vectors(sums + 4 * first_C[c], row, room)  # type: ignore[call-arg]
-            settle(
-                line, x, x_TN, scale_N, bias_N, kept, False, neuron, width, out_index, out_ends, level_TN
-            )  # type: ignore[call-arg]  # fmt: skip
+                    add_vectors(x_N.ctypes.data + 4 * first_C[c], row, room)  # type: ignore[call-arg]
+                settle(
+                    line, x, t, x_N[:columns], scale_N, bias_N, kept, False, neuron, width,
+                    out_index, out_ends, room_2N,
+                )  # type: ignore[call-arg]  # fmt: skip

@@ -15,10 +15,11 @@ from spikeclip.engine.rows import accumulate, channel
 from spikeclip.engine.vector import LIST_LANES, largest, shift
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always", cache=True, nogil=True)
 def _sum_at(
     line: int,
     x: int,
+    t: int,
     index: np.ndarray,
     ends: np.ndarray,
     space: tuple[int, int, int],
@@ -26,11 +27,11 @@ def _sum_at(
     weight_IN: np.ndarray,
     rows_K: np.ndarray,
     spare_N: np.ndarray,
-    sums_TN: np.ndarray,
+    sums_N: np.ndarray,
 ) -> None:
-    """Write the sums at position x of an output line, counted over all pictures; see `synapses`.
+    """Write the sums of step t at position x of an output line, counted over all pictures; see `synapses`.
 
-    rows_K: uint16, room for what the filter sees.
+    rows_K: uint16, room for what the filter sees. Inlined: a call with so many arrays takes long beside a step's sums.
     """
     T = ends.shape[1]
     H, W = space[1:]
@@ -38,18 +39,16 @@ def _sum_at(
     room, inputs = index.shape[2], weight_IN.shape[0] // (R * S)
     b, y = divmod(line, H + 2 * padding - R + 1)
     top, left = y - padding, x - padding
-    rows, spare, sums = rows_K.ctypes.data, spare_N.ctypes.data, sums_TN.ctypes.data
+    rows, seen = rows_K.ctypes.data, 0
     first = min(W, max(0, left))
     last = max(first, min(W, left + S))
-    for t in range(T):
-        seen = 0
-        for r in range(max(0, -top), min(R, H - top)):
-            source = b * H + top + r
-            begin, end = ends[source, t, first], ends[source, t, last]
-            entries = index.ctypes.data + 2 * (room * (source * T + t) + begin)
-            shift(rows + 2 * seen, entries, end - begin, (r * S - left) * inputs)  # type: ignore[call-arg]
-            seen += end - begin
-        accumulate(sums + 4 * weight_IN.shape[1] * t, spare, rows, seen, weight_IN)
+    for r in range(max(0, -top), min(R, H - top)):
+        source = b * H + top + r
+        begin, end = ends[source, t, first], ends[source, t, last]
+        entries = index.ctypes.data + 2 * (room * (source * T + t) + begin)
+        shift(rows + 2 * seen, entries, end - begin, (r * S - left) * inputs)  # type: ignore[call-arg]
+        seen += end - begin
+    accumulate(sums_N.ctypes.data, spare_N.ctypes.data, rows, seen, weight_IN)
 
 
 @njit(parallel=True, cache=True, nogil=True)
@@ -81,16 +80,17 @@ def synapses(
     chunks = min(lines, 64)
     for chunk_ in prange(chunks):
         chunk = np.int64(chunk_)  # numba counts in uint64, whose sum with an int64 is a float
-        sums_TN, spare_N = np.empty((T, columns), np.float32), np.empty(columns, np.float32)
-        level_TN = np.empty((T, columns), np.uint8)
+        sums_N, spare_N = np.empty(columns, np.float32), np.empty(columns, np.float32)
+        room_2N = np.empty((2, columns), np.float32)
         rows_K = np.empty(R * index.shape[2], np.uint16)
         for line in range(chunk * lines // chunks, (chunk + 1) * lines // chunks):
             for x in range(places):
-                _sum_at(line, x, index, ends, space, filter_, weight_IN, rows_K, spare_N, sums_TN)
-                settle(
-                    line, x, sums_TN, scale_N, bias_N, currents_LXTN, add, neuron, channels, out_index, out_ends,
-                    level_TN,
-                )  # type: ignore[call-arg]  # fmt: skip
+                for t in range(T):
+                    _sum_at(line, x, t, index, ends, space, filter_, weight_IN, rows_K, spare_N, sums_N)
+                    settle(
+                        line, x, t, sums_N, scale_N, bias_N, currents_LXTN, add, neuron, channels,
+                        out_index, out_ends, room_2N,
+                    )  # type: ignore[call-arg]  # fmt: skip
 
 
 @njit(parallel=True, cache=True, nogil=True)
@@ -127,7 +127,7 @@ def pooled_synapses(
         ring_RXTN = np.empty((size, width, T, columns), np.float32)  # the convolution's last lines
         done = 0  # its lines before this one are there, or of no use
         spare_N, largest_TN = np.empty(columns, np.float32), np.empty((T, columns), np.float32)
-        level_TN, cells_K = np.empty((T, columns), np.uint8), np.empty(size * size, np.int64)
+        room_2N, cells_K = np.empty((2, columns), np.float32), np.empty(size * size, np.int64)
         rows_K = np.empty(R * index.shape[2], np.uint16)
         for line in range(chunk * lines // chunks, (chunk + 1) * lines // chunks):
             b, y = divmod(line, rows)
@@ -135,8 +135,9 @@ def pooled_synapses(
             bottom = b * height + min(height, y * stride - margin + size)
             for i in range(max(top, done), bottom):
                 for x in range(width):
-                    sums_TN = ring_RXTN[i % size, x]
-                    _sum_at(i, x, index, ends, space, filter_, weight_IN, rows_K, spare_N, sums_TN)
+                    for t in range(T):
+                        sums_N = ring_RXTN[i % size, x, t]
+                        _sum_at(i, x, t, index, ends, space, filter_, weight_IN, rows_K, spare_N, sums_N)
             done = bottom
             for place in range(places):
                 left, right = max(0, place * stride - margin), min(width, place * stride - margin + size)
@@ -146,10 +147,11 @@ def pooled_synapses(
                         cells_K[cells] = ring_RXTN[i % size, x].ctypes.data
                         cells += 1
                 largest(largest_TN.ctypes.data, cells_K.ctypes.data, cells, T * columns)  # type: ignore[call-arg]
-                settle(
-                    line, place, largest_TN, scale_N, bias_N, kept, False, neuron, channels, out_index, out_ends,
-                    level_TN,
-                )  # type: ignore[call-arg]  # fmt: skip
+                for t in range(T):
+                    settle(
+                        line, place, t, largest_TN[t], scale_N, bias_N, kept, False, neuron, channels,
+                        out_index, out_ends, room_2N,
+                    )  # type: ignore[call-arg]  # fmt: skip
 
 
 @njit(parallel=True, cache=True, nogil=True)
@@ -201,24 +203,24 @@ def pool_and_fire(
     for line_ in prange(B * height):
         line = np.int64(line_)
         b, y = divmod(line, height)
-        x_TN = np.full((steps, columns), NEVER)
+        x_N = np.full(columns, NEVER)
         scale_N, bias_N = np.ones(columns, np.float32), np.zeros(columns, np.float32)
-        level_TN = np.empty((out_ends.shape[1], columns), np.uint8)
+        room_2N = np.empty((2, columns), np.float32)
         kept = np.empty((0, 0, 0, columns), np.float32)
         top = y * stride - padding
         for x in range(width):
             left = x * stride - padding
-            for t in range(steps):
-                x_N = x_TN[t]
-                x_N[:N] = -np.inf
-                for i in range(max(0, top), min(H, top + size)):
-                    for j in range(max(0, left), min(W, left + size)):
-                        current_N = currents_TBHWN[t, b, i, j]
-                        for n in range(N):
-                            x_N[n] = max(x_N[n], current_N[n])
-            settle(
-                line, x, x_TN, scale_N, bias_N, kept, False, neuron, N, out_index, out_ends, level_TN
-            )  # type: ignore[call-arg]  # fmt: skip
+            for t in range(out_ends.shape[1]):
+                if t < steps:
+                    x_N[:N] = -np.inf
+                    for i in range(max(0, top), min(H, top + size)):
+                        for j in range(max(0, left), min(W, left + size)):
+                            current_N = currents_TBHWN[t, b, i, j]
+                            for n in range(N):
+                                x_N[n] = max(x_N[n], current_N[n])
+                settle(
+                    line, x, t, x_N, scale_N, bias_N, kept, False, neuron, N, out_index, out_ends, room_2N
+                )  # type: ignore[call-arg]  # fmt: skip
 
 
 @njit(parallel=True, cache=True, nogil=True)

@@ -1,4 +1,4 @@
-"""What happens behind a position's sums, for all its time steps: currents, membranes, and the lists of who fired."""
+"""What happens behind a position's sums: currents, membranes, and the lists of who fired."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ _FLOATS, _BYTES, _WORDS = (ir.VectorType(kind, LIST_LANES) for kind in (F32, I8,
 _ZERO, _ZEROS, _LANES = I64(0), ir.Constant(_FLOATS, None), ir.Constant(_WORDS, list(range(LIST_LANES)))
 
 
-def _lif(builder: ir.IRBuilder, x: Any, v: Any, neuron: list[Any]) -> tuple[Any, Any, Any]:
+def _lif(builder: ir.IRBuilder, x: Any, v: Any, neuron: list[Any]) -> tuple[Any, Any]:
     _, rate, _, threshold, low, soft, _ = neuron
     h = builder.fadd(v, builder.fmul(builder.fsub(x, builder.fsub(v, low)), rate))
     fired = builder.fcmp_ordered(">=", h, threshold)
     after = builder.select(builder.fcmp_ordered("!=", soft, _ZEROS), builder.fsub(h, threshold), low)
-    return fired, None, builder.select(fired, after, h)
+    return builder.zext(fired, _BYTES), builder.select(fired, after, h)
 
 
-def _ilif(builder: ir.IRBuilder, x: Any, v: Any, neuron: list[Any]) -> tuple[Any, Any, Any]:
+def _ilif(builder: ir.IRBuilder, x: Any, v: Any, neuron: list[Any]) -> tuple[Any, Any]:
     _, gain, decay, _, _, _, top = neuron
     u = builder.fadd(builder.fmul(x, gain), builder.fmul(v, decay))
     level = builder.select(builder.fcmp_ordered(">", u, _ZEROS), u, _ZEROS)
@@ -63,7 +63,7 @@ def _ilif(builder: ir.IRBuilder, x: Any, v: Any, neuron: list[Any]) -> tuple[Any
     rint = get_or_insert_function(builder.module, ir.FunctionType(_FLOATS, (_FLOATS,)), "llvm.rint.v32f32")
     level = builder.call(rint, (level,))
     whole = builder.trunc(builder.fptosi(level, ir.VectorType(I32, LIST_LANES)), _BYTES)
-    return builder.fcmp_ordered(">", level, _ZEROS), whole, builder.fsub(u, level)
+    return whole, builder.fsub(u, level)
 
 
 @intrinsic
@@ -71,7 +71,8 @@ def settle(
     typing_context: Any,
     line: Any,
     x: Any,
-    sums_TN: Any,
+    t: Any,
+    sums_N: Any,
     scale_N: Any,
     bias_N: Any,
     currents_LXTN: Any,
@@ -80,34 +81,22 @@ def settle(
     channels: Any,
     out_index: Any,
     out_ends: Any,
-    level_TN: Any,
+    room_2N: Any,
 ) -> Any:
-    """Run all time steps of position x of a line from its sums on: graph.execute's maths, in its order.
+    """Run time step t of position x of a line from its sums on: graph.execute's maths, in its order.
 
     The current sums * scale + bias is added to currents_LXTN, or written there if not `add`, and drives the neurons,
-    whose spikes are appended to the lists out_index, out_ends of `channels` channels. sums_TN: float32, one row if they
-    are constant; N is a multiple of 32. level_TN: uint8, room for levels. Without lines, no currents are kept and no
-    neuron (kind NONE) reads them.
+    whose spikes are appended to the lists out_index, out_ends of `channels` channels. sums_N: float32; N is a multiple
+    of 32. room_2N: float32, holds the membranes from step to step, and room for levels. Without lines, no currents
+    are kept and no neuron (kind NONE) reads them.
     """
-    kinds = (
-        line,
-        x,
-        sums_TN,
-        scale_N,
-        bias_N,
-        currents_LXTN,
-        add,
-        neuron,
-        channels,
-        out_index,
-        out_ends,
-        level_TN,
-    )
+    arrays = sums_N, scale_N, bias_N, currents_LXTN
+    kinds = (line, x, t, *arrays, add, neuron, channels, out_index, out_ends, room_2N)
 
     def codegen(context, builder, signature, args):  # noqa: ANN001
-        line, x, _, _, _, _, add, _, channels, *_ = args
-        sums, scale, bias, currents, neuron, index, ends, levels = (
-            context.make_array(kinds[i])(context, builder, args[i]) for i in (2, 3, 4, 5, 7, 9, 10, 11)
+        line, x, t, _, _, _, _, add, _, channels, *_ = args
+        sums, scale, bias, currents, neuron, index, ends, room = (
+            context.make_array(kinds[i])(context, builder, args[i]) for i in (3, 4, 5, 6, 8, 10, 11, 12)
         )
 
         def size(array: Any, axis: int) -> Any:
@@ -129,14 +118,12 @@ def settle(
         numbers = [splat(builder, load(row(neuron), I64(i), F32), _FLOATS) for i in range(7)]
         kind, top = (builder.fptosi(load(row(neuron), I64(i), F32), I64) for i in (0, 6))
         kept, add = builder.icmp_signed(">", size(currents, 0), _ZERO), builder.trunc(add, I1)
-        T = builder.select(builder.icmp_signed("==", kind, I64(NONE)), size(currents, 2), size(ends, 1))
-        next_ = builder.add(x, I64(1))
-        constant = builder.icmp_signed("==", size(sums, 0), I64(1))
 
-        def current(t: Any, n: Any, scale_N: Any, bias_N: Any) -> Any:
+        def current(n: Any) -> Any:
             """Return the currents of 32 columns, kept where they are to be."""
-            total = load(row(sums, builder.select(constant, _ZERO, t)), n, _FLOATS)
-            new = builder.fadd(builder.fmul(total, scale_N), bias_N)
+            total = load(row(sums), n, _FLOATS)
+            total = builder.fmul(total, load(row(scale), n, _FLOATS))
+            new = builder.fadd(total, load(row(bias), n, _FLOATS))
             before = builder.block
             with builder.if_then(kept):
                 cells = row(currents, line, x, t)
@@ -148,56 +135,60 @@ def settle(
             merged.add_incoming(both, inside)
             return merged
 
-        def list_(t: Any, n: Any, fired: Any, level: Any) -> None:
-            """Append the columns that fired to the list, and their levels to the levels."""
-            end = row(ends, line, t, next_)
-            written = load(end, _ZERO, I32)
-            place = builder.zext(written, I64)
-            first = builder.trunc(builder.add(builder.mul(x, channels), n), I16)
-            columns = builder.add(splat(builder, first, _WORDS), _LANES)
-            store(pack(builder, columns, fired), row(index, line, t), place)
-            if level is not None:
-                begin = builder.zext(load(row(ends, line, t, x), _ZERO, I32), I64)
-                store(pack(builder, level, fired), row(levels, t), builder.sub(place, begin))
-            store(builder.add(written, count_true(builder, fired)), end, _ZERO)
+        def fire(step: Any) -> None:
+            """Run the neurons and append those that fired to the list.
 
-        def repeat(t: Any) -> None:
-            """Append the columns of level 2 and above to the list once more, then those of level 3 and above."""
-            begin, end = (builder.zext(load(row(ends, line, t, i), _ZERO, I32), I64) for i in (x, next_))
-            written = builder.sub(end, begin)
-            start = [row(index, line, t, begin), written, end]
+            The levels are written first: a list's places are known late, and what is read next would wait for them.
+            """
+            entries, levels = row(index, line, t), row(room, I64(1))
+            first = builder.icmp_signed("==", t, _ZERO)
+            with loop(builder, _ZERO, size(sums, 0), LIST_LANES) as (n, _, _):
+                v = builder.select(first, numbers[4], load(row(room), n, _FLOATS))
+                level, v = step(builder, current(n), v, numbers)
+                store(v, row(room), n)
+                store(level, levels, n)
+            begin = builder.select(
+                builder.icmp_signed("==", x, _ZERO), I32(0), load(row(ends, line, t), x, I32)
+            )
+            store(begin, row(ends, line, t), x)
+            begin = builder.zext(begin, I64)
+            with loop(builder, _ZERO, size(sums, 0), LIST_LANES, [begin]) as (n, (end,), after):
+                level = load(levels, n, _BYTES)
+                fired = builder.icmp_unsigned("!=", level, ir.Constant(_BYTES, None))
+                place = builder.trunc(builder.add(builder.mul(x, channels), n), I16)
+                columns = builder.add(splat(builder, place, _WORDS), _LANES)
+                store(pack(builder, columns, fired), entries, end)
+                if step is _ilif:
+                    store(pack(builder, level, fired), levels, builder.sub(end, begin))
+                after.append(builder.add(end, builder.zext(count_true(builder, fired), I64)))
+            if step is _ilif:
+                end = repeat(builder.add(entries, builder.mul(begin, I64(2))), levels, begin, end)
+            store(builder.trunc(end, I32), row(ends, line, t), builder.add(x, I64(1)))
+
+        def repeat(entries: Any, levels: Any, begin: Any, end: Any) -> Any:
+            """Append the columns of level 2 and above once more, then those of level 3 and above; return the end."""
+            start = [entries, builder.sub(end, begin), end]
             with loop(builder, I64(1), top, 1, start) as (least, (source, more, total), after):
                 target = builder.add(source, builder.mul(more, I64(2)))
                 above = splat(builder, builder.trunc(least, I8), _BYTES)
                 with loop(builder, _ZERO, more, LIST_LANES, [_ZERO]) as (i, (again,), later):
-                    entry, level = load(source, i, _WORDS), load(row(levels, t), i, _BYTES)
+                    entry, level = load(source, i, _WORDS), load(levels, i, _BYTES)
                     left = splat(builder, builder.trunc(builder.sub(more, i), I16), _WORDS)
                     mask = builder.icmp_unsigned(">", level, above)
                     mask = builder.and_(mask, builder.icmp_unsigned("<", _LANES, left))
                     store(pack(builder, entry, mask), target, again)
-                    store(pack(builder, level, mask), row(levels, t), again)
+                    store(pack(builder, level, mask), levels, again)
                     later.append(builder.add(again, builder.zext(count_true(builder, mask), I64)))
                 after += [target, again, builder.add(total, again)]
-            store(builder.trunc(total, I32), row(ends, line, t, next_), _ZERO)
+            return total
 
-        first = builder.icmp_signed("==", x, _ZERO)
-        with loop(builder, _ZERO, size(ends, 1), 1) as (t, _, _):
-            begin = builder.select(first, I32(0), load(row(ends, line, t, x), _ZERO, I32))
-            store(begin, row(ends, line, t, x), _ZERO)
-            store(begin, row(ends, line, t, next_), _ZERO)
         for number, step in ((NONE, None), (LIF, _lif), (ILIF, _ilif)):
             with builder.if_then(builder.icmp_signed("==", kind, I64(number))):
-                with loop(builder, _ZERO, size(sums, 1), LIST_LANES) as (n, _, _):
-                    scale_N, bias_N = load(row(scale), n, _FLOATS), load(row(bias), n, _FLOATS)
-                    with loop(builder, _ZERO, T, 1, [numbers[4]]) as (t, (v,), after):
-                        driven = current(t, n, scale_N, bias_N)
-                        if step is not None:
-                            fired, level, v = step(builder, driven, v, numbers)
-                            list_(t, n, fired, level)
-                        after.append(v)
-                if step is _ilif:
-                    with loop(builder, _ZERO, T, 1) as (t, _, _):
-                        repeat(t)
+                if step is not None:
+                    fire(step)
+                else:
+                    with loop(builder, _ZERO, size(sums, 0), LIST_LANES) as (n, _, _):
+                        current(n)
         return context.get_dummy_value()
 
     return types.void(*kinds), codegen

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spikeclip.engine.neuron import NEVER
-from spikeclip.engine.vector import LIST_LANES
+from spikeclip.engine.vector import LIST_LANES, empty
 from spikeclip.errors import InputError
 from spikeclip.graph import ops
 from spikeclip.graph.ops import Graph, Op
@@ -282,5 +282,7 @@ def _filter(op: ops.Conv | ops.Linear) -> tuple[int, int, int]:
 
 def _fill(x: np.ndarray, value: float | np.float32 = 0) -> np.ndarray:
     """Fill up the outputs, the last axis, to whole vectors."""
-    missing = -x.shape[-1] % LIST_LANES
-    return np.ascontiguousarray(np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)], constant_values=value))
+    width = x.shape[-1]
+    filled = empty((*x.shape[:-1], width + -width % LIST_LANES), x.dtype)
+    filled[..., :width], filled[..., width:] = x, value
+    return filled

@@ -12,6 +12,7 @@ from spikeclip.engine.attention import attend
 from spikeclip.engine.dense import Stretch
 from spikeclip.engine.neuron import SLACK, parameters
 from spikeclip.engine.plan import NO_POOL, Attend, Dense, Fire, Plain, Step, Synapses
+from spikeclip.engine.vector import empty
 from spikeclip.graph import ops
 from spikeclip.graph.execute import run_op
 
@@ -57,7 +58,7 @@ class Values:
         """Return an array of any content that is `name`'s own."""
         array = self.workspace.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
-            array = self.workspace[name] = np.empty(shape, dtype)
+            array = self.workspace[name] = empty(shape, dtype)
         return array
 
     def room_for_spikes(
@@ -129,7 +130,7 @@ def _attend(step: Attend, values: Values) -> None:
     out = values.room_for_spikes(step.neuron, step.neuron.T, q.space, q.flat[2], q.width)
     head = q.width // step.op.num_heads
     rows = step.neuron.T * shape[0] * q.width
-    kv_RD = values.room(f"{step.name} kv", (rows, head + -head % 16), np.float32)
+    kv_RD = values.room("k^T v", (rows, head + -head % 16), np.float32)
     attend(
         q.index, q.ends, k.index, k.ends, v.index, v.ends, mask_BN,
         q.width, step.op.num_heads, step.op.scale, parameters(step.neuron), kv_RD, out.index, out.ends,
