@@ -14,7 +14,7 @@ pytest.importorskip("numba", reason="numba (extra runtime) is not installed")
 pytest.importorskip("onnx", reason="onnx (extra onnx) is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime (extra onnx) is not installed")
 
-from spikeclip.engine import Engine
+from spikeclip.engine import Engine, choice
 from spikeclip.engine.dense import Stretch, join
 from spikeclip.engine.measure import clearly_fastest
 from spikeclip.engine.run import Values
@@ -24,6 +24,14 @@ from spikeclip.graph.lower import lower
 from spikeclip.graph.ops import Graph
 
 PRECISIONS = ("fp32", "int8")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def choices(tmp_path_factory):
+    """The folder of what automatic engines chose."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spikeclip.engine.choice.FOLDER", tmp_path_factory.mktemp("choices"))
+        yield choice.FOLDER
 
 
 @settings(max_examples=60, deadline=None)
@@ -136,13 +144,43 @@ def test_calibration_decides_what_runs(monkeypatch, fastest):
     np.testing.assert_array_equal(engine(x), execute(graph, x))
 
 
+def test_a_later_engine_runs_what_was_chosen(monkeypatch, choices):
+    graph, x = image_graph(15, "ilif", 2, (6, 7), 48, 4), pictures(15, 4, (6, 7))
+    monkeypatch.setattr("spikeclip.engine.engine.clearly_fastest", lambda times: "dense")
+    kept = set(choices.iterdir())
+    first = Engine(graph)
+    out = first(x)
+    (file,) = set(choices.iterdir()) - kept
+
+    def measure(*_):
+        raise NotImplementedError
+
+    monkeypatch.setattr("spikeclip.engine.engine.measure", measure)
+    later = Engine(graph)
+    np.testing.assert_array_equal(later(x), out)
+    assert [s.name for s in stretches(later)] == [s.name for s in stretches(first)]
+
+    stem = graph.ops[1]
+    other = Graph([graph.ops[0], replace(stem, bias_O=stem.bias_O + 1), *graph.ops[2:]])
+    for engine, batch in (
+        (Engine(other), x),
+        (Engine(graph, precision="fp32"), x),
+        (Engine(graph), pictures(1, 1, (6, 7))),
+    ):
+        with pytest.raises(NotImplementedError):
+            engine(batch)
+    file.write_text("{")
+    with pytest.raises(NotImplementedError):
+        Engine(graph)(x)
+
+
 def test_without_onnx_runtime_there_are_events(monkeypatch):
     graph, x = image_graph(11, "ilif", 2, (6, 7), 48, 4), pictures(11, 4, (6, 7))
     for module in ("dense", "engine"):
         monkeypatch.setattr(f"spikeclip.engine.{module}.has_onnx_runtime", lambda: False)
     engine = Engine(graph, mode="auto")
     np.testing.assert_allclose(engine(x), Engine(graph, mode="events")(x), rtol=1e-6, atol=1e-6)
-    assert {layer.chosen for layer in engine.layers if layer.density is not None} == {"events"}
+    assert {row.chosen for row in engine.calibrate(x) if row.density is not None} == {"events"}
     with pytest.raises(InputError, match=r"spikeclip\[onnx\]"):
         Engine(graph, mode="dense")
 

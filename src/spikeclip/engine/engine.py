@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from threading import Lock
@@ -11,6 +11,7 @@ from typing import Literal
 import numba
 import numpy as np
 
+from spikeclip.engine.choice import choice_key, load_choice, save_choice
 from spikeclip.engine.dense import Stretch, has_onnx_runtime, join
 from spikeclip.engine.measure import Layer, clearly_fastest, measure, profile, race, table
 from spikeclip.engine.plan import Dense, Step, Synapses, plan
@@ -28,7 +29,7 @@ class Engine:
     precision: `fp32` fires the spikes of `graph.execute` up to rounding; `int8` has weights of 8 bits, one scale
     per output channel, and integer sums that cannot overflow. The first convolution and the readout, whose
     inputs are no spikes, are fp32 in both. mode: `events`, `dense` (extra `onnx`), or `auto`, which takes what
-    is faster on this machine, measured by `calibrate` (on the first batch, if it was not called before).
+    is faster on this machine: what `calibrate` measures on the first batch, or measured in an earlier process.
     threads: of numba's pool, None for all.
     """
 
@@ -52,17 +53,20 @@ class Engine:
         self.layers: list[Layer] = []
         self._workspace: dict[str, np.ndarray] = {}
         self._lock = Lock()
+        self._chosen = mode != "auto" or not has_onnx_runtime()
         if mode == "dense":
-            self.steps = self._all_dense()
+            self.steps = self._join(self._all())
 
     def synapses(self) -> list[Synapses]:
         """Return the layers whose input is spikes."""
         return [step for step in self.by_events if isinstance(step, Synapses)]
 
-    def _all_dense(self) -> list[Step | Stretch]:
-        """With the real-valued layers, too: numba's idle threads spin on the cores that ONNX Runtime needs."""
-        layers = [step for step in self.by_events if isinstance(step, (Synapses, Dense))]
-        return join(self.by_events, {step.name for step in layers}, self.threads)
+    def _all(self) -> set[str]:
+        """Return all layers, with the real-valued: numba's idle threads spin on the cores that ONNX Runtime needs."""
+        return {step.name for step in self.by_events if isinstance(step, (Synapses, Dense))}
+
+    def _join(self, dense: Collection[str]) -> Sequence[Step | Stretch]:
+        return join(self.by_events, dense, self.threads) if dense else self.by_events
 
     def __call__(
         self, inputs: np.ndarray, watch: Callable[[str, np.ndarray], None] | None = None
@@ -72,8 +76,8 @@ class Engine:
         watch: called with the name of every layer of neurons and its spikes (T, B, ...), uint8; then every layer
         runs by its events.
         """
-        if self.mode == "auto" and not self.layers:
-            self.calibrate(inputs)
+        if not self._chosen:
+            self._choose(inputs)
         with self._lock, _threads(self.threads):
             if watch is None:
                 return self._run(self.steps, inputs).output[0].copy()
@@ -81,6 +85,13 @@ class Engine:
             for name, spikes in values.spikes.items():
                 watch(name, spikes.dense())
             return values.output[0].copy()
+
+    def _choose(self, inputs: np.ndarray) -> None:
+        dense = load_choice(choice_key(self.graph, self.precision, self.threads, len(inputs)))
+        if dense is None:
+            self.calibrate(inputs)
+        else:
+            self.steps, self._chosen = self._join(dense), True
 
     def _run(self, steps: Sequence[Step | Stretch], inputs: np.ndarray) -> Values:
         values = Values(inputs, self._workspace)
@@ -92,21 +103,23 @@ class Engine:
         """Time every layer on a batch like those to come, by events and dense, and choose what runs (mode `auto`).
 
         The choice is between events alone, stretches of the layers that are clearly faster dense, and dense
-        everywhere: events, unless the whole network is clearly faster otherwise.
+        everywhere: events, unless the whole network is clearly faster otherwise. It is kept for later processes.
         """
         with self._lock, _threads(self.threads):
             values = Values(inputs)
             dense = self.mode != "events" and has_onnx_runtime()
             self.layers = measure(self.by_events, values, self.threads if dense else None, repeats)
             if self.mode == "auto" and dense:
-                fast = {layer.name for layer in self.layers if layer.faster_dense}
-                choices: dict[str, Sequence[Step | Stretch]] = {
-                    "events": self.by_events,
-                    "stretches": join(self.by_events, fast, self.threads),
-                    "dense": self._all_dense(),
+                layers: dict[str, set[str]] = {
+                    "events": set(),
+                    "stretches": {layer.name for layer in self.layers if layer.faster_dense},
+                    "dense": self._all(),
                 }
-                runs = {name: partial(self._run, steps, inputs) for name, steps in choices.items()}
-                self.steps = choices[clearly_fastest(race(runs, repeats, pause=0.05))]
+                steps = {name: self._join(dense) for name, dense in layers.items()}
+                runs = {name: partial(self._run, steps[name], inputs) for name in layers}
+                chosen = clearly_fastest(race(runs, repeats, pause=0.05))
+                self.steps, self._chosen = steps[chosen], True
+                save_choice(choice_key(self.graph, self.precision, self.threads, len(inputs)), layers[chosen])
             self.layers = profile(self.steps, values, self.layers, repeats)
         return self.layers
 
