@@ -20,11 +20,11 @@ check: $(VENV)/installed
 browser:
 	command -v chromium || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 
-# These are for tests/peers alone, which need none of their dependencies (torchvision, SciPy, tonic, ...).
+# These are for tests/peers alone, which need none of their dependencies (torchvision, open_clip, tonic, ...).
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt spikingjelly neurobench snntorch
+	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt spikingjelly neurobench snntorch clip_benchmark
 	touch $@
 
 clean:

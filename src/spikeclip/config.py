@@ -112,6 +112,8 @@ class DataConfig:
     """Use only this many training pictures of each source; null for all."""
     classnames: dict[str, str] = field(default_factory=dict)
     """Class names to replace before they meet a prompt, old name: new name."""
+    withhold: list[str] = field(default_factory=list)
+    """Classes, by their new names, whose pictures no stage sees; `evaluate --task open_vocabulary` asks about them."""
     templates: list[str] = field(default_factory=lambda: ["a photo of a {c}."])
     """Prompt templates averaged into one class embedding; {c} is the class name."""
     texts: str | None = None
@@ -208,6 +210,8 @@ class StageConfig:
     """Passes over the stage's data."""
     batch_size: int = 256
     """Samples per step over all processes."""
+    share: float = 1.0
+    """Share of the training samples that the stage uses, drawn by the seed; a smaller one is part of a larger one."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimiser and schedule."""
     loss: LossConfig = field(default_factory=LossConfig)

@@ -8,7 +8,7 @@ import torch
 
 import spikeclip
 from spikeclip.config import to_dict
-from spikeclip.data.prompts import load_prompts, prompts_hash
+from spikeclip.data.prompts import load_prompts, prompts_hash, with_classnames
 from spikeclip.errors import InputError
 from spikeclip.evaluate import (
     class_embeddings,
@@ -18,7 +18,6 @@ from spikeclip.evaluate import (
     zero_shot_metrics,
 )
 from spikeclip.evaluate.provenance import weights_hash
-from spikeclip.evaluate.record import with_prompts
 
 
 def test_classification_record(model, pictures, tmp_path):
@@ -100,13 +99,11 @@ def test_weights_hash_sees_every_weight(model):
 
 def test_prompts_in_another_order_are_refused(pictures):
     names = load_prompts("shapes").classnames
-    same, templates = with_prompts(pictures, "shapes")
-    assert same.classnames == pictures.classnames == names
-    assert all("{c}" in template for template in templates)
+    assert with_classnames(pictures, "shapes").classnames == pictures.classnames == names
     swapped = dataclasses.replace(pictures, classnames=[names[1], names[0], *names[2:]])
     with pytest.raises(
         InputError, match="another order: label 0 is 'red square' in the data and 'red circle'"
     ):
-        with_prompts(swapped, "shapes")
+        with_classnames(swapped, "shapes")
     with pytest.raises(InputError, match="have 10 classes, shapes has 64"):
-        with_prompts(pictures, "cifar10")
+        with_classnames(pictures, "cifar10")

@@ -373,3 +373,20 @@ def test_a_stage_with_int8_weights_is_scored_as_the_int8_engine_runs_it(run, pre
         "acc1"
     ]
     assert score == pytest.approx(result["stages"][0]["best"], abs=0.05)
+
+
+def test_a_stage_uses_its_share_of_the_samples(run, monkeypatch):
+    seen: dict[float, set[int]] = {}
+    batch = loop._batch
+
+    def watch(stage, indices, *rest):
+        seen.setdefault(stage.config.share, set()).update(indices.tolist())
+        return batch(stage, indices, *rest)
+
+    monkeypatch.setattr(loop, "_batch", watch)
+    sizes = {}
+    for share in (0.25, 0.5, 1.0):
+        result, _ = run({**ALIGN, "share": share, "batch_size": 20}, out=f"share-{share}")
+        sizes[share] = result["stages"][0]["steps"]
+    assert sizes == {0.25: 4, 0.5: 8, 1.0: 16}
+    assert seen[0.25] < seen[0.5] < seen[1.0]

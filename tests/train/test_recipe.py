@@ -55,6 +55,13 @@ def test_overrides_go_down_tables_and_lists(load):
     assert config.model["image"] == {"widths": [8, 8]}
 
 
+def test_overrides_name_stages_by_kind_or_all_of_them_and_remove_them(load):
+    config = load(GOOD, "stages.align_image.epochs=7", "stages.*.batch_size=64", "stages.align_text=null")
+    assert [(s.stage, s.epochs, s.batch_size) for s in config.stages] == [("align_image", 7, 64)]
+    twice = GOOD + "  - {stage: align_image}\n"
+    assert [s.epochs for s in load(twice, "stages.align_image.epochs=7").stages] == [3, 7, 7]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -89,15 +96,18 @@ def test_mistakes_in_a_recipe(text, message, load):
         ("=1", "expected key=value"),
         ("sed=1", "'sed'; did you mean 'seed'"),
         ("seed=one", "seed: expected int, got 'one'"),
-        ("stages.2.epochs=1", "'2' is not the number of an entry .there are 2"),
+        ("stages.2.epochs=1", "'2' is not the number of an entry or the kind of a stage .there are 2"),
         ("stages.2={stage: finetune}", "'2' is not the number of an entry"),
         ("stages.last.epochs=1", "'last' is not the number of an entry"),
         ("stages.-1.epochs=1", "'-1' is not the number of an entry"),
         ("stages.0.epochs.x=1", "stages.0.epochs is a value, not a table"),
-        ("stages.0.epochs.x.y=1", "'x' is not the number of an entry .this is a value"),
+        ("stages.0.epochs.x.y=1", "'x' is not the number of an entry .*this is a value"),
         ("model.image={widths: [8", "model.image: .* is not valid YAML"),
         ("model.nuron=lif", "unknown model setting 'nuron'; did you mean 'neuron'"),
         ("model.name=spikeclip-tinny", "did you mean 'spikeclip-tiny'"),
+        ("stages.finetune.epochs=1", "'finetune' is not the number of an entry or the kind of a stage"),
+        ("stages.*=null", "lists no stages"),
+        ("stages.*.share=0", "stages.0.share must be above 0 and at most 1, got 0"),
         ("data.val_fraction=0", "data.val_fraction must be above 0"),
         ("data.val_fraction=0.8", "data.val_fraction must be above 0 and at most 0.5"),
     ],

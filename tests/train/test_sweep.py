@@ -6,7 +6,7 @@ import pytest
 
 from spikeclip.energy import load_conventions
 from spikeclip.errors import InputError
-from spikeclip.train import sweep as sweep_module
+from spikeclip.train import grid
 from spikeclip.train.loop import Interrupted
 from spikeclip.train.sweep import run_sweep
 
@@ -14,7 +14,7 @@ STAGES = [{"stage": "align_text"}, {"stage": "finetune", "optimizer": {"kind": "
 
 
 def test_a_sweep_and_its_continuation(config, tmp_path, monkeypatch):
-    made, train, trained = config(*STAGES), sweep_module.train_run, []
+    made, train, trained = config(*STAGES), grid.train_run, []
 
     def train_run(config, out, **settings):
         if len(trained) == 2:
@@ -23,7 +23,7 @@ def test_a_sweep_and_its_continuation(config, tmp_path, monkeypatch):
         trained.append((out.name, config.stages[-1].loss.rate))
         return train(config, out, **settings)
 
-    monkeypatch.setattr(sweep_module, "train_run", train_run)
+    monkeypatch.setattr(grid, "train_run", train_run)
     with pytest.raises(Interrupted):
         run_sweep(made, tmp_path, [0.0, 3.0], load_conventions(), quiet=True)
     result = run_sweep(made, tmp_path, [0.0, 3.0], load_conventions(), quiet=True)

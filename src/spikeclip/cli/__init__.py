@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from spikeclip import __version__
-from spikeclip.cli import classify, data, demo, energy, evaluate, info, lower, sweep, teacher, train, verify
+from spikeclip.cli import ablate, classify, data, demo, energy, evaluate, info, lower, sweep, teacher, train, verify
 from spikeclip.errors import InputError, missing_extra
 
 BAD_INPUT, BAD_USAGE, INTERRUPTED = 1, 2, 130
@@ -40,7 +40,7 @@ SPIKECLIP_DEBUG=1 shows the full traceback of an error.""",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (data, train, sweep, teacher, evaluate, classify, lower, verify, energy, info, demo):
+for command in (data, train, sweep, ablate, teacher, evaluate, classify, lower, verify, energy, info, demo):
     name = command.__name__.rsplit(".", 1)[-1]
     if hasattr(command, "app"):
         app.add_typer(command.app, name=name, help=command.HELP, epilog=command.EXAMPLES)

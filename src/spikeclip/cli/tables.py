@@ -34,12 +34,31 @@ def print_record(record: Mapping[str, Any]) -> None:
     """Print the metrics of a record, percent, and the mean firing rate."""
     data = record["provenance"]["data"]
     rows = [(name, _percent(value)) for name, value in record["metrics"].items()]
+    if record["provenance"].get("protocol"):
+        rows.append(("protocol", record["provenance"]["protocol"]))
     spikes = record.get("spikes")
     if spikes:
         rows.append(("spikes per neuron and time step", _number(spikes["mean_rate"])))
         rows.append(("activations that are not zero", _percent(spikes["mean_density"])))
     title = f"{record['model']} on {record['dataset']} {data['split']}, {data['pictures']} pictures"
     print_table(title, (record["task"], ""), rows, numbers=(1,))
+
+
+def print_comparison(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the rows of `compare_records`, percent, and the points that a model gains or loses against the first."""
+    models = list(rows[0]["values"])
+    shown: list[tuple[str, ...]] = []
+    for row in rows:
+        data = f"{row['dataset']} {row['split']}"
+        if not shown or data != shown[-1][0]:
+            shown.append((data, "", "protocol", *(row["protocols"].get(name) or "not known" for name in models)))
+        cells = [_percent(row["values"].get(name)) for name in models]
+        for i, name in enumerate(models[1:], 1):
+            if name in row["changes"]:
+                cells[i] += f" ({100 * row['changes'][name]:+.2f})"
+        shown.append((data, row["task"], row["metric"], *cells))
+    title = f"in brackets, points against {models[0]}" if len(models) > 1 else models[0]
+    print_table(title, ("data", "task", "metric", *models), shown, numbers=range(3, 3 + len(models)))
 
 
 def print_networks(title: str, networks: Sequence[Mapping[str, Any]]) -> None:

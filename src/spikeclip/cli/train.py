@@ -10,13 +10,13 @@ import typer
 HELP = """Train a model from a recipe, a YAML file.
 
 A recipe holds the model, the data, the teacher and the stages. key=value changes a setting for this run;
-dots go down, numbers choose a stage. `spikeclip train --keys` lists every setting with its default.
-Ctrl-C writes a checkpoint that --resume continues from."""
+dots go down; a number or its kind chooses a stage, * all of them, null removes one. `spikeclip train --keys`
+lists every setting with its default. Ctrl-C writes a checkpoint that --resume continues from."""
 EXAMPLES = """Examples:
 
 \b
   spikeclip train recipes/shapes.yaml
-  spikeclip train recipes/cifar10.yaml seed=1 stages.1.epochs=3 --out runs/quick
+  spikeclip train recipes/cifar10.yaml seed=1 stages.finetune.epochs=3 --out runs/quick
   spikeclip train recipes/cifar10.yaml model.neuron=relu --out runs/cifar10-relu    (the ANN twin)
   spikeclip train recipes/cifar10.yaml --resume
   spikeclip train --keys"""

@@ -7,6 +7,7 @@ import hashlib
 import json
 import tempfile
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +149,13 @@ def rename(pictures: Pictures, names: dict[str, str]) -> Pictures:
     digest = hashlib.sha256(json.dumps([pictures.fingerprint, sorted(names.items())]).encode()).hexdigest()
     renamed = [names.get(name, name) for name in pictures.classnames]
     return dataclasses.replace(pictures, classnames=renamed, fingerprint=digest)
+
+
+def rename_classes(parts: Sequence[Pictures], names: Mapping[str, str]) -> list[Pictures]:
+    """Return several sources with other class names; raises `InputError` for an old name that none of them has."""
+    known = {name for part in parts for name in part.classnames}
+    for old in names:
+        if old not in known:
+            raise unknown(f"class of {' and '.join(part.name for part in parts)}", old, known)
+    own = [{old: new for old, new in names.items() if old in part.classnames} for part in parts]
+    return [rename(part, part_names) if part_names else part for part, part_names in zip(parts, own, strict=True)]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from spikeclip.errors import InputError, missing_extra
+from spikeclip.errors import InputError
+from spikeclip.figures import COLOURS, panels
 from spikeclip.graph import ops
 from spikeclip.graph.execute import execute
 from spikeclip.graph.ops import Graph, Op
@@ -17,8 +18,6 @@ from spikeclip.graph.substeps import to_substeps
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#c4501b", "#e8a13a", "#1f5f9e", "#5b9bd0", "#9fb3c8", "#6b7280")
-"""Spiking networks orange, ordinary ones blue, the teacher grey: told apart by everyone, and in grey print."""
 SPIKING_SHADES = ("#f6cf94", "#e8a13a", "#d9772a", "#c4501b", "#8c3210", "#521c08")
 ORDINARY_SHADES = ("#1f5f9e", "#5b9bd0", "#9fb3c8")
 KINDS = {
@@ -53,7 +52,7 @@ def levels_figure(account: Mapping[str, Any]) -> Figure:
     """Draw what a picture costs (with its share of the text tower) at every level, as each network."""
     totals, levels = account["energy"]["total"]["joules"], account["energy"]["levels"]
     intervals = account["energy"]["total"]["intervals"]
-    figure, axes = _figure(9, 4.2)
+    figure, axes = panels(9, 4.2)
     width = 0.84 / len(totals)
     for i, (name, joules) in enumerate(totals.items()):
         places = [p + i * width for p, level in enumerate(levels) if level in joules]
@@ -71,7 +70,7 @@ def layers_figure(account: Mapping[str, Any], level: str = "L2 tiled", tower: st
     """Draw what each layer of a tower costs at a level, spiking and as its twins."""
     layers = account["energy"][tower]["layers"]
     names = list(next(iter(layers.values()))[level])
-    figure, axes = _figure(9, 0.9 + 0.32 * len(names))
+    figure, axes = panels(9, 0.9 + 0.32 * len(names))
     height = 0.84 / len(layers)
     for i, (network, by_level) in enumerate(layers.items()):
         values = [1e6 * by_level[level].get(name, 0.0) for name in names]
@@ -89,7 +88,7 @@ def kinds_figure(account: Mapping[str, Any], tower: str = "image") -> Figure:
     kinds = account["energy"][tower]["kinds"]
     levels = account["energy"]["levels"][1:]
     bars = [(network, level) for level in levels for network in kinds]
-    figure, axes = _figure(9, 0.9 + 0.28 * len(bars))
+    figure, axes = panels(9, 0.9 + 0.28 * len(bars))
     left = np.zeros(len(bars))
     for kind, colour in KINDS.items():
         shares = np.array([kinds[n][lv].get(kind, 0.0) / sum(kinds[n][lv].values()) for n, lv in bars])
@@ -109,7 +108,7 @@ def rates_figure(account: Mapping[str, Any]) -> Figure:
     rates, intervals = account["spikes"]["rates_by_step"], account["spikes"]["intervals_by_step"]
     names = list(rates)
     steps = len(next(iter(rates.values())))
-    figure, axes = _figure(9, 5)
+    figure, axes = panels(9, 5)
     for t in range(steps):
         values = [rates[name][t] for name in names]
         errors = np.nan_to_num([intervals[name][t] for name in names])
@@ -145,7 +144,7 @@ def raster_figure(
     for name in chosen:
         if name not in spikes:
             raise InputError(f"{name!r} is no layer of neurons; there are {', '.join(known)}")
-    figure, axes = _figure(9, 3.4, len(chosen))
+    figure, axes = panels(9, 3.4, len(chosen))
     for panel, name in zip(np.ravel(axes), chosen, strict=True):
         raster = spikes[name]
         rows = np.linspace(0, len(raster) - 1, min(neurons, len(raster))).astype(int)
@@ -171,7 +170,7 @@ def tradeoff_figure(
     """
     if not points:
         raise InputError("no networks to draw")
-    figure, axes = _figure(9, 4.2)
+    figure, axes = panels(9, 4.2)
     front = pareto([p for p in points if p.spiking])
     axes.plot([p.x for p in front], [100 * p.accuracy for p in front], "-", color=COLOURS[0], linewidth=1)
     for spiking, marker, shades in ((True, "o", SPIKING_SHADES), (False, "s", ORDINARY_SHADES)):
@@ -206,15 +205,3 @@ def _ticks() -> Any:
     from matplotlib.ticker import LogFormatter
 
     return LogFormatter(minor_thresholds=(2.5, 1))
-
-
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib", "train") from error
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-    axes = figure.subplots(1, columns)
-    for panel in np.ravel(axes):
-        panel.spines[["top", "right"]].set_visible(False)
-    return figure, axes

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 import spikeclip
+from spikeclip.evaluate.json_text import read_record
 
 _LIBRARIES = ("torch", "numpy", "transformers", "accelerate", "tokenizers", "pillow")
 
@@ -65,6 +67,58 @@ def git_revision() -> str | None:
         return git("rev-parse", "HEAD") + ("-dirty" if dirty else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def training_runs(model: str | Path | None) -> list[dict[str, Any]] | None:
+    """Return sources, split, stages and withheld classes of the run that left a saved model and of those it started from, latest first.
+
+    None where a recipe is missing: then nobody knows what the model has seen.
+    """
+    runs: list[dict[str, Any]] = []
+    while model is not None:
+        folder = Path(model).expanduser()
+        recipes = [
+            path / "recipe.json" for path in (folder, folder.parent) if (path / "recipe.json").is_file()
+        ]
+        if not recipes:
+            return None
+        values = read_record(recipes[0])
+        sources = values["data"]["source"]
+        runs.append(
+            {
+                "sources": [sources] if isinstance(sources, str) else sources,
+                "split": values["data"]["train_split"],
+                "stages": [stage["stage"] for stage in values["stages"]],
+                "withheld": values["data"].get("withhold", []),
+            }
+        )
+        model = values["model"].get("pretrained")
+    return runs or None
+
+
+def protocol(runs: Sequence[Mapping[str, Any]] | None, dataset: str) -> str | None:
+    """Return "zero-shot transfer" for a model that never trained on a data set, "fine-tuned", or "aligned on it".
+
+    None where its training is not known. Sources are told apart by the last part of their names.
+    """
+    if runs is None:
+        return None
+    own = _runs_on(runs, dataset)
+    if not own:
+        return "zero-shot transfer"
+    finetuned = any("finetune" in run["stages"] for run in own)
+    apart = len(withheld_classes(runs, dataset))
+    return ("fine-tuned" if finetuned else "aligned on it") + (f" without {apart} classes" if apart else "")
+
+
+def withheld_classes(runs: Sequence[Mapping[str, Any]] | None, dataset: str) -> list[str]:
+    """Return the classes of a data set that every run on it withheld; none where no run is known."""
+    own = _runs_on(runs or (), dataset)
+    return [name for name in own[0]["withheld"] if all(name in run["withheld"] for run in own)] if own else []
+
+
+def _runs_on(runs: Sequence[Mapping[str, Any]], dataset: str) -> list[Mapping[str, Any]]:
+    return [run for run in runs if Path(dataset).name in (Path(source).name for source in run["sources"])]
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
+from torch import Tensor
 
 from spikeclip.config import to_dict
 from spikeclip.data.pictures import Pictures
-from spikeclip.data.prompts import load_prompts, prompts_hash, with_classnames
-from spikeclip.errors import InputError, unknown
-from spikeclip.evaluate.provenance import environment, weights_hash
+from spikeclip.data.prompts import prompts_hash
+from spikeclip.errors import unknown
+from spikeclip.evaluate.provenance import environment, protocol, training_runs, weights_hash, withheld_classes
 from spikeclip.evaluate.rates import RateMeter
-from spikeclip.evaluate.retrieval import retrieval_metrics
-from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, embed_texts, zero_shot_metrics
+from spikeclip.evaluate.tasks import LEARNING, PROMPTED, TASKS, Job, run_task
+from spikeclip.evaluate.zero_shot import embed_pictures
 from spikeclip.model import SpikeCLIP
 from spikeclip.teacher import Teacher
-
-TASKS = ("zeroshot_classification", "zeroshot_retrieval")
 
 
 def evaluate_model(
@@ -33,67 +31,119 @@ def evaluate_model(
     bf16: bool = False,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate a model or a teacher on a split and return the record that `write_record` writes.
+    """Return the record of `evaluate_tasks` for one task that needs nothing but the pictures."""
+    (record,) = evaluate_tasks(
+        model,
+        pictures,
+        [task],
+        templates=templates,
+        seed=seed,
+        pretrained=pretrained,
+        batch_size=batch_size,
+        bf16=bf16,
+        progress=progress,
+    )
+    return record
 
-    task: zeroshot_classification (needs labels; uses `templates`) or zeroshot_retrieval (needs captions, all
-    of them). seed, pretrained: of the training run and of the weights, where known; they are only noted.
 
-    The record is CLIP_benchmark's {dataset, model, pretrained, task, metrics, language} and `spikes` (see
-    `mean_rates`; None for a teacher) and `provenance`. Metrics are fractions. Raises `InputError` for an
-    unknown task, a split that lacks what the task needs, and embeddings that are not numbers.
+def evaluate_tasks(
+    model: SpikeCLIP | Teacher,
+    pictures: Pictures,
+    tasks: Sequence[str],
+    *,
+    templates: Sequence[str] = ("a photo of a {c}.",),
+    training: tuple[Pictures, Pictures] | None = None,
+    seeds: int = 5,
+    distractors: Sequence[str] | None = None,
+    near: Mapping[str, Sequence[str]] | None = None,
+    withheld: Sequence[str] | None = None,
+    seed: int | None = None,
+    pretrained: str | None = None,
+    batch_size: int = 256,
+    bf16: bool = False,
+    progress: bool = False,
+) -> list[dict[str, Any]]:
+    """Evaluate a model or a teacher on a split; return a record for each task, which `write_record` writes.
+
+    tasks: of `TASKS`, run in that order; each split is embedded once for all of them. All need labels but
+    zeroshot_retrieval, which needs captions and uses all of them. training: (to learn from, to select by), as from
+    `load_training`, for linear_probe and few_shot. seeds: draws of shots, of `distractors` (names to add; None for
+    common nouns) and of `near` (names that may replace a class; None for ours). withheld: classes that training did
+    not see; None for those that the recipes say. seed: of the training run, only noted. pretrained: where the weights
+    are from; the recipe beside them tells what they saw.
+
+    A record is CLIP_benchmark's {dataset, model, pretrained, task, metrics, language} and `curves` (lists of
+    `Point` by name; empty for tasks without), `spikes` on the pictures of the split (see `mean_rates`; None for a
+    teacher) and `provenance`. Metrics are fractions. Raises `InputError` for an unknown task, a split that lacks
+    what a task needs, and embeddings that are not numbers.
     """
-    if task not in TASKS:
-        raise unknown("task", task, TASKS)
-    meter = RateMeter()
-    if task == "zeroshot_classification":
-        if pictures.labels is None:
-            raise InputError(f"{pictures.name} {pictures.split} has no labels: use task zeroshot_retrieval")
-        classes_KD = class_embeddings(model, pictures.classnames, templates, batch_size)
-        images_ND = embed_pictures(model, pictures, batch_size, progress, bf16, meter.watch)
-        metrics = zero_shot_metrics(images_ND, pictures.labels, classes_KD)
-        prompts = {
-            "classnames": list(pictures.classnames),
-            "templates": list(templates),
-            "hash": prompts_hash(pictures.classnames, templates),
-        }
-    else:
-        if pictures.captions is None:
-            raise InputError(
-                f"{pictures.name} {pictures.split} has no captions: use task zeroshot_classification"
-            )
-        owners = np.repeat(np.arange(len(pictures)), [len(texts) for texts in pictures.captions])
-        texts_MD = embed_texts(model, [t for texts in pictures.captions for t in texts], batch_size)
-        images_ND = embed_pictures(model, pictures, batch_size, progress, bf16, meter.watch)
-        metrics = retrieval_metrics(images_ND, texts_MD, owners)
-        prompts = None
+    for task in tasks:
+        if task not in TASKS:
+            raise unknown("task", task, TASKS)
+    meter, made = RateMeter(), dict[str, Tensor]()
+
+    def embed(part: Pictures | Tensor) -> Tensor:
+        if isinstance(part, Tensor):
+            return embed_pictures(model, part, batch_size, progress, bf16)
+        if part.fingerprint not in made:
+            watch = {"watch": meter.watch} if part is pictures else {}
+            made[part.fingerprint] = embed_pictures(model, part, batch_size, progress, bf16, **watch)
+        return made[part.fingerprint]
+
+    runs = training_runs(pretrained)
+    if withheld is None:
+        withheld = withheld_classes(runs, pictures.name)
+    job = Job(model, pictures, templates, embed, training, seeds, distractors, near, withheld, progress)
+    outcomes = {task: run_task(task, job) for task in TASKS if task in tasks}
     ours = isinstance(model, SpikeCLIP)
-    return {
-        "dataset": pictures.name,
-        "model": model.config.name if ours else model.name,
-        "pretrained": pretrained,
-        "task": task,
-        "metrics": metrics,
-        "language": "en",
-        "spikes": meter.summary() if ours else None,
-        "provenance": {
-            **environment(),
-            "config": to_dict(model.config) if ours else None,
-            "weights": weights_hash(model) if ours else model.fingerprint,
-            "precision": "bf16" if bf16 and ours else "fp32" if ours else None,
-            "seed": seed,
-            "data": {
-                "source": pictures.name,
-                "split": pictures.split,
-                "pictures": len(pictures),
-                "skipped": len(pictures.skipped),
-                "fingerprint": pictures.fingerprint,
+    spikes = meter.summary() if ours else None
+    provenance = {
+        **environment(),
+        "config": to_dict(model.config) if ours else None,
+        "weights": weights_hash(model) if ours else model.fingerprint,
+        "precision": "bf16" if bf16 and ours else "fp32" if ours else None,
+        "seed": seed,
+        "data": _described(pictures),
+        "protocol": protocol(runs, pictures.name),
+        "runs": runs,
+        "energy_convention": None,
+    }
+    return [
+        {
+            "dataset": pictures.name,
+            "model": model.config.name if ours else model.name,
+            "pretrained": pretrained,
+            "task": task,
+            "metrics": outcome.metrics,
+            "curves": outcome.curves,
+            "language": "en",
+            "spikes": spikes,
+            "provenance": {
+                **provenance,
+                "seeds": seeds if outcome.curves else None,
+                "training_data": [_described(part) for part in training or ()] if task in LEARNING else None,
+                "prompts": _prompts(job, outcome.names) if task in PROMPTED else None,
             },
-            "prompts": prompts,
-            "energy_convention": None,
-        },
+        }
+        for task, outcome in outcomes.items()
+    ]
+
+
+def _prompts(job: Job, names: Mapping[str, Any]) -> dict[str, Any]:
+    classnames, templates = list(job.pictures.classnames), list(job.templates)
+    return {
+        "classnames": classnames,
+        "templates": templates,
+        "hash": prompts_hash(classnames, templates),
+        **names,
     }
 
 
-def with_prompts(pictures: Pictures, name: str) -> tuple[Pictures, list[str]]:
-    """Return `with_classnames(pictures, name)` and the templates; raises `InputError` as it does."""
-    return with_classnames(pictures, name), load_prompts(name).templates
+def _described(pictures: Pictures) -> dict[str, Any]:
+    return {
+        "source": pictures.name,
+        "split": pictures.split,
+        "pictures": len(pictures),
+        "skipped": len(pictures.skipped),
+        "fingerprint": pictures.fingerprint,
+    }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from spikeclip.data.transforms import normalize
 from spikeclip.errors import InputError
 from spikeclip.model import SpikeCLIP
 from spikeclip.teacher import Teacher
+
+Item = TypeVar("Item")
 
 _CHUNK = 4096  # pictures whose logits are held at once
 
@@ -71,10 +74,7 @@ def embed_pictures(
     without an image side.
     """
     images = pictures.images if isinstance(pictures, Pictures) else pictures.numpy()
-    starts = range(0, len(images), batch_size)
-    console = Console(stderr=True)
-    shown = progress and console.is_terminal
-    batches = track(starts, "embedding pictures", transient=True, console=console) if shown else starts
+    batches = tracked(range(0, len(images), batch_size), "embedding pictures", progress)
     if isinstance(model, Teacher):
         rows = [torch.from_numpy(model.embed_images(np.array(images[i : i + batch_size]))) for i in batches]
         return F.normalize(torch.cat(rows).float(), dim=-1) if rows else torch.empty(0, model.dim)
@@ -135,6 +135,13 @@ def check_embeddings(what: str, embeddings_ND: Tensor) -> None:
         raise InputError(
             f"{bad} of {len(embeddings_ND)} embeddings of {what} are not numbers (NaN or infinite)"
         )
+
+
+def tracked(items: Sequence[Item], title: str, progress: bool) -> Iterable[Item]:
+    """Return `items` with a progress bar around them, where one is wanted and stderr is a terminal."""
+    console = Console(stderr=True)
+    shown = progress and console.is_terminal
+    return track(items, title, transient=True, console=console) if shown else items
 
 
 @contextmanager

@@ -66,7 +66,8 @@ def run_stage(
     `InputError` when the loss or a weight stops being a number.
     """
     config = stage.config
-    steps_per_epoch = max(1, stage.samples // config.batch_size)
+    used = _epoch_order(stage.samples, seed, 0)[: max(1, round(config.share * stage.samples))].sort().values
+    steps_per_epoch = max(1, len(used) // config.batch_size)
     total = steps_per_epoch * config.epochs
     relu_steps = round(config.relu_first * total)
     for name, parameter in model.named_parameters():
@@ -97,7 +98,8 @@ def run_stage(
     while progress.step < total:
         step = progress.step
         epoch, place = divmod(step, steps_per_epoch)
-        indices = _epoch_order(stage.samples, seed, epoch)[place * config.batch_size :][: config.batch_size]
+        order = used[_epoch_order(len(used), seed, epoch)]
+        indices = order[place * config.batch_size :][: config.batch_size]
         inputs, targets = _batch(stage, indices, seed, step, epoch, accelerator)
         model.train()
         with relu_phase(model, step < relu_steps):

@@ -10,7 +10,7 @@ import numpy as np
 
 from spikeclip.config import DataConfig
 from spikeclip.data.pictures import Pictures
-from spikeclip.data.sources import load_pictures, load_training, rename
+from spikeclip.data.sources import load_pictures, load_training, rename_classes
 from spikeclip.errors import InputError, unknown
 from spikeclip.teacher.folder import read_json
 from spikeclip.teacher.table import text_key
@@ -20,11 +20,15 @@ def load_sources(data: DataConfig, split: str, image_size: int, limit: int | Non
     """Load a split of every source of a run, classes renamed; raises `InputError` as `load_pictures` does."""
     cache = Path(data.cache).expanduser()
     sources = source_names(data)
-    return _renamed(data, [load_pictures(source, split, image_size, cache, limit) for source in sources])
+    parts = [load_pictures(source, split, image_size, cache, limit) for source in sources]
+    return rename_classes(parts, data.classnames)
 
 
 def split_sources(data: DataConfig, image_size: int, seed: int) -> tuple[list[Pictures], list[Pictures]]:
-    """Return the training and the validation part of every source, as `load_training` does of one."""
+    """Return the training and the validation part of every source, as `load_training` does of one.
+
+    Neither shows a class of `data.withhold`. Raises `InputError` for one that no source has.
+    """
     parts = [
         load_training(
             source,
@@ -38,17 +42,25 @@ def split_sources(data: DataConfig, image_size: int, seed: int) -> tuple[list[Pi
         )
         for source in source_names(data)
     ]
-    return _renamed(data, [train for train, _ in parts]), _renamed(data, [val for _, val in parts])
+    trains, vals = (rename_classes(part, data.classnames) for part in zip(*parts, strict=True))
+    return _without(data, trains), _without(data, vals)
 
 
-def _renamed(data: DataConfig, parts: list[Pictures]) -> list[Pictures]:
-    """Classes by their new names; every old one must be a class of some source."""
-    known = {name for part in parts for name in part.classnames}
-    for old in data.classnames:
-        if old not in known:
-            raise unknown(f"class of {' and '.join(part.name for part in parts)}", old, known)
-    own = [{old: new for old, new in data.classnames.items() if old in part.classnames} for part in parts]
-    return [rename(part, names) if names else part for part, names in zip(parts, own, strict=True)]
+def _without(data: DataConfig, parts: list[Pictures]) -> list[Pictures]:
+    """Leave out the pictures of the classes withheld. Labels stay, as those of classes that no picture shows."""
+    withheld = {text_key(name): name for name in data.withhold}
+    known = {text_key(name): name for part in parts for name in part.classnames}
+    for key, name in withheld.items():
+        if key not in known:
+            raise unknown(f"withheld class of {' and '.join(part.name for part in parts)}", name, known.values())
+    kept = []
+    for part in parts:
+        classes = [label for label, name in enumerate(part.classnames) if text_key(name) in withheld]
+        rows = np.flatnonzero(~np.isin(part.labels, classes)) if classes else np.arange(len(part))
+        if not len(rows):
+            raise InputError(f"data.withhold leaves no pictures of {part.name} {part.split}")
+        kept.append(part.subset(rows) if len(rows) < len(part) else part)
+    return kept
 
 
 def join(parts: Sequence[Pictures]) -> Pictures:

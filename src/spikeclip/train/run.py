@@ -24,6 +24,7 @@ from spikeclip.train.loop import Interrupted, catch_signals, run_stage
 from spikeclip.train.material import Material, gather_material
 from spikeclip.train.mixture import join, load_sources
 from spikeclip.train.precision import resolve_precision
+from spikeclip.train.recipe import changed_settings
 from spikeclip.train.report import Report
 from spikeclip.train.stages import make_stage
 
@@ -194,9 +195,7 @@ def _prepare(config: RunConfig, out: Path, resume: bool, overwrite: bool) -> Non
     if resume:
         if not recipe.is_file():
             raise InputError(f"nothing to resume in {out}")
-        saved = json.loads(recipe.read_text())
-        if saved != json.loads(json.dumps(to_dict(config))):
-            changed = [k for k, v in json.loads(json.dumps(to_dict(config))).items() if saved.get(k) != v]
+        if changed := changed_settings(json.loads(recipe.read_text()), config):
             raise InputError(f"{out} was started with another recipe (different: {', '.join(changed)})")
         return
     if recipe.exists():

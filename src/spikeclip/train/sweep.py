@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from spikeclip.energy.conventions import Conventions
 from spikeclip.energy.figures import Point, tradeoff_figure
 from spikeclip.energy.words import share_interval
 from spikeclip.errors import InputError
-from spikeclip.evaluate.json_text import read_record, write_record
+from spikeclip.evaluate.json_text import write_record
 from spikeclip.graph.saved import open_graphs
+from spikeclip.train.grid import run_once
 from spikeclip.train.mixture import join, split_sources
-from spikeclip.train.run import train_run
 
 LEVELS = ("L1", "L2 tiled", "L2 no reuse")
 """Each gets a figure; L0 is no claim."""
@@ -118,15 +117,8 @@ def _with_strength(config: RunConfig, strength: float) -> RunConfig:
 
 
 def _trained(config: RunConfig, out: Path, quiet: bool) -> float:
-    """Train where that is not done yet; return the validation accuracy of the selected weights."""
-    if (out / "results.json").is_file():
-        result = read_record(out / "results.json")
-        if result["recipe"] != json.loads(json.dumps(to_dict(config))):
-            raise InputError(f"{out} was trained with another recipe: choose another --out")
-    else:
-        resume = (out / "recipe.json").is_file()
-        result = train_run(config, out, resume=resume, title=f"{out.name}  ", quiet=quiet, test=False)
-    return result["stages"][-1]["best"]
+    """Validation accuracy of the selected weights."""
+    return run_once(config, out, title=f"{out.name}  ", quiet=quiet, test=False)["stages"][-1]["best"]
 
 
 def _account(config: RunConfig, model: Path, conventions: Conventions) -> dict[str, Any]:

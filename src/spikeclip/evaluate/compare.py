@@ -1,0 +1,122 @@
+"""Several models on several data sets: what one keeps, gains or loses against another, as rows and as curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spikeclip.errors import InputError
+from spikeclip.figures import COLOURS, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_AXES = {
+    "few_shot": "training pictures a class",
+    "expanded_labels": "names added to the classes",
+    "unseen_labels": "class names replaced",
+    "corruption": "strength",
+}
+_LOGARITHMIC = ("few_shot", "expanded_labels")
+_LEAST_RANGE = 10  # points of accuracy: a flat curve is to look flat
+_MARKERS = "osD^vP"
+_ORDER = (0, 2, 1, 5, 3, 4)  # of colours: neighbours differ most
+
+
+def compare_records(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each data set, task and metric.
+
+    A row has `dataset`, `split`, `task`, `metric`, and by model `values`, `changes` against the first model and `protocols`.
+    With the model before fine-tuning first, the changes on the other data sets are what fine-tuning did to zero-shot
+    transfer.
+    Raises `InputError` where two models were asked about different pictures or names.
+    """
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    asked: dict[tuple[str, ...], Any] = {}
+    for record in records:
+        source, name = record["provenance"], _model(record)
+        place = {"dataset": record["dataset"], "split": source["data"]["split"], "task": record["task"]}
+        parts = [source["data"], *(source["training_data"] or [])]  # models of two sizes read other pixels of them
+        about = [source["prompts"], source["seeds"], [part["pictures"] for part in parts]]
+        if asked.setdefault(tuple(place.values()), about) != about:
+            raise InputError(f"the records of {' '.join(place.values())} differ in pictures, names or seeds")
+        for metric, value in record["metrics"].items():
+            new = {**place, "metric": metric, "values": {}, "protocols": {}}
+            row = rows.setdefault((*place.values(), metric), new)
+            row["values"][name], row["protocols"][name] = value, source["protocol"]
+    first = _model(records[0]) if records else ""
+    for row in rows.values():
+        base = row["values"].get(first, float("nan"))
+        row["changes"] = {name: value - base for name, value in row["values"].items()}
+    return list(rows.values())
+
+
+def curves_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the curves of records of one task, a row of panels for a data set, a line for a model.
+
+    Bars are 95 % confidence intervals over seeds. Raises `InputError` where there are no curves.
+    """
+    drawn = [record for record in records if record["curves"]]
+    if not drawn:
+        raise InputError("these records have no curves to draw")
+    task, names = drawn[0]["task"], list(drawn[0]["curves"])
+    sets = list(dict.fromkeys(map(_data, drawn)))
+    models = list(dict.fromkeys(map(_model, drawn)))
+    height = 3.1 * len(sets) + 0.3 * len(models)
+    figure, axes = panels(3.6 * len(names) + 1.2, height, len(names), len(sets), sharey=True)
+    axes = np.reshape(axes, (len(sets), len(names)))
+    for place, data in enumerate(sets):
+        for name, panel in zip(names, axes[place], strict=True):
+            for record in drawn:
+                if _data(record) == data:
+                    index = models.index(_model(record))
+                    _line(panel, record["curves"][name], index, models[index], task in _LOGARITHMIC)
+            _ticks(panel, drawn[0]["curves"][name], task)
+            title = [data] * (len(sets) > 1) + [name] * (len(names) > 1)
+            panel.set_title(", ".join(title), fontsize=9)
+        axes[place][0].set_ylabel("accuracy, %")
+    low, high = axes[0][0].get_ylim()
+    middle, half = (low + high) / 2, max(high - low, _LEAST_RANGE) / 2
+    axes[0][0].set_ylim(max(0, middle - half), middle + half)
+    for panel in axes[-1]:
+        panel.set_xlabel(_AXES[task], fontsize=9)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", frameon=False, fontsize=8)
+    return figure
+
+
+def _line(panel: Any, points: Sequence[Mapping[str, Any]], index: int, label: str, logarithmic: bool) -> None:
+    means, intervals = (100 * np.array([p[key] for p in points], float) for key in ("mean", "interval"))
+    places = np.array([p["x"] for p in points], float)
+    shift = places * 0.05 if logarithmic else 0.1  # bars of several models would hide each other
+    panel.errorbar(
+        places + index * shift,
+        means,
+        np.nan_to_num(intervals),
+        label=label,
+        marker=_MARKERS[index % len(_MARKERS)],
+        color=COLOURS[_ORDER[index % len(_ORDER)]],
+        markersize=3.5,
+        linewidth=1.2,
+        capsize=2,
+    )
+
+
+def _ticks(panel: Any, points: Sequence[Mapping[str, Any]], task: str) -> None:
+    places = [p["x"] for p in points]
+    if task in _LOGARITHMIC:
+        panel.set_xscale("symlog", linthresh=1)
+        panel.set_xticks(places[:1] + places[1::2], [f"{x:g}" for x in places[:1] + places[1::2]])
+        panel.minorticks_off()
+    else:
+        panel.set_xticks(places)
+
+
+def _data(record: Mapping[str, Any]) -> str:
+    return f"{record['dataset']} {record['provenance']['data']['split']}"
+
+
+def _model(record: Mapping[str, Any]) -> str:
+    return str(record["pretrained"] or record["model"])

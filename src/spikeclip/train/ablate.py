@@ -1,0 +1,207 @@
+"""Ablations: a recipe with one thing changed at a time, over several seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from spikeclip.config import RunConfig, to_dict
+from spikeclip.errors import InputError, unknown
+from spikeclip.evaluate.json_text import write_record
+from spikeclip.evaluate.provenance import environment
+from spikeclip.evaluate.statistics import mean_interval
+from spikeclip.figures import COLOURS, panels
+from spikeclip.train.grid import finished, run_once
+from spikeclip.train.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_AXES = Path(__file__).with_name("ablations.yaml")
+_BASE = "recipe"  # name of the runs of the recipe as it is
+_COLUMNS = 3  # of the figure
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value of an axis: the name and the recipe of its run for each seed. The recipe itself has no axis."""
+
+    axis: str
+    value: str
+    runs: dict[str, RunConfig]
+
+
+def load_axes(file: Path | None = None, chosen: Sequence[str] = ()) -> dict[str, dict[str, list[str]]]:
+    """Return axes, {axis: {value: [changes as for `load_recipe`]}}, built in or from a YAML file; `chosen` ones or all.
+
+    Raises `InputError` for a file that does not fit and for an axis that is not in it.
+    """
+    try:
+        axes = yaml.safe_load((file or _AXES).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{file}: the axes cannot be read ({' '.join(str(error).split())})") from error
+    fits = isinstance(axes, dict) and all(
+        isinstance(values, dict) and values and all(isinstance(changes, list) for changes in values.values())
+        for values in axes.values()
+    )
+    if not fits:
+        raise InputError(f"{file}: expected axes as `KL: {{without: [stages.finetune.loss.kl=0], ...}}`")
+    for name in chosen:
+        if name not in axes:
+            raise unknown("axis", name, axes)
+    return {str(a): {str(v): c for v, c in axes[a].items()} for a in chosen or axes}
+
+
+def plan(
+    recipe: Path,
+    changes: Sequence[str],
+    axes: Mapping[str, Mapping[str, Sequence[str]]],
+    seeds: Sequence[int],
+) -> list[Cell]:
+    """Return the cells of an ablation, the recipe itself first. Every recipe is checked before one is trained.
+
+    `changes` apply to all cells, before those of the axis. A recipe that two cells share has one name and is trained
+    once. Raises `InputError` for no or equal seeds, and for a change that the recipe cannot take.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(f"expected different seeds, got {list(seeds)}")
+    names: dict[str, str] = {}
+
+    def cell(axis: str, value: str, own: Sequence[str]) -> Cell:
+        try:
+            config = load_recipe(recipe, [*changes, *own])
+        except InputError as error:
+            raise InputError(f"{axis}: {value}: {error}" if axis else str(error)) from error
+        made, name = json.dumps(to_dict(config)), _slug(f"{axis}-{value}") if axis else _BASE
+        if made not in names and name in names.values():
+            raise InputError(f"{axis}: {value}: another value is called {name} too; change its name")
+        name = names.setdefault(made, name)
+        return Cell(axis, value, {f"{name}-{s}": dataclasses.replace(config, seed=s) for s in seeds})
+
+    base = cell("", _BASE, [])
+    return [base, *(cell(axis, value, own) for axis, values in axes.items() for value, own in values.items())]
+
+
+def run_ablation(
+    cells: Sequence[Cell], out: Path, *, quiet: bool = False, train: bool = True
+) -> dict[str, Any]:
+    """Train every run of `cells` that is not finished, in `out`/NAME; the same call continues.
+
+    A run that fails is noted and the others go on, unless it is the first, a run of the recipe itself. `train` False
+    only reports what is there. Leaves ablation.json and ablation.png and returns what the former holds; see `report`.
+    Raises `InputError`, and `Interrupted` after Ctrl-C, when the report holds what is finished.
+    """
+    runs = {name: config for cell in cells for name, config in cell.runs.items()}
+    failed: dict[str, str] = {}
+    try:
+        for place, (name, config) in enumerate(runs.items(), 1) if train else ():
+            try:
+                run_once(config, out / name, title=f"{place}/{len(runs)} {name}  ", quiet=quiet)
+            except InputError as error:
+                if place == 1:
+                    raise
+                failed[name] = str(error)
+    finally:
+        result = report(cells, out, failed)
+        if any(row["mean"] is not None for row in result["rows"]):
+            write_record(result, out / "ablation.json")
+            ablation_figure(result).savefig(out / "ablation.png")
+    return result
+
+
+def report(cells: Sequence[Cell], out: Path, failed: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the state of an ablation: `rows`, `split`, the `recipe`, `failed` runs by name and the environment.
+
+    A row has `axis` and `value`, `runs` by name with their accuracy (fraction; None where missing), their `mean` and
+    `interval`, `change` and `change_interval` against the recipe with the same seeds, and `rate`, mean spikes per
+    neuron and step. Intervals are halves of 95 % confidence intervals by Student's t; None where nothing can be said.
+    """
+    config = next(iter(cells[0].runs.values()))
+    split = config.data.test_split or "validation"
+    found = {name: _result(c, out / name) for cell in cells for name, c in cell.runs.items()}
+    base = [found[name][0] for name in cells[0].runs]
+    rows = []
+    for cell in cells:
+        values = [found[name][0] for name in cell.runs]
+        pairs = [v - b for v, b in zip(values, base, strict=True) if v is not None and b is not None]
+        rates = [found[name][1] for name in cell.runs]
+        mean, interval = _interval([v for v in values if v is not None])
+        change, change_interval = _interval(pairs) if list(cell.runs) != list(cells[0].runs) else (None, None)
+        rows.append(
+            {
+                "axis": cell.axis,
+                "value": cell.value,
+                "runs": dict(zip(cell.runs, values, strict=True)),
+                "mean": mean,
+                "interval": interval,
+                "change": change,
+                "change_interval": change_interval,
+                "rate": _interval([r for r in rates if r is not None])[0],
+            }
+        )
+    about = {
+        "split": split,
+        "recipe": to_dict(config),
+        "failed": dict(failed or {}),
+        "provenance": environment(),
+    }
+    return {"rows": rows, **about}
+
+
+def ablation_figure(result: Mapping[str, Any]) -> Figure:
+    """Draw the accuracy of every value, a panel for each axis, with 95 % confidence intervals over seeds.
+
+    The line is the recipe; a value without a finished run is marked as missing.
+    """
+    base, *rows = result["rows"]
+    axes_of = list(dict.fromkeys(row["axis"] for row in rows)) or [""]
+    across = min(_COLUMNS, len(axes_of))
+    down = -(-len(axes_of) // across)
+    figure, axes = panels(3.7 * across, 2.9 * down, across, down, sharey=True)
+    for panel, axis in zip(np.ravel(axes), axes_of, strict=False):
+        shown = [row for row in rows if row["axis"] == axis]
+        if base["mean"] is not None:
+            panel.axhline(100 * base["mean"], color=COLOURS[5], linewidth=0.8, linestyle="--")
+        for place, row in enumerate(shown):
+            if row["mean"] is None:
+                panel.text(place, 0.03, "missing", transform=panel.get_xaxis_transform(), rotation=90, ha="center",
+                           fontsize=7, color=COLOURS[5])  # fmt: skip
+            else:
+                panel.errorbar([place], [100 * row["mean"]], [100 * (row["interval"] or 0)], fmt="o", capsize=3,
+                               markersize=5, color=COLOURS[0])  # fmt: skip
+                own = [100 * value for value in row["runs"].values() if value is not None]
+                panel.plot([place + 0.15] * len(own), own, ".", markersize=3, color=COLOURS[4])
+        panel.set_xticks(range(len(shown)), [row["value"] for row in shown], fontsize=7, rotation=20)
+        panel.set_xlim(-0.5, len(shown) - 0.5)
+        panel.set_title(axis.replace("_", " "), fontsize=9)
+    for panel in np.ravel(axes)[len(axes_of) :]:
+        panel.set_axis_off()
+    figure.supylabel(f"{result['split']} accuracy, %", fontsize=9)
+    return figure
+
+
+def _result(config: RunConfig, out: Path) -> tuple[float | None, float | None]:
+    """Accuracy and mean rate of a run, None where it has not finished; without a test split, of its validation."""
+    result = finished(config, out)
+    if result is None:
+        return None, None
+    if not result["test"]:
+        return result["stages"][-1]["best"], None
+    return result["test"]["metrics"].get("acc1"), result["test"]["spikes"]["mean_rate"]
+
+
+def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    mean, interval = mean_interval(values)
+    return (mean if values else None), (interval if len(values) > 1 else None)
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")

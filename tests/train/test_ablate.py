@@ -1,0 +1,121 @@
+"""An ablation trains every different recipe once, goes on where it stopped and says what is missing."""
+
+import json
+
+import pytest
+import yaml
+
+from spikeclip.errors import InputError
+from spikeclip.train import grid
+from spikeclip.train.ablate import ablation_figure, load_axes, plan, report, run_ablation
+from spikeclip.train.loop import Interrupted
+
+STAGES = [{"stage": "align_text", "epochs": 1}, {"stage": "finetune", "epochs": 1, "loss": {"kl": 1.0}}]
+AXES = {
+    "KL": {"without": ["stages.finetune.loss.kl=0"], "with": []},
+    "rate": {"diverges": ["stages.finetune.optimizer.lr=1e30"]},
+}
+
+
+@pytest.fixture
+def file(recipe, tmp_path):
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe(*STAGES)))
+    return tmp_path / "r.yaml"
+
+
+def test_an_ablation_and_its_continuation(file, tmp_path, monkeypatch):
+    cells = plan(file, ["stages.*.batch_size=40"], AXES, [0, 1])
+    assert {config.stages[0].batch_size for cell in cells for config in cell.runs.values()} == {40}
+    train, trained = grid.train_run, []
+
+    def train_run(config, out, **settings):
+        if len(trained) == 3:
+            trained.append("stop")
+            raise Interrupted
+        trained.append(out.name)
+        return train(config, out, **settings)
+
+    monkeypatch.setattr(grid, "train_run", train_run)
+    out = tmp_path / "out"
+    with pytest.raises(Interrupted):
+        run_ablation(cells, out, quiet=True)
+    partly = json.loads((out / "ablation.json").read_text())
+    base, without, own, diverges = partly["rows"]
+    assert list(without["runs"].values())[1] is None
+    assert (without["interval"], without["change_interval"]) == (None, None)
+    assert without["mean"] == without["runs"]["kl-without-0"]
+    assert diverges["mean"] is None
+
+    result = run_ablation(cells, out, quiet=True)
+    runs = [
+        "recipe-0",
+        "recipe-1",
+        "kl-without-0",
+        "stop",
+        "kl-without-1",
+        "rate-diverges-0",
+        "rate-diverges-1",
+    ]
+    assert trained == runs
+    base, without, own, diverges = result["rows"]
+    assert own["runs"] == base["runs"]  # the value that changes nothing is the recipe
+    assert (own["change"], base["change"]) == (None, None)
+    values = [json.loads((out / name / "results.json").read_text()) for name in without["runs"]]
+    assert list(without["runs"].values()) == [value["test"]["metrics"]["acc1"] for value in values]
+    differences = [a - b for a, b in zip(without["runs"].values(), base["runs"].values(), strict=True)]
+    assert without["change"] == pytest.approx(sum(differences) / 2)
+    assert without["change_interval"] == pytest.approx(
+        12.7062 * abs(differences[0] - differences[1]) / 2, abs=1e-4
+    )
+    assert set(result["failed"]) == {"rate-diverges-0", "rate-diverges-1"}
+    assert "not a number" in result["failed"]["rate-diverges-0"]
+
+    assert run_ablation(cells, out, quiet=True, train=False)["rows"] == result["rows"]
+    assert (out / "ablation.png").read_bytes().startswith(b"\x89PNG")
+    texts = [text.get_text() for axes in ablation_figure(result).axes for text in axes.texts]
+    assert texts == ["missing"]
+    with pytest.raises(InputError, match="trained with another recipe"):
+        report(plan(file, ["seed=0", "vocab_size=300"], AXES, [0]), out)
+
+
+def test_built_in_axes_fit_a_recipe_of_both_steps(recipe, tmp_path):
+    stages = [{"stage": stage} for stage in ("align_text", "align_image", "finetune")]
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe(*stages)))
+    axes = load_axes()
+    cells = plan(tmp_path / "r.yaml", [], axes, [0])
+    assert len(cells) == 1 + sum(map(len, axes.values()))
+    by_name = {(cell.axis, cell.value): next(iter(cell.runs.values())) for cell in cells}
+    assert [s.stage for s in by_name["alignment", "none"].stages] == ["finetune"]
+    assert by_name["neuron", "LIF, T=4"].model["T"] == 4
+    assert by_name["T", "LIF, T=4"] == by_name["neuron", "LIF, T=4"]
+    assert by_name["pretraining_data", "10 %"].stages[1].share == 0.1
+    assert by_name["pretraining_data", "100 %"] == by_name["", "recipe"]
+    assert load_axes(None, ["KL"]) == {"KL": axes["KL"]}
+
+
+@pytest.mark.parametrize(
+    ("axes", "seeds", "message"),
+    [
+        ({"KL": {"x": ["stages.finetune.loss.kl=zero"]}}, [0], "KL: x: stages.1.loss.kl: expected float"),
+        ({"KL": {"x": ["stages.align_image=null"]}}, [0], "KL: x: .*'align_image' is not the number"),
+        (
+            {"a": {"x!": ["seed=4", "precision=bf16"], "x?": ["vocab_size=9"]}},
+            [0],
+            "another value is called a-x too",
+        ),
+        (AXES, [1, 1], "different seeds"),
+        (AXES, [], "different seeds"),
+    ],
+)
+def test_mistakes_show_before_anything_is_trained(axes, seeds, message, file):
+    with pytest.raises(InputError, match=message):
+        plan(file, [], axes, seeds)
+
+
+@pytest.mark.parametrize("text", ["[", "- 1", "KL: 3", "KL: {a: 3}", "KL: {}"])
+def test_a_file_that_holds_no_axes(text, tmp_path):
+    (tmp_path / "axes.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"axes\.yaml"):
+        load_axes(tmp_path / "axes.yaml")
+    with pytest.raises(InputError, match="did you mean 'neuron'"):
+        load_axes(None, ["neurons"])
