@@ -12,7 +12,19 @@ from spikeclip import config
 from spikeclip.cli.keys import field_docs, recipe_keys
 from spikeclip.train.loop import Interrupted
 
-COMMANDS = ("train", "sweep", "ablate", "teacher", "evaluate", "classify", "verify", "energy", "data", "info", "demo")
+COMMANDS = (
+    "train",
+    "sweep",
+    "ablate",
+    "teacher",
+    "evaluate",
+    "classify",
+    "verify",
+    "energy",
+    "data",
+    "info",
+    "demo",
+)
 
 
 def test_the_command_line_starts_without_heavy_libraries(process):

@@ -176,9 +176,11 @@ def test_withheld_classes_are_never_trained_on_or_selected_by(prepared, root):
         assert own.classnames == whole.classnames
         kept = ~np.isin(whole.labels, [whole.classnames.index(name) for name in ("red ring", "green bar")])
         assert own.ids == [key for key, keep in zip(whole.ids, kept, strict=True) if keep]
-    assert not {"a photo of a red ring.", "a photo of a green bar."} & {p for ps in material.class_prompts for p in ps}
+    assert not {"a photo of a red ring.", "a photo of a green bar."} & {
+        p for ps in material.class_prompts for p in ps
+    }
     assert len(material.class_prompts) == len(CLASSES) - 2
-    with pytest.raises(InputError, match="unknown withheld class of .*did you mean 'red ring'"):
+    with pytest.raises(InputError, match=r"unknown withheld class of .*did you mean 'red ring'"):
         prepared(stage, data={"withhold": ["red rings"]})
     with pytest.raises(InputError, match=r"data\.withhold leaves no pictures"):
         prepared(stage, data={"withhold": CLASSES})

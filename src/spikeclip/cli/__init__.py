@@ -15,7 +15,20 @@ from typing import Annotated, Any
 import typer
 
 from spikeclip import __version__
-from spikeclip.cli import ablate, classify, data, demo, energy, evaluate, info, lower, sweep, teacher, train, verify
+from spikeclip.cli import (
+    ablate,
+    classify,
+    data,
+    demo,
+    energy,
+    evaluate,
+    info,
+    lower,
+    sweep,
+    teacher,
+    train,
+    verify,
+)
 from spikeclip.errors import InputError, missing_extra
 
 BAD_INPUT, BAD_USAGE, INTERRUPTED = 1, 2, 130

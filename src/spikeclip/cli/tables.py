@@ -51,7 +51,9 @@ def print_comparison(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         data = f"{row['dataset']} {row['split']}"
         if not shown or data != shown[-1][0]:
-            shown.append((data, "", "protocol", *(row["protocols"].get(name) or "not known" for name in models)))
+            shown.append(
+                (data, "", "protocol", *(row["protocols"].get(name) or "not known" for name in models))
+            )
         cells = [_percent(row["values"].get(name)) for name in models]
         for i, name in enumerate(models[1:], 1):
             if name in row["changes"]:

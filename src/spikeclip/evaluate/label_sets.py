@@ -148,7 +148,9 @@ def open_vocabulary(
     apart = torch.tensor(sorted(withheld), dtype=torch.long)
     new_N = torch.isin(labels_N, apart)
     if not len(apart):
-        raise InputError("no classes were withheld from training: name them (--withheld), or train with data.withhold")
+        raise InputError(
+            "no classes were withheld from training: name them (--withheld), or train with data.withhold"
+        )
     if new_N.all() or not new_N.any():
         raise InputError("the split needs pictures of withheld classes and of others")
     new_ND, new_labels_N = images_ND[new_N], labels_N[new_N]
@@ -176,4 +178,3 @@ def _draw(near: Mapping[int, Sequence[str]], seed: int) -> dict[int, str]:
 
 def _share(right_N: Tensor) -> float:
     return right_N.double().mean().item()
-

@@ -25,9 +25,10 @@ Labelled = tuple[Tensor, Tensor]
 def linear_probe(
     learn: Labelled, held: Labelled, test: Labelled, classes: int, progress: bool = False
 ) -> tuple[dict[str, float], float]:
-    """Return the metrics of `zero_shot_metrics` on `test` of a logistic regression learned on `learn`, and its penalty.
+    """Return the metrics of a logistic regression on `test`, as of `zero_shot_metrics`, and its penalty.
 
-    The L2 penalty is the one of `STRENGTHS` with the best accuracy on `held`, the strongest of equal ones. Raises `InputError` for embeddings that are not numbers.
+    It learns on `learn`. The L2 penalty is the one of `STRENGTHS` with the best accuracy on `held`, the strongest of
+    equal ones. Raises `InputError` for embeddings that are not numbers.
     """
     check_embeddings("training pictures", learn[0])
     mean_D = learn[0].mean(0)

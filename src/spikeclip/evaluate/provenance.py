@@ -70,9 +70,9 @@ def git_revision() -> str | None:
 
 
 def training_runs(model: str | Path | None) -> list[dict[str, Any]] | None:
-    """Return sources, split, stages and withheld classes of the run that left a saved model and of those it started from, latest first.
+    """Return what the run that left a saved model was made of, and those it started from, latest first.
 
-    None where a recipe is missing: then nobody knows what the model has seen.
+    Each has `sources`, `split`, `stages` and `withheld` classes. None where a recipe is missing: then nobody knows what the model has seen.
     """
     runs: list[dict[str, Any]] = []
     while model is not None:

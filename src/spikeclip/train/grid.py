@@ -32,5 +32,7 @@ def finished(config: RunConfig, out: Path) -> dict[str, Any] | None:
         return None
     result = read_record(out / "results.json")
     if changed := changed_settings(result["recipe"], config):
-        raise InputError(f"{out} was trained with another recipe (different: {', '.join(changed)}): choose another --out")
+        raise InputError(
+            f"{out} was trained with another recipe (different: {', '.join(changed)}): choose another --out"
+        )
     return result

@@ -52,7 +52,9 @@ def _without(data: DataConfig, parts: list[Pictures]) -> list[Pictures]:
     known = {text_key(name): name for part in parts for name in part.classnames}
     for key, name in withheld.items():
         if key not in known:
-            raise unknown(f"withheld class of {' and '.join(part.name for part in parts)}", name, known.values())
+            raise unknown(
+                f"withheld class of {' and '.join(part.name for part in parts)}", name, known.values()
+            )
     kept = []
     for part in parts:
         classes = [label for label, name in enumerate(part.classnames) if text_key(name) in withheld]
