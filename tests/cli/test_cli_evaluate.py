@@ -60,7 +60,7 @@ def test_data_sets_side_by_side(command, folder):
     first, other = json.loads((folder / "two.json").read_text())["records"]
     assert (first["dataset"], other["dataset"]) == ("shapes", "small")
     assert other["provenance"]["prompts"]["classnames"] == ["blue", "crimson"]
-    code, _, error = command("evaluate", "run", *sources, "--rename", "cat=dog")
-    assert (code, error) == (1, "Error: unknown class of shapes and small 'cat'; did you mean 'azure'?\n")
+    code, _, error = command("evaluate", "run", *sources, "--rename", "azur=dog")
+    assert (code, error) == (1, "Error: unknown class of shapes and small 'azur'; did you mean 'azure'?\n")
     code, _, error = command("evaluate", "run", *sources, "--prompts", "shapes")
     assert (code, "--prompts names the classes of one data set" in error) == (1, True)

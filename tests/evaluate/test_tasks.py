@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spikeclip.errors import InputError
-from spikeclip.evaluate import evaluate_model, record
+from spikeclip.evaluate import evaluate_model, probe, record
 from spikeclip.evaluate.corruption import CORRUPTIONS
 from spikeclip.evaluate.record import evaluate_tasks
 from spikeclip.evaluate.tasks import TASKS
@@ -38,7 +38,8 @@ def training(few):
         ("corruption", {kind: [0, 1, 2, 3, 4, 5] for kind in CORRUPTIONS}, "acc1"),
     ],
 )
-def test_curves_start_at_zero_shot_accuracy(task, curves, metric, model, few, training):
+def test_curves_start_at_zero_shot_accuracy(task, curves, metric, model, few, training, monkeypatch):
+    monkeypatch.setattr(probe, "STRENGTHS", (1.0,))
     settings = {"training": training, "seeds": 2, "distractors": list("abcde"), "near": NEAR}
     zero_shot, made = evaluate_tasks(model, few, [task, "zeroshot_classification"], **settings)
     assert {name: [p["x"] for p in points] for name, points in made["curves"].items()} == curves
@@ -50,6 +51,7 @@ def test_curves_start_at_zero_shot_accuracy(task, curves, metric, model, few, tr
 
 
 def test_a_split_is_embedded_once_for_all_tasks(model, few, training, monkeypatch):
+    monkeypatch.setattr(probe, "STRENGTHS", (1.0,))
     embedded = []
 
     def embed_pictures(model, part, *rest, **watch):
@@ -80,7 +82,7 @@ def test_withheld_classes_are_those_of_the_recipe(model, few, tmp_path):
     (tmp_path / "recipe.json").write_text(json.dumps({**recipe, "stages": [{"stage": "finetune"}]}))
     (made,) = evaluate_tasks(model, few, ["open_vocabulary"], pretrained=str(tmp_path))
     assert made["provenance"]["prompts"]["withheld"] == NAMES[1:2]
-    assert made["provenance"]["protocol"] == "fine-tuned without 1 classes"
+    assert made["provenance"]["protocol"] == "fine-tuned (classes withheld: 1)"
     with pytest.raises(InputError, match="no classes were withheld"):
         evaluate_model(model, few, task="open_vocabulary")
     with pytest.raises(InputError, match="did you mean 'blue bar'"):

@@ -143,7 +143,7 @@ def evaluate(
                 seeds=seeds,
                 distractors=others,
                 near=replacing,
-                withheld=withheld.split(",") if withheld else None,
+                withheld=[part.strip() for part in withheld.split(",")] if withheld else None,
                 pretrained=model,
                 batch_size=batch_size,
                 bf16=bf16,

@@ -29,19 +29,16 @@ def compare_records(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     """Return a row for each data set, task and metric.
 
     A row has `dataset`, `split`, `task`, `metric`, and by model `values`, `changes` against the first model and
-    `protocols`. With the model before fine-tuning first, the changes on the other data sets are what fine-tuning did to zero-shot
-    transfer.
-    Raises `InputError` where two models were asked about different pictures or names.
+    `protocols`. With the model before fine-tuning first, the changes on the other data sets are what fine-tuning did to
+    zero-shot transfer. Raises `InputError` where two models were asked about different pictures or names.
     """
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     asked: dict[tuple[str, ...], Any] = {}
     for record in records:
         source, name = record["provenance"], _model(record)
         place = {"dataset": record["dataset"], "split": source["data"]["split"], "task": record["task"]}
-        parts = [
-            source["data"],
-            *(source["training_data"] or []),
-        ]  # models of two sizes read other pixels of them
+        # Counts, not fingerprints: models of two sizes read other pixels of the same pictures.
+        parts = [source["data"], *(source["training_data"] or [])]
         about = [source["prompts"], source["seeds"], [part["pictures"] for part in parts]]
         if asked.setdefault(tuple(place.values()), about) != about:
             raise InputError(f"the records of {' '.join(place.values())} differ in pictures, names or seeds")

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from spikeclip.evaluate.zero_shot import check_embeddings, tracked, zero_shot_metrics
 
-STRENGTHS = tuple(10.0**-i for i in range(8))
+STRENGTHS = tuple(10.0**-i for i in range(6))
 """Of the L2 penalty, strongest first."""
 SHOTS = (1, 2, 4, 8, 16)
 HELD_SHOTS = 4
 """Most pictures of a class to select by, where as many or more are learned from."""
-_STEPS = 200
+_STEPS = 100
 
 Labelled = tuple[Tensor, Tensor]
 """Embeddings (N, D) and their labels (N,)."""
@@ -54,7 +54,7 @@ def fit(x_NF: Tensor, labels_N: Tensor, strength: float, start_KF: Tensor) -> Te
     """
     weight_KF = start_KF.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
-        [weight_KF], max_iter=_STEPS, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
+        [weight_KF], max_iter=_STEPS, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:

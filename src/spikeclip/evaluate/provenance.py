@@ -72,7 +72,8 @@ def git_revision() -> str | None:
 def training_runs(model: str | Path | None) -> list[dict[str, Any]] | None:
     """Return what the run that left a saved model was made of, and those it started from, latest first.
 
-    Each has `sources`, `split`, `stages` and `withheld` classes. None where a recipe is missing: then nobody knows what the model has seen.
+    Each has `sources`, `split`, `stages` and `withheld` classes. None where a recipe is missing: then
+    nobody knows what the model has seen.
     """
     runs: list[dict[str, Any]] = []
     while model is not None:
@@ -108,7 +109,9 @@ def protocol(runs: Sequence[Mapping[str, Any]] | None, dataset: str) -> str | No
         return "zero-shot transfer"
     finetuned = any("finetune" in run["stages"] for run in own)
     apart = len(withheld_classes(runs, dataset))
-    return ("fine-tuned" if finetuned else "aligned on it") + (f" without {apart} classes" if apart else "")
+    return ("fine-tuned" if finetuned else "aligned on it") + (
+        f" (classes withheld: {apart})" if apart else ""
+    )
 
 
 def withheld_classes(runs: Sequence[Mapping[str, Any]] | None, dataset: str) -> list[str]:
