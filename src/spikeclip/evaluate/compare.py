@@ -79,7 +79,7 @@ def curves_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
         axes[place][0].set_ylabel("accuracy, %")
     low, high = axes[0][0].get_ylim()
     middle, half = (low + high) / 2, max(high - low, _LEAST_RANGE) / 2
-    axes[0][0].set_ylim(max(0, middle - half), middle + half)
+    axes[0][0].set_ylim(max(0, middle - half), min(100, middle + half))
     for panel in axes[-1]:
         panel.set_xlabel(_AXES[task], fontsize=9)
     handles, labels = axes[0][0].get_legend_handles_labels()

@@ -96,7 +96,7 @@ def evaluate_tasks(
     job = Job(model, pictures, templates, embed, training, seeds, distractors, near, withheld, progress)
     outcomes = {task: run_task(task, job) for task in TASKS if task in tasks}
     ours = isinstance(model, SpikeCLIP)
-    spikes = meter.summary() if ours else None
+    name, spikes = (model.config.name, meter.summary()) if ours else (model.name, None)
     provenance = {
         **environment(),
         "config": to_dict(model.config) if ours else None,
@@ -111,7 +111,7 @@ def evaluate_tasks(
     return [
         {
             "dataset": pictures.name,
-            "model": model.config.name if ours else model.name,
+            "model": name,
             "pretrained": pretrained,
             "task": task,
             "metrics": outcome.metrics,

@@ -58,7 +58,8 @@ def _without(data: DataConfig, parts: list[Pictures]) -> list[Pictures]:
     kept = []
     for part in parts:
         classes = [label for label, name in enumerate(part.classnames) if text_key(name) in withheld]
-        rows = np.flatnonzero(~np.isin(part.labels, classes)) if classes else np.arange(len(part))
+        everything = np.arange(len(part))
+        rows = everything if part.labels is None else everything[~np.isin(part.labels, classes)]
         if not len(rows):
             raise InputError(f"data.withhold leaves no pictures of {part.name} {part.split}")
         kept.append(part.subset(rows) if len(rows) < len(part) else part)
