@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from spikeclip.errors import InputError
-from spikeclip.evaluate import evaluate_model, probe, record
+from spikeclip.evaluate import evaluate_model, evaluate_tasks, probe, record
 from spikeclip.evaluate.corruption import CORRUPTIONS
-from spikeclip.evaluate.record import evaluate_tasks
 from spikeclip.evaluate.tasks import TASKS
 
 NAMES = ["red circle", "blue bar", "white star"]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from spikeclip.evaluate.figure import predictions_figure
     from spikeclip.evaluate.json_text import write_record
     from spikeclip.evaluate.rates import mean_rates
-    from spikeclip.evaluate.record import evaluate_model
+    from spikeclip.evaluate.record import evaluate_model, evaluate_tasks
     from spikeclip.evaluate.retrieval import retrieval_metrics
     from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, embed_texts, zero_shot_metrics
 
@@ -18,6 +18,7 @@ _HOME = {
     "embed_pictures": "zero_shot",
     "embed_texts": "zero_shot",
     "evaluate_model": "record",
+    "evaluate_tasks": "record",
     "mean_rates": "rates",
     "predictions_figure": "figure",
     "retrieval_metrics": "retrieval",
@@ -30,6 +31,7 @@ __all__ = [
     "embed_pictures",
     "embed_texts",
     "evaluate_model",
+    "evaluate_tasks",
     "mean_rates",
     "predictions_figure",
     "retrieval_metrics",
