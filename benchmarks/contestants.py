@@ -72,7 +72,12 @@ def engine(job: Job, precision: str, mode: str = "auto") -> tuple[Embed, dict[st
 
     graph = load_graph(Path(job.folder) / "graph")
     run = Engine(graph, precision=precision, threads=job.threads, mode=mode)  # type: ignore[arg-type]
-    return run, {"explain": lambda: run.explain().splitlines()} if mode == "auto" else {}
+
+    def explain(images_BHWC: np.ndarray) -> list[str]:
+        run.calibrate(images_BHWC)
+        return run.explain().splitlines()
+
+    return run, {"explain": explain} if mode == "auto" else {}
 
 
 def twin_pytorch(job: Job, precision: str) -> tuple[Embed, dict[str, Any]]:

@@ -13,8 +13,10 @@ from small_run import CLASSES, DIM
 
 from spikeclip.config import DataConfig, LossConfig, TargetConfig
 from spikeclip.data import Pictures
+from spikeclip.data.prompts import load_prompts
 from spikeclip.errors import InputError
 from spikeclip.teacher import Teacher
+from spikeclip.teacher.table import text_key
 from spikeclip.train.mixture import class_keys, join, load_sources
 from spikeclip.train.stages import make_stage
 
@@ -49,6 +51,11 @@ def test_wordnet_ids_come_before_names(tmp_path):
     assert keys == {"crane": ["n1", "crane"], "dog": ["n2", "dog"], "cat": ["cat"]}
     with pytest.raises(InputError, match=r"classes\.json has 2 classes, names\.json 1"):
         class_keys(data, [part("a", [0], ["crane"]), part("b", [0], ["dog"])])
+
+    prompts = load_prompts("tinyimagenet")
+    keys = class_keys(DataConfig(source="tinyimagenet"), [part("a", [0], prompts.classnames)])
+    assert len(prompts.ids) == 200
+    assert [keys[text_key(name)][0] for name in prompts.classnames] == prompts.ids
 
 
 @pytest.fixture(scope="module")

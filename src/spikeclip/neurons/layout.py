@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,7 +11,12 @@ def result_like(x_TX: Tensor) -> Tensor:
     """Return memory for a result: time steps one after another, each in the layout of those of `x_TX`."""
     x_X = torch.empty_like(x_TX[0], device="meta")  # dense, whatever x_TX is
     strides = (x_X.numel(), *x_X.stride())
-    return torch.empty_strided(x_TX.shape, strides, dtype=x_TX.dtype, device=x_TX.device)
+    if not x_TX.is_cpu:
+        return torch.empty_strided(x_TX.shape, strides, dtype=x_TX.dtype, device=x_TX.device)
+    # PyTorch asks for aligned memory, and glibc does not give a freed block to an aligned request for as much again
+    # (sourceware.org bug 14581). What malloc gives, as NumPy calls it, fills the holes that leaves.
+    memory = torch.from_numpy(np.empty(x_TX.numel() * x_TX.element_size(), np.uint8)).untyped_storage()
+    return torch.empty(0, dtype=x_TX.dtype).set_(memory, 0, x_TX.shape, strides)
 
 
 def in_order(y_TX: Tensor, result_TX: Tensor) -> Tensor:

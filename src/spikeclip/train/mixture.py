@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from spikeclip.config import DataConfig
+from spikeclip.data.known import known_datasets
 from spikeclip.data.pictures import Pictures
+from spikeclip.data.prompts import load_prompts
 from spikeclip.data.sources import load_pictures, load_training, rename_classes
 from spikeclip.errors import InputError, unknown
 from spikeclip.teacher.folder import read_json
@@ -107,20 +109,26 @@ def join(parts: Sequence[Pictures]) -> Pictures:
 def class_keys(data: DataConfig, parts: Sequence[Pictures]) -> dict[str, list[str]]:
     """Return what a table may know each class by, most certain first: WordNet ids, then the name.
 
-    A folder that names its classes by words says their ids in classes.json, [{"wnid": ...}, ...] in label order.
-    Keys of the result are `text_key` of the names.
+    A data set known by name has them among its prompts; a folder that names its classes by words says them in
+    classes.json, [{"wnid": ...}, ...] in label order. Keys of the result are `text_key` of the names.
     """
     keys: dict[str, list[str]] = {}
     for source, part in zip(source_names(data), parts, strict=True):
-        about = read_json(Path(source).expanduser() / "classes.json", default=[{}] * len(part.classnames))
-        if len(about) != len(part.classnames):
-            raise InputError(
-                f"{source}/classes.json has {len(about)} classes, names.json {len(part.classnames)}"
-            )
-        for name, entry in zip(part.classnames, about, strict=True):
-            ids = [entry["wnid"]] if "wnid" in entry else []
-            keys[text_key(name)] = [*ids, *keys.get(text_key(name), [name])]
+        for name, own in zip(part.classnames, _wordnet_ids(source, len(part.classnames)), strict=True):
+            keys[text_key(name)] = [*own, *keys.get(text_key(name), [name])]
     return keys
+
+
+def _wordnet_ids(source: str, classes: int) -> list[list[str]]:
+    """Return the id of each class of a source in a list, empty where it says none."""
+    known = known_datasets().get(source)
+    if known is not None:
+        ids = load_prompts(source).ids if classes and known.names == "ours" else []
+        return [[key] for key in ids] or [[]] * classes
+    about = read_json(Path(source).expanduser() / "classes.json", default=[{}] * classes)
+    if len(about) != classes:
+        raise InputError(f"{source}/classes.json has {len(about)} classes, names.json {classes}")
+    return [[entry["wnid"]] if "wnid" in entry else [] for entry in about]
 
 
 def source_names(data: DataConfig) -> list[str]:

@@ -88,7 +88,7 @@ def _adamw(parameters: list[nn.Parameter], lr: float, weight_decay: float, **opt
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return AdamW([group for group in groups if group["params"]], lr=lr, **options)
+    return AdamW([group for group in groups if group["params"]], lr=lr, fused=True, **options)
 
 
 def schedule(step: int, total: int, config: OptimizerConfig) -> float:
