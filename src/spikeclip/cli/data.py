@@ -92,6 +92,7 @@ def show_dataset(
 ) -> None:
     """Show one data set."""
     from spikeclip.cli.tables import print_table
+    from spikeclip.data.events import SENSOR
     from spikeclip.data.locate import find_source
     from spikeclip.data.sheet import contact_sheet
     from spikeclip.data.sources import load_pictures
@@ -102,8 +103,11 @@ def show_dataset(
         raise InputError(f"--out names the .png file of the contact sheet, got {out}")
     source = None if name == "shapes" else find_source(name)
     known = source.known if source else None
-    size = image_size or (known.pixels if known else None) or (96 if source else 32)
-    pictures = load_pictures(name, split, size, cache, limit)
+    events = source is not None and source.events
+    usual = SENSOR if events else (known.pixels if known else None) or (96 if source else 32)
+    pictures = load_pictures(
+        name, split, image_size or usual, cache, limit, event_frames=1 if events else None
+    )
     title = f"{known.title} ({name})" if known else pictures.name
     print(f"{title}, {f'from {source.place}' if source else 'built in'}")
     if source is not None:

@@ -59,13 +59,14 @@ def evaluate(
     from spikeclip.cli.tables import print_record
     from spikeclip.data import load_pictures
     from spikeclip.evaluate.json_text import write_record
-    from spikeclip.evaluate.open import image_size, open_model
+    from spikeclip.evaluate.open import event_frames, image_size, open_model
     from spikeclip.evaluate.record import TASKS, evaluate_model, with_prompts
 
     if task not in TASKS:
         raise unknown("task", task, TASKS)
     opened = open_model(model)
-    pictures = load_pictures(data, split, image_size(opened), cache, limit, names)
+    frames = event_frames(opened)
+    pictures = load_pictures(data, split, image_size(opened), cache, limit, names, frames)
     templates = template or ["a photo of a {c}."]
     if prompts:
         pictures, templates = with_prompts(pictures, prompts)
