@@ -25,8 +25,8 @@ EXAMPLES = """Examples:
   SPIKECLIP_DATA=data spikeclip data show flickr8k --split test --out flickr8k.png
   spikeclip data show data/mine --limit 200
 
-A folder holds train.parquet, test.parquet (shards and a folder `data` are fine), train/CLASS/*.jpg, or webdataset
-shards train/0.tar with classnames.txt."""
+A folder holds train.parquet, test.parquet (shards and a folder `data` are fine), train/CLASS/*.jpg, webdataset
+shards train/0.tar with classnames.txt, or event recordings train.npz, of which each is shown summed over time."""
 
 LIST_HELP = """List the data sets known by name.
 
@@ -153,7 +153,8 @@ def _about(pictures: Pictures, source: Source | None, every_class: bool) -> Iter
     if pictures.captions is not None:
         yield f"captions: {sum(map(len, pictures.captions)):,}"
     said = f": {', '.join(pictures.skipped)}" if pictures.skipped else ""
-    yield f"read: {len(pictures):,} pictures of {pictures.split}, {len(pictures.skipped):,} unreadable{said}"
+    what = "recordings" if source and source.events else "pictures"
+    yield f"read: {len(pictures):,} {what} of {pictures.split}, {len(pictures.skipped):,} unreadable{said}"
 
 
 def _templates(pictures: Pictures, source: Source | None) -> list[str]:
