@@ -158,17 +158,9 @@ def plan(graph: Graph, precision: str) -> list[Step]:
             plane = _plane(graph, op)
             steps.append(_synapses(op, first, stream, in_place, kept, neuron, window, plane, precision))
         elif isinstance(op, (ops.Conv, ops.Linear)):
-            steps.append(
-                Dense(
-                    op,
-                    first,
-                    _filter(op),
-                    _plane(graph, op),
-                    _fill(_rows(op)),
-                    _fill(op.bias_O),
-                    isinstance(op, ops.Conv) and not recording,
-                )
-            )
+            weight_IN, bias_N = _fill(_rows(op)), _fill(op.bias_O)
+            constant = isinstance(op, ops.Conv) and not recording
+            steps.append(Dense(op, first, _filter(op), _plane(graph, op), weight_IN, bias_N, constant))
         elif isinstance(op, ops.Attention):
             neuron = only_neuron(op)
             if neuron is None or len(_readers(graph, op.name)) > 1:
