@@ -133,6 +133,7 @@ def test_overrides_leave_the_rest_alone():
         ({"image": {"widths": [8, 0]}}, r"image.widths must be at least 1, got 0"),
         ({"image": {"depth": -1}}, r"image.depth must be at least 0, got -1"),
         ({"text": {"mlp_ratio": 0}}, r"text.mlp_ratio must be at least 1, got 0"),
+        ({"neuron": "lif", "T": 3, "image": {"event_frames": 2}}, r"event_frames must be T.*got 2 with T=3"),
         ({"text": {"vocab_size": 300}}, r"text.eos_id 49407 is outside a vocabulary of 300 tokens"),
     ],
 )

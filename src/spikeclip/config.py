@@ -48,6 +48,8 @@ class ImageConfig:
     """spikingformer: convolutional stem and spiking transformer; conv: whitening and convolution groups."""
     image_size: int = 32
     """Side of the square input, pixels (32 to 224)."""
+    event_frames: int | None = None
+    """Frames that an event recording is summed into: T, one a time step, or 1, shown at every step; null: pictures."""
     widths: tuple[int, ...] = (64, 256, 256)
     """conv: channels of each group. spikingformer: channels of the five stem convolutions."""
     depth: int = 0
@@ -62,6 +64,19 @@ class ImageConfig:
     """Channel means subtracted from pictures in [0, 1]."""
     std: tuple[float, float, float] = (0.2470, 0.2435, 0.2616)
     """Channel standard deviations that pictures are divided by."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input as data holds it, uint8: (H, W, 3), or of a recording (H, W, 2) or (H, W, T, 2)."""
+        side = (self.image_size, self.image_size)
+        if self.event_frames is None:
+            return *side, 3
+        return (*side, 2) if self.event_frames == 1 else (*side, self.event_frames, 2)
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel of values in [0, 1]; counts of events stay counts."""
+        return (self.mean, self.std) if self.event_frames is None else ((0.0, 0.0), (1 / 255, 1 / 255))
 
 
 @dataclass(frozen=True)
@@ -406,6 +421,11 @@ def check(config: ModelConfig) -> None:
     ):
         if value < least:
             raise InputError(f"{name} must be at least {least}, got {value}")
+    if image.event_frames not in (None, 1, neuron.T):
+        raise InputError(
+            f"image.event_frames must be T, one frame a time step, or 1, shown at every step; "
+            f"got {image.event_frames} with T={neuron.T}"
+        )
     if not 0 <= text.eos_id < text.vocab_size:
         raise InputError(f"text.eos_id {text.eos_id} is outside a vocabulary of {text.vocab_size} tokens")
     if neuron.tau <= 1:

@@ -50,12 +50,16 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
     def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
         """Embed pictures (B, 3, H, W), normalised as in `config.image`; returns (B, embed_dim) fp32.
 
-        Raises `InputError` for another shape.
+        A model with `event_frames` embeds recordings (B, event_frames, 2, H, W), or (B, 2, H, W) where they are one
+        frame. Raises `InputError` for another shape.
         """
-        size = self.config.image.image_size
-        if images.ndim != 4 or images.shape[1:] != (3, size, size):
-            raise InputError(f"expected images of shape (B, 3, {size}, {size}), got {tuple(images.shape)}")
-        embeddings = self.image(images).float()
+        H, W, *frames, C = self.config.image.shape
+        expected = (*frames, C, H, W)
+        if images.shape[1:] != expected:
+            raise InputError(
+                f"expected images of shape (B, {', '.join(map(str, expected))}), got {tuple(images.shape)}"
+            )
+        embeddings = self.image(images.transpose(0, 1) if frames else images).float()
         return F.normalize(embeddings, dim=-1) if normalize else embeddings
 
     def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:

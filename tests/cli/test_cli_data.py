@@ -71,6 +71,21 @@ def test_show_of_the_built_in_set(command, tmp_path):
     assert "captions: 90" in out
 
 
+def test_show_of_event_recordings(command, tmp_path):
+    dt, zeros = np.array([3, 9, 4], np.uint8), np.zeros(3, np.uint8)
+    arrays = {"x": dt, "y": dt, "p": np.packbits(zeros), "dt_lo": dt, "dt_hi": zeros}
+    np.savez(tmp_path / "test.npz", **arrays, offsets=np.array([0, 2, 3]), label=np.array([1, 0]))
+    (tmp_path / "names.json").write_text('["zero", "one"]')
+    arguments = ("--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out.png"))
+    code, out, _ = command("data", "show", str(tmp_path), *arguments)
+    assert code == 0
+    assert rows(out)["test"] == ["2"]
+    assert "classes: 2: zero, one" in out
+    assert "read: 2 recordings of test, 0 unreadable" in out
+    with Image.open(tmp_path / "out.png") as sheet:
+        assert sheet.width > 100
+
+
 def test_mistakes_are_one_line(home, command):
     assert command("data", "show", "cifar10", "--out", "sheet.pdf")[2].startswith(
         "Error: --out names the .png"

@@ -1,6 +1,7 @@
 """Small pictures and parquet files for tests."""
 
 import io
+import itertools
 import json
 import tarfile
 
@@ -45,3 +46,22 @@ def write_tar(path, files):
             member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
+
+
+def write_events(path, recordings, labels, **arrays):
+    """Write recordings, lists of (microseconds, x, y, polarity) in order of time, as N-MNIST's .npz files are."""
+    events = [event for recording in recordings for event in recording]
+    times = [[0, *(t for t, *_ in recording)] for recording in recordings]
+    dt = np.array([b - a for own in times for a, b in itertools.pairwise(own)], np.uint32)
+    _, x, y, p = np.array(events, np.int64).reshape(-1, 4).T
+    made = {
+        "x": x.astype(np.uint8),
+        "y": y.astype(np.uint8),
+        "p": np.packbits(p.astype(np.uint8)),
+        "dt_lo": (dt & 255).astype(np.uint8),
+        "dt_hi": (dt >> 8).astype(np.uint8),
+        "offsets": np.cumsum([0, *map(len, recordings)]),
+        "label": np.array(labels, np.uint8),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **{name: value for name, value in {**made, **arrays}.items() if value is not None})

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from small_sources import noise
 
-from spikeclip.config import AugmentConfig
+from spikeclip.config import AugmentConfig, ImageConfig
 from spikeclip.data import augment, normalize, preprocess
 from spikeclip.errors import InputError
 
@@ -86,6 +86,14 @@ def test_cutout_fills_one_square_with_the_mean():
     assert columns.any(0).all()
 
 
+def test_all_frames_of_a_recording_are_treated_alike():
+    frames_TBHWC = torch.stack([batch(20)[..., :2], batch(20)[..., 1:]])
+    config, mean = AugmentConfig(crop=3, flip="random", cutout=4), (0.0, 0.0)
+    whole = augment(frames_TBHWC.movedim(0, 3), config, 0, rng(), mean=mean)
+    for frame, expected in zip(whole.unbind(3), frames_TBHWC, strict=True):
+        assert torch.equal(frame, augment(expected, config, 0, rng(), mean=mean))
+
+
 def test_nothing_to_do_is_the_identity_and_the_input_is_never_written():
     images = batch(5)
     before = images.clone()
@@ -120,6 +128,15 @@ def test_normalize_is_the_formula_in_channels_last_memory():
     assert out.dtype == torch.float32
     assert out.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(out.permute(0, 2, 3, 1).double(), expected, atol=2e-6, rtol=0)
+
+
+def test_counts_of_events_stay_counts_with_the_frames_behind_the_batch():
+    recordings = torch.randint(0, 256, (4, 12, 12, 5, 2), generator=rng()).to(torch.uint8)
+    out = normalize(recordings, *ImageConfig(event_frames=5).normalization)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, recordings.permute(0, 3, 4, 1, 2).float())
+    with pytest.raises(InputError, match="expected pictures of 3 channels, got 2"):
+        normalize(recordings, *ImageConfig().normalization)
 
 
 def test_preprocess_prepares_single_pictures_as_a_data_set_is():

@@ -27,12 +27,12 @@ def _neuron(rng, name, source, kind, T):
     return ops.Neuron(name, (source,), "ilif", T, 2.0, D=D, range=float(rng.choice([1, 2, 4])))
 
 
-def image_graph(seed, kind="lif", T=2, size=(5, 7), width=8, heads=2, drive=0.0):
+def image_graph(seed, kind="lif", T=2, size=(5, 7), width=8, heads=2, drive=0.0, frames=None):
     """Two convolutions, a max-pool, a third one, an attention block and an MLP; out comes every token's stream."""
     rng = np.random.default_rng(seed)
     drives = iter(drive + rng.choice([-40.0, -1.0, 0.0, 1.0, 40.0], 12, p=[0.05, 0.2, 0.5, 0.2, 0.05]))
     channels = int(rng.integers(1, 40))
-    graph: list[ops.Op] = [ops.Image("image", (), (*size, 3))]
+    graph: list[ops.Op] = [ops.Image("image", (), (*size, 3), event_frames=frames)]
 
     def conv(name, source, inputs, outputs, side, padding):
         weight = _weights(rng, side, side, inputs, outputs)
@@ -70,5 +70,6 @@ def image_graph(seed, kind="lif", T=2, size=(5, 7), width=8, heads=2, drive=0.0)
     return Graph(graph)
 
 
-def pictures(seed, batch, size):
-    return (np.random.default_rng(seed).integers(-8, 9, (batch, *size, 3)) / 8).astype(np.float32)
+def pictures(seed, batch, size, frames=1):
+    shape = (batch, *size, *([frames] if frames > 1 else []), 3)
+    return (np.random.default_rng(seed).integers(-8, 9, shape) / 8).astype(np.float32)

@@ -45,10 +45,12 @@ def choices(tmp_path_factory):
     drive=st.sampled_from([-200.0, -2.0, 0.0, 2.0, 200.0]),
     precision=st.sampled_from(PRECISIONS),
     mode=st.sampled_from(["events", "events", "dense", "auto"]),
+    recording=st.booleans(),
 )
-def test_random_graphs(seed, kind, T, batch, size, shape, drive, precision, mode):
-    graph = image_graph(seed, kind, T, size, *shape, drive=drive)
-    x = pictures(seed, batch, size)
+def test_random_graphs(seed, kind, T, batch, size, shape, drive, precision, mode, recording):
+    frames = T if recording else 1
+    graph = image_graph(seed, kind, T, size, *shape, drive=drive, frames=frames)
+    x = pictures(seed, batch, size, frames)
     out = Engine(graph, precision=precision, mode=mode)(x)
     np.testing.assert_array_equal(out, execute(graph, x))
 
@@ -92,9 +94,12 @@ def stretches(engine):
     batch=st.integers(1, 5),
     precision=st.sampled_from(PRECISIONS),
     dense=st.sets(st.sampled_from(["conv1", "conv2", "conv3", "q", "k", "v", "proj", "fc"]), min_size=1),
+    recording=st.booleans(),
 )
-def test_any_stretches_change_nothing(seed, kind, T, batch, precision, dense):
-    graph, x = image_graph(seed, kind, T, (5, 7), 32, 4), pictures(seed, batch, (5, 7))
+def test_any_stretches_change_nothing(seed, kind, T, batch, precision, dense, recording):
+    frames = T if recording else 1
+    graph = image_graph(seed, kind, T, (5, 7), 32, 4, frames=frames)
+    x = pictures(seed, batch, (5, 7), frames)
     engine = Engine(graph, precision=precision, mode="events")
     engine.steps = join(engine.by_events, dense, engine.threads)
     assert {step.name for stretch in stretches(engine) for step in stretch.steps} >= dense

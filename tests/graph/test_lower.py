@@ -9,10 +9,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from spikeclip import load_published
+from spikeclip.data import normalize
 from spikeclip.errors import InputError
 from spikeclip.graph import Graph, execute, to_substeps
+from spikeclip.graph.embed import picture_batches
 from spikeclip.graph.lower import lower
 from spikeclip.graph.ops import Conv, Image, Neuron
+from spikeclip.graph.store import load_graph, save_graph
 from spikeclip.neurons import record
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "data" / "golden"
@@ -33,6 +36,25 @@ def test_lowered_towers_equal_the_pytorch_towers(small, pictures, tokens, preset
     image_graph, text_graph = lower(model.image, model.config.image), lower(model.text)
     np.testing.assert_allclose(execute(image_graph, channels_last(pictures)), images, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(execute(text_graph, tokens.numpy()), texts, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("frames", [1, 3])
+def test_lowered_towers_read_recordings(small, preset, frames, tmp_path):
+    model = small(preset, neuron="lif", T=3, image={"event_frames": frames})
+    recordings = np.random.default_rng(0).integers(0, 4, (2, *model.config.image.shape)).astype(np.uint8)
+    with torch.no_grad():
+        expected = model.encode_image(
+            normalize(torch.from_numpy(recordings), *model.config.image.normalization).double()
+        )
+    save_graph(lower(model.image, model.config.image), tmp_path / "image")
+    graph = load_graph(tmp_path / "image")
+    (batch,) = picture_batches(graph, recordings)
+    np.testing.assert_allclose(execute(graph, batch), expected.numpy(), rtol=1e-4, atol=1e-4)
+    with pytest.raises(InputError, match="expected pictures of shape"):
+        execute(graph, batch[:, :-1])
+    with pytest.raises(InputError, match="expected pictures of 2 channels, got 3"):
+        next(picture_batches(graph, np.zeros((1, 32, 32, 3), np.uint8)))
 
 
 @pytest.mark.parametrize("preset", PRESETS)

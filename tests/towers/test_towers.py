@@ -125,6 +125,31 @@ def test_any_number_of_time_steps(small, pictures, preset, neuron, T):
     assert model.encode_image(pictures).isfinite().all()
 
 
+@pytest.mark.parametrize("preset", list_models())
+@pytest.mark.parametrize("neuron", ["lif", "ilif"])
+def test_recordings_are_read_frame_by_frame(small, preset, neuron):
+    model, still = (
+        small(preset, neuron=neuron, T=4, v_threshold=0.4, image={"event_frames": n}) for n in (4, 1)
+    )
+    generator = torch.Generator().manual_seed(0)
+    x_BTCHW = torch.randn(2, 4, 2, 32, 32, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        out = model.encode_image(x_BTCHW)
+        assert distinct(torch.cat([out, model.encode_image(x_BTCHW.flip(1))]))
+        torch.testing.assert_close(model.encode_image(x_BTCHW[1:]), out[1:], rtol=1e-5, atol=1e-6)
+        # A frame that is shown at every step is a recording in which nothing changes.
+        frame_BCHW = x_BTCHW[:, 0]
+        repeated = frame_BCHW[:, None].expand(-1, 4, -1, -1, -1)
+        torch.testing.assert_close(model.encode_image(repeated), still.encode_image(frame_BCHW))
+
+
+def test_recordings_of_another_length(small):
+    model = small("spikeclip-tiny", neuron="lif", T=4, image={"event_frames": 4})
+    for shape in [(2, 3, 2, 32, 32), (2, 2, 32, 32), (2, 4, 3, 32, 32)]:
+        with pytest.raises(InputError, match=r"expected images of shape \(B, 4, 2, 32, 32\), got"):
+            model.encode_image(torch.zeros(shape, dtype=torch.float64))
+
+
 @pytest.mark.parametrize(
     ("preset", "overrides", "message"),
     [

@@ -49,9 +49,9 @@ def pictures_once():
     """Load pictures once for all tests: drawing the built-in ones takes two seconds."""
     draw = functools.cache(load_pictures)
 
-    def remembered(source, split, size, cache, limit=None, classnames=None):
+    def remembered(source, split, size, cache, limit=None, classnames=None, event_frames=None):
         load = load_pictures if classnames else draw
-        return load(source, split, size, str(cache), limit, classnames or None)
+        return load(source, split, size, str(cache), limit, classnames or None, event_frames)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mixture, "load_pictures", remembered)

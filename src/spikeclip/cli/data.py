@@ -25,8 +25,8 @@ EXAMPLES = """Examples:
   SPIKECLIP_DATA=data spikeclip data show flickr8k --split test --out flickr8k.png
   spikeclip data show data/mine --limit 200
 
-A folder holds train.parquet, test.parquet (shards and a folder `data` are fine), train/CLASS/*.jpg, or webdataset
-shards train/0.tar with classnames.txt."""
+A folder holds train.parquet, test.parquet (shards and a folder `data` are fine), train/CLASS/*.jpg, webdataset
+shards train/0.tar with classnames.txt, or event recordings train.npz, of which each is shown summed over time."""
 
 LIST_HELP = """List the data sets known by name.
 
@@ -92,6 +92,7 @@ def show_dataset(
 ) -> None:
     """Show one data set."""
     from spikeclip.cli.tables import print_table
+    from spikeclip.data.events import SENSOR
     from spikeclip.data.locate import find_source
     from spikeclip.data.sheet import contact_sheet
     from spikeclip.data.sources import load_pictures
@@ -102,8 +103,11 @@ def show_dataset(
         raise InputError(f"--out names the .png file of the contact sheet, got {out}")
     source = None if name == "shapes" else find_source(name)
     known = source.known if source else None
-    size = image_size or (known.pixels if known else None) or (96 if source else 32)
-    pictures = load_pictures(name, split, size, cache, limit)
+    events = source is not None and source.events
+    usual = SENSOR if events else (known.pixels if known else None) or (96 if source else 32)
+    pictures = load_pictures(
+        name, split, image_size or usual, cache, limit, event_frames=1 if events else None
+    )
     title = f"{known.title} ({name})" if known else pictures.name
     print(f"{title}, {f'from {source.place}' if source else 'built in'}")
     if source is not None:
@@ -149,7 +153,8 @@ def _about(pictures: Pictures, source: Source | None, every_class: bool) -> Iter
     if pictures.captions is not None:
         yield f"captions: {sum(map(len, pictures.captions)):,}"
     said = f": {', '.join(pictures.skipped)}" if pictures.skipped else ""
-    yield f"read: {len(pictures):,} pictures of {pictures.split}, {len(pictures.skipped):,} unreadable{said}"
+    what = "recordings" if source and source.events else "pictures"
+    yield f"read: {len(pictures):,} {what} of {pictures.split}, {len(pictures.skipped):,} unreadable{said}"
 
 
 def _templates(pictures: Pictures, source: Source | None) -> list[str]:

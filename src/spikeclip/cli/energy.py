@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -84,7 +84,8 @@ def energy(
 
     saved = model_folder(folder)
     graphs = open_graphs(saved)
-    pictures = load_pictures(data, split, graphs.image.ops[0].shape[0], cache, limit, names)  # type: ignore[attr-defined]
+    image: Any = graphs.image.ops[0]
+    pictures = load_pictures(data, split, image.shape[0], cache, limit, names, image.event_frames)
     templates = template or ["a photo of a {c}."]
     if teacher:
         assumed = dataclasses.replace(assumed, teacher=teacher_cost(teacher, pictures, templates))

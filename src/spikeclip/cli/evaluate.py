@@ -106,7 +106,7 @@ def evaluate(
     from spikeclip.evaluate.compare import compare_records, curves_figure
     from spikeclip.evaluate.json_text import write_record
     from spikeclip.evaluate.label_sets import load_distractors, load_near_names
-    from spikeclip.evaluate.open import image_size, open_model
+    from spikeclip.evaluate.open import event_frames, image_size, open_model
     from spikeclip.evaluate.record import evaluate_tasks
     from spikeclip.evaluate.tasks import LEARNING, TASKS
 
@@ -121,19 +121,22 @@ def evaluate(
             return [with_classnames(part, prompts) for part in parts]
         return rename_classes(parts, names)
 
-    def load_all(size: int) -> tuple[list[Pictures], list[tuple[Pictures, Pictures] | None]]:
-        tests = named([load_pictures(source, split, size, cache, limit) for source in data])
+    def load_all(
+        size: int, frames: int | None
+    ) -> tuple[list[Pictures], list[tuple[Pictures, Pictures] | None]]:
+        shared = {"cache": cache, "limit": limit, "event_frames": frames}
+        tests = named([load_pictures(source, split, size, **shared) for source in data])
         if not set(tasks) & set(LEARNING):
             return tests, [None] * len(data)
         settings = {"val_fraction": VAL_FRACTION, "train_split": train_split, "test_split": split}
-        pairs = [load_training(source, size, **settings, cache=cache, limit=limit) for source in data]
+        pairs = [load_training(source, size, **settings, **shared) for source in data]
         learn, held = (named(list(parts)) for parts in zip(*pairs, strict=True))
         return tests, list(zip(learn, held, strict=True))
 
     records = []
     for model in models:
         opened = open_model(model)
-        for pictures, training in zip(*load_all(image_size(opened)), strict=True):
+        for pictures, training in zip(*load_all(image_size(opened), event_frames(opened)), strict=True):
             records += evaluate_tasks(
                 opened,
                 pictures,

@@ -44,7 +44,7 @@ def verify(
     folder = model_folder(folder)
     graphs = open_graphs(folder)
     image, tokens = graphs.image.ops[0], graphs.text.ops[0]
-    pictures = load_pictures(data, split, image.shape[0], cache, limit)  # type: ignore[attr-defined]
+    pictures = load_pictures(data, split, image.shape[0], cache, limit, None, image.event_frames)  # type: ignore[attr-defined]
     texts = [f"a photo of a {name}" for name in pictures.classnames[:limit]] or ["a photo"]
     inputs = {
         "image": next(picture_batches(graphs.image, pictures.images, limit)),

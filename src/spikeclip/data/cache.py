@@ -13,7 +13,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from spikeclip.config import ImageConfig
 from spikeclip.data.decode import decode
+from spikeclip.data.events import Recording, count_events
 from spikeclip.data.listing import Listing
 from spikeclip.data.pictures import Pictures
 from spikeclip.errors import InputError
@@ -36,8 +38,16 @@ def read(path: Path) -> Pictures | None:
         return None
 
 
-def write(path: Path, name: str, split: str, listing: Listing, chosen: np.ndarray, image_size: int) -> None:
-    """Decode the pictures `chosen` (K,) of a listing and store them under `path`.
+def write(
+    path: Path,
+    name: str,
+    split: str,
+    listing: Listing,
+    chosen: np.ndarray,
+    image_size: int,
+    event_frames: int | None = None,
+) -> None:
+    """Decode the pictures `chosen` (K,) of a listing, or sum recordings into frames, and store them under `path`.
 
     Files appear whole or not at all, the .json last. Raises `InputError` when no picture can be read.
     """
@@ -45,8 +55,9 @@ def write(path: Path, name: str, split: str, listing: Listing, chosen: np.ndarra
     kept: list[int] = []
     skipped: list[str] = []
     with replacing(path.with_suffix(".npy")) as file:
-        _header(file, len(chosen), image_size)
-        pixels = _decoded(listing.read(chosen), image_size)
+        shape = ImageConfig(image_size=image_size, event_frames=event_frames).shape
+        _header(file, (len(chosen), *shape))
+        pixels = _decoded(listing.read(chosen), image_size, event_frames or 1)
         for i, image in _progress(zip(chosen.tolist(), pixels, strict=True), len(chosen), f"{name} {split}"):
             if image is None:
                 skipped.append(listing.ids[i])
@@ -59,7 +70,7 @@ def write(path: Path, name: str, split: str, listing: Listing, chosen: np.ndarra
             raise InputError(f"{name}: none of the {len(chosen)} pictures of {split!r} can be read")
         if skipped:
             file.seek(0)
-            _header(file, len(kept), image_size)
+            _header(file, (len(kept), *shape))
     about: dict[str, Any] = {
         "name": name,
         "split": split,
@@ -74,16 +85,22 @@ def write(path: Path, name: str, split: str, listing: Listing, chosen: np.ndarra
         file.write(json.dumps({**about, "fingerprint": digest.hexdigest()}).encode())
 
 
-def _header(file: IO[bytes], count: int, image_size: int) -> None:
+def _header(file: IO[bytes], shape: tuple[int, ...]) -> None:
     # NumPy pads the header so that a shorter first axis fits the same number of bytes.
-    shape = (count, image_size, image_size, 3)
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def _decoded(encoded: Iterator[bytes | Path], image_size: int) -> Iterator[np.ndarray | None]:
+def _decoded(
+    encoded: Iterator[bytes | Path] | Iterator[Recording], image_size: int, frames: int
+) -> Iterator[np.ndarray | None]:
+    def decoded(item: bytes | Path | Recording) -> np.ndarray | None:
+        if isinstance(item, Recording):
+            return count_events(item, image_size, frames)
+        return decode(item, image_size)
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(islice(encoded, _CHUNK)):
-            yield from pool.map(lambda item: decode(item, image_size), chunk)
+            yield from pool.map(decoded, chunk)
 
 
 def _progress(items: Iterable[Any], total: int, title: str) -> Iterator[Any]:

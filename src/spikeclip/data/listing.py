@@ -16,6 +16,8 @@ from spikeclip.errors import InputError, first_line
 if TYPE_CHECKING:
     import datasets
 
+    from spikeclip.data.events import Recording
+
 Encoded = bytes | Path
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
@@ -29,10 +31,10 @@ EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 @dataclass(frozen=True)
 class Listing:
-    """One split, pictures still encoded. `read` yields the pictures at the given indices, in their order."""
+    """One split, pictures still encoded. `read` yields the pictures or recordings at the given indices, in order."""
 
     ids: list[str]
-    read: Callable[[np.ndarray], Iterator[Encoded]]
+    read: Callable[[np.ndarray], Iterator[Encoded] | Iterator[Recording]]
     labels: np.ndarray | None = None
     classnames: list[str] = field(default_factory=list)
     captions: list[list[str]] | None = None

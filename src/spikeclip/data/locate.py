@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from spikeclip.data.events import count_recordings, event_splits, list_events
 from spikeclip.data.known import FOLDER_VARIABLE, Known, known_datasets
 from spikeclip.data.listing import (
     CLASSNAMES_FILE,
@@ -40,7 +41,8 @@ class Split:
 class Source:
     """A data set that was found at `place`. splits: names, as they are there. known: what is known of it.
 
-    count: pictures of a split without decoding them, None where that would fetch it.
+    count: pictures of a split without decoding them, None where that would fetch it. events: whether it holds event
+    recordings and no pictures.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Source:
     open: Callable[[str], Split]
     count: Callable[[str], int | None]
     known: Known | None = None
+    events: bool = False
 
     def split(self, wanted: str) -> str:
         """Return the name that a split has there; raises `InputError` where there is none."""
@@ -94,10 +97,12 @@ def find_source(source: str) -> Source:
 
 def _local(folder: Path, known: Known | None = None) -> Source:
     name = known.name if known else folder.resolve().name
-    files = parquet_splits(folder) or picture_splits(folder) or shard_splits(folder)
+    pictures = parquet_splits(folder) or picture_splits(folder) or shard_splits(folder)
+    files = pictures or event_splits(folder)
     if not files:
         raise InputError(
-            f"{folder}: found neither parquet files, pictures in split/class or class folders, nor shards (.tar)"
+            f"{folder}: found neither parquet files, pictures in split/class or class folders, shards (.tar), nor "
+            "event recordings (.npz)"
         )
 
     def open_split(split: str) -> Split:
@@ -105,6 +110,8 @@ def _local(folder: Path, known: Known | None = None) -> Source:
         kind = own[0].suffix
         if kind == ".parquet":
             return Split(_contents([*own, folder / "names.json"]), partial(list_parquet, folder, own, split))
+        if kind == ".npz":
+            return Split(_contents([*own, folder / "names.json"]), lambda _: list_events(folder, own[0]))
         if kind == ".tar":
             about = [folder / CLASSNAMES_FILE, folder / "names.json"]
             return Split(_stats(folder, [*own, *about], []), lambda _: list_shards(folder, own))
@@ -116,9 +123,11 @@ def _local(folder: Path, known: Known | None = None) -> Source:
         kind = own[0].suffix
         if kind == ".parquet":
             return count_parquet(own)
+        if kind == ".npz":
+            return count_recordings(own[0])
         return len(list_shards(folder, own).ids) if kind == ".tar" else len(own)
 
-    return Source(name, str(folder), list(files), open_split, count, known)
+    return Source(name, str(folder), list(files), open_split, count, known, events=not pictures)
 
 
 def _contents(files: list[Path]) -> str:

@@ -1,4 +1,4 @@
-"""Labelled and captioned pictures of one split, held as uint8 arrays."""
+"""Labelled and captioned pictures, or event recordings, of one split, held as uint8 arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import numpy as np
 class Pictures:
     """Pictures of one split. Every picture has a label, captions, or both.
 
-    images: (N, H, W, 3) uint8, square, possibly memory-mapped. labels: (N,) int64 into `classnames`, or None.
+    images: (N, H, W, 3) uint8, square, possibly memory-mapped; of event recordings the counts of both polarities,
+    (N, H, W, 2) or frame by frame (N, H, W, T, 2). labels: (N,) int64 into `classnames`, or None.
     captions: one list of texts per picture, or None. ids: N names (path inside the source, or split/index).
     skipped: names of pictures that could not be read. fingerprint: hash of everything above.
     """

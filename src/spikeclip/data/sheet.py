@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from spikeclip.data.events import as_picture
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.sources import draw
 from spikeclip.errors import missing_extra
@@ -40,7 +41,7 @@ def contact_sheet(pictures: Pictures, title: str = "") -> Figure:
         left = gap + place % columns * (side + gap)
         top = head + place // columns * (side + below)
         extent = (left, left + side, top + side, top)
-        axes.imshow(pictures.images[i], extent=extent, aspect="auto", interpolation="nearest")
+        axes.imshow(as_picture(pictures.images[i]), extent=extent, aspect="auto", interpolation="nearest")
         text = textwrap.wrap(_text(pictures, i), wide, max_lines=lines, placeholder=" ...")
         axes.text(left + side / 2, top + side + 0.04, "\n".join(text), ha="center", va="top", **_FONT)
     axes.set_xlim(0, width)

@@ -31,6 +31,7 @@ def load_pictures(
     cache: str | Path = CACHE,
     limit: int | None = None,
     classnames: dict[str, str] | None = None,
+    event_frames: int | None = None,
 ) -> Pictures:
     """Return a split as uint8 pictures of `image_size` pixels, decoded once, then memory-mapped from `cache`.
 
@@ -38,23 +39,34 @@ def load_pictures(
     and else from the hub, with the class names of its prompts; a folder with `{split}*.parquet`, with webdataset
     shards `{split}/*.tar`, with `{split}/{class}/*.jpg` or with `{class}/*.jpg` (then "train"); or a data set's
     name on the Hugging Face hub. "val" and "validation" are one split. limit: this many pictures, drawn evenly
-    from the classes, always the same ones. classnames: class names to replace, old name: new name.
+    from the classes, always the same ones. classnames: class names to replace, old name: new name. event_frames:
+    frames that each recording of a folder with `{split}.npz` (see `events.list_events`) is summed into, of
+    `image_size` pixels around its centre; None for pictures.
 
     Pictures that cannot be read are left out, named in `skipped`, and warned about. Raises `InputError` for a
-    source, split or class name that does not exist, for class names of a known set in another order, and when no
-    picture can be read.
+    source, split or class name that does not exist, for pictures where recordings are wanted and the reverse, for
+    class names of a known set in another order, and when no picture can be read.
     """
     if image_size < 1:
         raise InputError(f"image_size must be at least 1 pixel, got {image_size}")
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1 picture, got {limit}")
-    if source == "shapes":
+    found = None if source == "shapes" else find_source(source)
+    if found is not None and found.events and event_frames is None:
+        raise InputError(
+            f"{source} holds event recordings: only a model with image.event_frames reads them, not one of pictures"
+        )
+    if event_frames is not None and not (found and found.events):
+        raise InputError(
+            f"{source} holds pictures, but a model with image.event_frames reads event recordings"
+        )
+    if found is None:
         pictures = shapes(split, image_size=image_size)
         if limit is not None and limit < len(pictures):
             pictures = pictures.subset(draw(len(pictures), pictures.labels, limit))
     else:
-        found = find_source(source)
-        pictures = _cached(found, found.split(split), image_size, Path(cache).expanduser(), limit)
+        folder = Path(cache).expanduser()
+        pictures = _cached(found, found.split(split), image_size, folder, limit, event_frames)
         if found.known and pictures.labels is not None and found.known.names == "ours":
             pictures = with_classnames(pictures, found.known.name)
     if pictures.skipped:
@@ -75,6 +87,7 @@ def load_training(
     cache: str | Path = CACHE,
     limit: int | None = None,
     classnames: dict[str, str] | None = None,
+    event_frames: int | None = None,
 ) -> tuple[Pictures, Pictures]:
     """Return (train, validation) of a source, as `load_pictures` does.
 
@@ -84,11 +97,11 @@ def load_training(
     """
     taken = [train_split, *([test_split] if test_split else [])]
     own = None if source == "shapes" else find_source(source).validation(*taken)
-    train = load_pictures(source, train_split, image_size, cache, limit, classnames)
+    train = load_pictures(source, train_split, image_size, cache, limit, classnames, event_frames)
     if own is None:
         train, val = validation_split(train, val_fraction, seed)
     else:
-        val = load_pictures(source, own, image_size, cache, classnames=classnames)
+        val = load_pictures(source, own, image_size, cache, None, classnames, event_frames)
         if val.classnames != train.classnames:
             raise InputError(
                 f"{source}: {train_split!r} and {own!r} do not have the same classes in one order"
@@ -104,9 +117,13 @@ def load_training(
     return train, val
 
 
-def _cached(source: Source, split: str, image_size: int, cache: Path, limit: int | None) -> Pictures:
+def _cached(
+    source: Source, split: str, image_size: int, cache: Path, limit: int | None, event_frames: int | None
+) -> Pictures:
     found = source.open(split)
     key = [_FORMAT, source.name, found.identity, split, image_size, limit]
+    if event_frames is not None:
+        key.append(event_frames)
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
     path = cache / "pictures" / f"{Path(source.name).name}-{split}-{image_size}-{digest}"
     pictures = store.read(path)
@@ -119,7 +136,7 @@ def _cached(source: Source, split: str, image_size: int, cache: Path, limit: int
         ) as scratch:
             listing = found.listing(Path(scratch))
             chosen = draw(len(listing.ids), listing.labels, limit)
-            store.write(path, source.name, split, listing, chosen, image_size)
+            store.write(path, source.name, split, listing, chosen, image_size, event_frames)
     except OSError as error:
         raise InputError(f"cannot write decoded pictures to the cache {cache}: {error}") from error
     pictures = store.read(path)

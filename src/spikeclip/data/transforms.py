@@ -1,4 +1,4 @@
-"""Augmentation and normalisation of batches of uint8 pictures."""
+"""Augmentation and normalisation of batches of uint8 pictures and event recordings."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ def augment(
     indices_B: Tensor | None = None,
     mean: Sequence[float] = ImageConfig.mean,
 ) -> Tensor:
-    """Crop, flip and cut out a batch of uint8 pictures (B, H, W, 3); returns new pictures of the same shape.
+    """Crop, flip and cut out a batch of uint8 pictures (B, H, W, ..., C); returns new pictures of the same shape.
 
-    indices_B: each picture's place in the data set, needed for flip="alternate": a fixed half of the set is
-    flipped in even epochs and the other half in odd ones. mean: in [0, 1], fills the cut-out square. Draws
-    only from `generator`. Raises `InputError` when `crop` or `cutout` does not fit the pictures.
+    All frames of a recording (B, H, W, T, 2) are treated alike. indices_B: each picture's place in the
+    data set, needed for flip="alternate": a fixed half of the set is flipped in even epochs and the other half in
+    odd ones. mean: in [0, 1], fills the cut-out square. Draws only from `generator`. Raises `InputError` when
+    `crop` or `cutout` does not fit the pictures.
     """
-    batch, height, width, _ = images_BHWC.shape
+    batch, height, width = images_BHWC.shape[:3]
     if not 0 <= config.crop < min(height, width):
         raise InputError(f"augment.crop must be from 0 to {min(height, width) - 1} pixels, got {config.crop}")
     if not 0 <= config.cutout <= min(height, width):
@@ -55,22 +56,31 @@ def augment(
     # One gather does both: padding would copy every picture first.
     offsets = torch.arange(batch, device=device)[:, None, None] * (height * width)
     pixels = (offsets + rows_BH[:, :, None] * width + columns_BW[:, None, :]).flatten()
-    out_BHWC = images_BHWC.reshape(-1, 3).index_select(0, pixels).view(images_BHWC.shape)
+    out_BHWC = images_BHWC.flatten(0, 2).index_select(0, pixels).view(images_BHWC.shape)
     if config.cutout:
         top_B, left_B = draw(0, height - config.cutout), draw(0, width - config.cutout)
         inside_BH = _within(top_B, config.cutout, height)
         inside_BW = _within(left_B, config.cutout, width)
         fill = torch.tensor([round(255 * value) for value in mean], dtype=torch.uint8, device=device)
-        hole_BHW1 = (inside_BH[:, :, None] & inside_BW[:, None, :])[..., None]
-        out_BHWC = torch.where(hole_BHW1, fill, out_BHWC)
+        hole_BHW = inside_BH[:, :, None] & inside_BW[:, None, :]
+        hole = hole_BHW.view(*hole_BHW.shape, *[1] * (images_BHWC.ndim - 3))
+        out_BHWC = torch.where(hole, fill, out_BHWC)
     return out_BHWC
 
 
 def normalize(images_BHWC: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Return uint8 pictures (B, H, W, 3) as (pixel / 255 - mean) / std: (B, 3, H, W) float32, NHWC memory."""
+    """Return uint8 pictures (B, H, W, C) as (pixel / 255 - mean) / std: (B, C, H, W) float32, NHWC memory.
+
+    Recordings (B, H, W, T, C) become (B, T, C, H, W). Raises `InputError` for another number of channels.
+    """
+    if images_BHWC.shape[-1] != len(mean):
+        raise InputError(
+            f"expected pictures of {len(mean)} channels, got {images_BHWC.shape[-1]}: colours are 3, the polarities "
+            "of events are 2"
+        )
     scale = 1 / (255 * torch.tensor(std, dtype=torch.float32, device=images_BHWC.device))
     shift = 255 * torch.tensor(mean, dtype=torch.float32, device=images_BHWC.device)
-    return images_BHWC.contiguous().float().sub_(shift).mul_(scale).permute(0, 3, 1, 2)
+    return images_BHWC.contiguous().float().sub_(shift).mul_(scale).movedim((1, 2), (-2, -1))
 
 
 def preprocess(

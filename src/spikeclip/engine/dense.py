@@ -217,12 +217,12 @@ class _Network:
 
 def _dense(network: _Network, step: Dense) -> str:
     """Return the currents of real-valued input. ONNX Runtime orders the sums, of pictures once for all time steps."""
-    picture, outputs = isinstance(step.op, ops.Conv), len(step.op.bias_O)
-    x = network.read(step.source, repeated=not picture)
+    outputs = len(step.op.bias_O)
+    x = network.read(step.source, repeated=not step.constant)
     rows = _unfold(network, x, step, np.array(0, np.float32))
     weight_IN = np.ascontiguousarray(step.weight_IN[:, :outputs])
     x = network("Add", network("MatMul", rows, weight_IN), step.bias_N[:outputs])
-    return network("Concat", *[x] * network.T, axis=0) if picture and network.T else x
+    return network("Concat", *[x] * network.T, axis=0) if step.constant and network.T else x
 
 
 def _synapses(network: _Network, step: Synapses) -> str:

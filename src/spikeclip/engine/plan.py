@@ -55,6 +55,8 @@ class Dense:
     plane: tuple[int, int]
     weight_IN: np.ndarray
     bias_N: np.ndarray
+    constant: bool
+    """Whether it reads a picture, which is the same at every time step, and so is what comes of it."""
 
     @property
     def name(self) -> str:
@@ -111,6 +113,7 @@ def plan(graph: Graph, precision: str) -> list[Step]:
     for neuron in neurons:
         _check_neuron(neuron)
     spiking = {neuron.name for neuron in neurons}
+    recording = any(isinstance(op, ops.Image) and (op.event_frames or 1) > 1 for op in graph.ops)
     alias: dict[str, str] = {}  # of operations that only take positions for tokens
     tokens: set[str] = set()  # values whose positions are tokens, whatever their shape is here
     done: set[str] = set()
@@ -155,7 +158,9 @@ def plan(graph: Graph, precision: str) -> list[Step]:
             plane = _plane(graph, op)
             steps.append(_synapses(op, first, stream, in_place, kept, neuron, window, plane, precision))
         elif isinstance(op, (ops.Conv, ops.Linear)):
-            steps.append(Dense(op, first, _filter(op), _plane(graph, op), _fill(_rows(op)), _fill(op.bias_O)))
+            weight_IN, bias_N = _fill(_rows(op)), _fill(op.bias_O)
+            constant = isinstance(op, ops.Conv) and not recording
+            steps.append(Dense(op, first, _filter(op), _plane(graph, op), weight_IN, bias_N, constant))
         elif isinstance(op, ops.Attention):
             neuron = only_neuron(op)
             if neuron is None or len(_readers(graph, op.name)) > 1:

@@ -98,12 +98,14 @@ def run_step(step: Step | Stretch, values: Values) -> None:
 def _dense(step: Dense, values: Values) -> None:
     """Run in our own kernel: BLAS would leave threads behind that spin on the cores the next layers need."""
     x = values.reals[step.source]
-    flat = x.shape if isinstance(step.op, ops.Conv) else (1, x[..., 0].size, 1, 1, x.shape[-1])
-    space = _space_behind(step.filter_, flat[1:4])
+    conv = isinstance(step.op, ops.Conv)
+    T, B = x.shape[:2]
+    flat = (T * B, *x.shape[2:]) if conv else (x[..., 0].size, 1, 1, x.shape[-1])
+    space = _space_behind(step.filter_, flat[:3])
     out = values.room(step.name, (int(np.prod(space)), len(step.op.bias_O)), np.float32)
-    x_BHWI = np.ascontiguousarray(x, np.float32).reshape(flat[1:])
+    x_BHWI = np.ascontiguousarray(x, np.float32).reshape(flat)
     kernels.dense_conv(x_BHWI, step.weight_IN, step.bias_N, step.filter_, out)
-    shape = (1, *space) if isinstance(step.op, ops.Conv) else x.shape[:-1]
+    shape = (T, B, *space[1:]) if conv else x.shape[:-1]
     values.output = values.reals[step.name] = out.reshape(*shape, -1)
 
 

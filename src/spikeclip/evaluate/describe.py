@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikeclip.data.transforms import normalize
 from spikeclip.model import SpikeCLIP
 
 
@@ -25,6 +26,7 @@ def describe_model(model: SpikeCLIP) -> dict[str, Any]:
         "T": config.neuron.T,
         "D": config.neuron.D if config.neuron.kind in ("ilif", "quant_relu") else None,
         "image_size": config.image.image_size,
+        "event_frames": config.image.event_frames,
         "image_architecture": config.image.architecture,
         "text_architecture": config.text.architecture,
         "embed_dim": config.embed_dim,
@@ -59,12 +61,13 @@ def describe_layers(model: SpikeCLIP) -> list[dict[str, Any]]:
 
     leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
     handles = [module.register_forward_hook(watch(name)) for name, module in leaves]
-    size, text = model.config.image.image_size, model.config.text
+    image, text = model.config.image, model.config.text
     modes = {module: module.training for module in model.modules()}
     try:
         model.eval()
         device = model.log_scale.device
-        model.encode_image(torch.zeros(1, 3, size, size, device=device))
+        zeros = torch.zeros(1, *image.shape, dtype=torch.uint8, device=device)
+        model.encode_image(normalize(zeros, *image.normalization))
         # Any token that is not the end: a text of full length.
         token = 0 if text.eos_id else 1
         model.encode_text(torch.full((1, text.context_length), token, device=device))

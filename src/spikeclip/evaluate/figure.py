@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spikeclip.data.events import as_picture
 from spikeclip.errors import InputError, missing_extra
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def predictions_figure(
         picture.set_axis_off()
         bars.set_axis_off()
         if place < count:
-            picture.imshow(pictures.images[place], interpolation="nearest")
+            picture.imshow(as_picture(pictures.images[place]), interpolation="nearest")
             picture.set_title(_short(str(classnames[int(labels[place])])), fontsize=10, color="#20242b")
             _draw_bars(bars, scores_NK[place], classnames, int(labels[place]))
     if title:

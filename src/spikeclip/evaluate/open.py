@@ -45,6 +45,11 @@ def image_size(model: SpikeCLIP | Teacher) -> int:
     return model.transform.image_size  # type: ignore[attr-defined]
 
 
+def event_frames(model: SpikeCLIP | Teacher) -> int | None:
+    """Return the frames that a model reads of an event recording, None where it reads pictures."""
+    return model.config.image.event_frames if isinstance(model, SpikeCLIP) else None
+
+
 def _hub_name(source: str) -> bool:
     return source.count("/") == 1 and not source.startswith((".", "/", "~"))
 

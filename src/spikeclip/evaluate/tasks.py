@@ -192,6 +192,8 @@ def run_task(task: str, job: Job) -> Outcome:
             raise InputError(f"{where} has no captions: use task zeroshot_classification")
     elif pictures.labels is None:
         raise InputError(f"{where} has no labels: use task zeroshot_retrieval")
+    if task == "corruption" and pictures.images.shape[-1] != 3:
+        raise InputError(f"{where} holds event recordings: corruption is of pictures")
     if task in LEARNING:
         if job.training is None or job.training[0].labels is None:
             raise InputError(f"{task} learns from labelled pictures: give it a training split")

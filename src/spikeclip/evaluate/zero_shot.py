@@ -68,7 +68,7 @@ def embed_pictures(
 ) -> Tensor:
     """Return the embeddings of pictures (N, D) float32, unit length, on the CPU.
 
-    pictures: a split, or (N, H, W, 3) uint8, of the model's size (a teacher resizes). bf16: autocast the
+    pictures: a split, or uint8 (N, *model.config.image.shape); a teacher resizes. bf16: autocast the
     matrix products of our model; a teacher has its own precision. watch: a context around every run of our
     model, such as `RateMeter.watch`. Raises `InputError` for pictures of another size, and for a teacher
     without an image side.
@@ -78,15 +78,15 @@ def embed_pictures(
     if isinstance(model, Teacher):
         rows = [torch.from_numpy(model.embed_images(np.array(images[i : i + batch_size]))) for i in batches]
         return F.normalize(torch.cat(rows).float(), dim=-1) if rows else torch.empty(0, model.dim)
-    settings, device = model.config.image, model.log_scale.device
+    device = model.log_scale.device
     rows = []
     with _inference(model), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for i in batches:
             # A copy: torch refuses to wrap the read-only memory map.
-            batch_BHWC = torch.from_numpy(np.array(images[i : i + batch_size])).to(device)
-            x_BCHW = normalize(batch_BHWC, settings.mean, settings.std)
+            batch = torch.from_numpy(np.array(images[i : i + batch_size])).to(device)
+            x = normalize(batch, *model.config.image.normalization)
             with watch(model):
-                rows.append(model.encode_image(x_BCHW, normalize=True).cpu())
+                rows.append(model.encode_image(x, normalize=True).cpu())
     return torch.cat(rows) if rows else torch.empty(0, model.config.embed_dim)
 
 

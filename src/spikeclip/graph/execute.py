@@ -33,7 +33,9 @@ from spikeclip.graph.ops import (
 def execute(
     graph: Graph, inputs: np.ndarray, watch: Callable[[Op, np.ndarray], None] | None = None
 ) -> np.ndarray:
-    """Run a graph on pictures (B, H, W, C), normalised, or token ids (B, L) -> embeddings (B, embed_dim) float32.
+    """Run a graph on pictures (B, H, W, C) or recordings (B, H, W, T, C), normalised, or token ids (B, L).
+
+    Returns embeddings (B, embed_dim) float32.
 
     watch: called with every operation and its output (T, B, ...). Raises `InputError` for a wrong shape.
     """
@@ -54,12 +56,15 @@ def run_op(op: Op, *inputs: np.ndarray) -> np.ndarray:
 
 
 @run_op.register
-def _(op: Image, x_1BHWC: np.ndarray) -> np.ndarray:
-    if x_1BHWC.shape[2:] != op.shape:
+def _(op: Image, x_1B: np.ndarray) -> np.ndarray:
+    H, W, C = op.shape
+    several = (op.event_frames or 1) > 1
+    expected = (H, W, op.event_frames, C) if several else op.shape
+    if x_1B.shape[2:] != expected:
         raise InputError(
-            f"expected pictures of shape (B, {', '.join(map(str, op.shape))}), got {x_1BHWC.shape[1:]}"
+            f"expected pictures of shape (B, {', '.join(map(str, expected))}), got {x_1B.shape[1:]}"
         )
-    return x_1BHWC.astype(np.float32, copy=False)
+    return (np.moveaxis(x_1B[0], -2, 0) if several else x_1B).astype(np.float32, copy=False)
 
 
 @run_op.register

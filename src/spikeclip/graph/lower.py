@@ -142,10 +142,12 @@ def _published_readout(b: _Builder, module: PublishedReadout, path: str, x: str,
 
 
 def _image(b: _Builder) -> str:
-    size, mean, std = 32, (0.0,) * 3, (1.0,) * 3
-    if b.config is not None:
-        size, mean, std = b.config.image_size, b.config.mean, b.config.std
-    return b.emit(ops.Image("image", (), (size, size, 3), tuple(mean), tuple(std)))
+    if b.config is None:
+        return b.emit(ops.Image("image"))
+    size, channels, (mean, std) = b.config.image_size, b.config.shape[-1], b.config.normalization
+    return b.emit(
+        ops.Image("image", (), (size, size, channels), tuple(mean), tuple(std), b.config.event_frames)
+    )
 
 
 def _stem(b: _Builder, module: Stem, path: str, x: str) -> str:

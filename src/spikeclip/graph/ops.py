@@ -23,11 +23,13 @@ class Op:
 
 @dataclass(frozen=True, eq=False)
 class Image(Op):
-    """The input: normalised pictures (1, B, H, W, C)."""
+    """The input: normalised pictures (1, B, H, W, C), or event recordings (1, B, H, W, T, 2) -> (T, B, H, W, 2)."""
 
     shape: tuple[int, int, int] = (32, 32, 3)
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    event_frames: int | None = None
+    """Frames of a recording, of which one alone has no axis of its own; None for pictures."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""The image towers: pictures (B, 3, H, W) -> embeddings (B, embed_dim)."""
+"""The image towers: pictures (B, 3, H, W) or event recordings (T, B, 2, H, W) -> embeddings (B, embed_dim)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Spikingformer(nn.Module):
         super().__init__()
         width = config.widths[-1]
         scale = 0.125 if config.published else None
-        self.stem = Stem(config.widths, neuron)
+        self.stem = Stem(config.widths, neuron, config.shape[-1])
         self.blocks = nn.ModuleList(
             Block(width, config.num_heads, config.mlp_ratio, neuron, scale) for _ in range(config.depth)
         )
@@ -29,8 +29,8 @@ class Spikingformer(nn.Module):
         else:
             self.readout = Readout(width, embed_dim)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        x_TBNC = self.stem(x_BCHW).flatten(3).transpose(2, 3)
+    def forward(self, x: Tensor) -> Tensor:
+        x_TBNC = self.stem(_frames(x)).flatten(3).transpose(2, 3)
         for block in self.blocks:
             x_TBNC = block(x_TBNC)
         return self.readout(x_TBNC.mean(2))
@@ -47,9 +47,9 @@ class ConvTower(nn.Module):
     def __init__(self, config: ImageConfig, neuron: NeuronConfig, embed_dim: int) -> None:
         super().__init__()
         self.T = neuron.T
-        self.whiten, self.whiten_spike = Whitening(), make_neuron(neuron)
+        self.whiten, self.whiten_spike = Whitening(config.shape[-1]), make_neuron(neuron)
         convs: list[nn.Module] = []
-        width = 24
+        width = len(self.whiten.filters)
         for outputs in config.widths:
             convs += [ConvBN(width, outputs, pool_first=2, momentum=0.4, gain=False), make_neuron(neuron)]
             convs += [ConvBN(outputs, outputs, momentum=0.4, gain=False), make_neuron(neuron)]
@@ -64,13 +64,19 @@ class ConvTower(nn.Module):
             if isinstance(module, ConvBN):
                 nn.init.dirac_(module.conv.weight[: module.conv.in_channels].data)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        x_TBCHW = self.whiten_spike(self.whiten(x_BCHW).expand(self.T, -1, -1, -1, -1))
-        x_TBCHW = self.groups(x_TBCHW)
+    def forward(self, x: Tensor) -> Tensor:
+        x_TBCHW = _frames(x)
+        x_TBCHW = self.whiten(x_TBCHW.flatten(0, 1)).unflatten(0, x_TBCHW.shape[:2])
+        x_TBCHW = self.groups(self.whiten_spike(x_TBCHW.expand(self.T, -1, -1, -1, -1)))
         x_TBNC = x_TBCHW.flatten(3).transpose(2, 3)
         for block in self.blocks:
             x_TBNC = block(x_TBNC)
         return self.readout(x_TBNC.amax(2))
+
+
+def _frames(x: Tensor) -> Tensor:
+    """Return pictures (B, C, H, W) as the one frame (1, B, C, H, W) of all time steps; recordings as they are."""
+    return x[None] if x.ndim == 4 else x
 
 
 def image_tower(config: ImageConfig, neuron: NeuronConfig, embed_dim: int) -> Spikingformer | ConvTower:

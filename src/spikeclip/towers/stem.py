@@ -15,19 +15,19 @@ from spikeclip.towers.recompute import recomputed
 class Stem(nn.Module):
     """Five 3x3 convolutions with BatchNorm, two of them followed by a 3x3/2 max-pool (Spikingformer).
 
-    (B, 3, H, W) -> (T, B, C, H/4, W/4), real-valued. The picture does not change over time, so the first
-    convolution and its BatchNorm run once and are broadcast.
+    (1, B, channels, H, W) -> (T, B, C, H/4, W/4), real-valued. A picture does not change over time, so the first
+    convolution and its BatchNorm run once and are broadcast; a recording has T frames instead of one.
     """
 
-    def __init__(self, widths: tuple[int, ...], neuron: NeuronConfig) -> None:
+    def __init__(self, widths: tuple[int, ...], neuron: NeuronConfig, channels: int = 3) -> None:
         super().__init__()
-        inputs = (3, *widths[:-1])
+        inputs = (channels, *widths[:-1])
         self.T = neuron.T
         self.convs = nn.ModuleList(ConvBN(i, o) for i, o in zip(inputs, widths, strict=True))
         self.spikes = nn.ModuleList(make_neuron(neuron) for _ in widths[:-1])
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        x_TBCHW = self._conv(0).convolve(x_BCHW[None])
+    def forward(self, x_TBCHW: Tensor) -> Tensor:
+        x_TBCHW = self._conv(0).convolve(x_TBCHW)
         for i in range(len(self.spikes)):
             x_TBCHW = recomputed(self._next, x_TBCHW, i)
         return self._conv(-1).normalize(x_TBCHW)
@@ -46,21 +46,23 @@ class Stem(nn.Module):
 
 
 class Whitening(nn.Module):
-    """A fixed 2x2 convolution that whitens patches: 12 filters and their negatives, 3 -> 24 channels.
+    """A fixed 2x2 convolution that whitens patches: filters and their negatives, channels -> 8 times as many.
 
     Until `fit` is called the filters are a random orthogonal set. (Keller Jordan, airbench94.)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 3) -> None:
         super().__init__()
-        basis = torch.linalg.qr(torch.randn(12, 12))[0].view(12, 3, 2, 2)
+        patch = 4 * channels
+        basis = torch.linalg.qr(torch.randn(patch, patch))[0].view(patch, channels, 2, 2)
         self.filters: Tensor
         self.register_buffer("filters", torch.cat([basis, -basis]))
 
     @torch.no_grad()
     def fit(self, x_BCHW: Tensor, eps: float = 5e-4) -> None:
         """Set the filters from normalised pictures: eigenvectors of the patch covariance, scaled to unit variance."""
-        products, sums, count = torch.zeros(12, 12).double(), torch.zeros(12).double(), 0
+        patch = self.filters[0].numel()
+        products, sums, count = torch.zeros(patch, patch).double(), torch.zeros(patch).double(), 0
         for chunk in x_BCHW.split(500):  # the patches of all pictures at once would fill a gigabyte
             patches = F.unfold(chunk.double(), 2).transpose(0, 1).flatten(1)
             products += patches @ patches.T
@@ -68,7 +70,7 @@ class Whitening(nn.Module):
             count += patches.shape[1]
         covariance = (products - sums.outer(sums) / count) / (count - 1)
         values, vectors = torch.linalg.eigh(covariance)
-        basis = (vectors / (values + eps).sqrt()).T.flip(0).view(12, 3, 2, 2)
+        basis = (vectors / (values + eps).sqrt()).T.flip(0).view(patch, *self.filters.shape[1:])
         self.filters.copy_(torch.cat([basis, -basis]))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

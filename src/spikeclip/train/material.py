@@ -67,10 +67,12 @@ class Material:
         return texts_KD if self.prototypes_KD is None else known_or(self.prototypes_KD, texts_KD)
 
 
-def gather_material(config: RunConfig, image_size: int, device: str = "cpu") -> Material:
+def gather_material(
+    config: RunConfig, image_size: int, device: str = "cpu", event_frames: int | None = None
+) -> Material:
     """Load pictures, texts and teacher of a run. A live teacher embeds once, on `device`; what it made is stored."""
     data, cache = config.data, Path(config.data.cache).expanduser()
-    trains, vals = split_sources(data, image_size, config.seed)
+    trains, vals = split_sources(data, image_size, config.seed, event_frames)
     parts = {"train": trains, "val": vals}
     pictures = {split: join(own) for split, own in parts.items()}
     train = pictures["train"]

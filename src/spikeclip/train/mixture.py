@@ -18,15 +18,25 @@ from spikeclip.teacher.folder import read_json
 from spikeclip.teacher.table import text_key
 
 
-def load_sources(data: DataConfig, split: str, image_size: int, limit: int | None = None) -> list[Pictures]:
+def load_sources(
+    data: DataConfig,
+    split: str,
+    image_size: int,
+    limit: int | None = None,
+    event_frames: int | None = None,
+) -> list[Pictures]:
     """Load a split of every source of a run, classes renamed; raises `InputError` as `load_pictures` does."""
     cache = Path(data.cache).expanduser()
-    sources = source_names(data)
-    parts = [load_pictures(source, split, image_size, cache, limit) for source in sources]
+    parts = [
+        load_pictures(source, split, image_size, cache, limit, event_frames=event_frames)
+        for source in source_names(data)
+    ]
     return rename_classes(parts, data.classnames)
 
 
-def split_sources(data: DataConfig, image_size: int, seed: int) -> tuple[list[Pictures], list[Pictures]]:
+def split_sources(
+    data: DataConfig, image_size: int, seed: int, event_frames: int | None = None
+) -> tuple[list[Pictures], list[Pictures]]:
     """Return the training and the validation part of every source, as `load_training` does of one.
 
     Neither shows a class of `data.withhold`. Raises `InputError` for one that no source has.
@@ -41,6 +51,7 @@ def split_sources(data: DataConfig, image_size: int, seed: int) -> tuple[list[Pi
             test_split=data.test_split,
             cache=Path(data.cache).expanduser(),
             limit=data.limit,
+            event_frames=event_frames,
         )
         for source in source_names(data)
     ]

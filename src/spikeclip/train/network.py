@@ -56,7 +56,7 @@ def synapses(model: SpikeCLIP) -> dict[str, int]:
     """
     image, text = model.config.image, model.config.text
     samples = {
-        "image": np.zeros((1, image.image_size, image.image_size, 3), np.float32),
+        "image": np.zeros((1, *image.shape), np.float32),
         "text": np.full((1, text.context_length), (text.eos_id + 1) % text.vocab_size),
     }
     samples["text"][0, -1] = text.eos_id

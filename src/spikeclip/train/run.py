@@ -58,9 +58,10 @@ def train_run(
     state = load_checkpoint(checkpoint) if resume and checkpoint.exists() else None
 
     set_seed(config.seed)
-    image_size = _model_settings(config)["image"]["image_size"]
+    image = _model_settings(config)["image"]
+    image_size, event_frames = image["image_size"], image["event_frames"]
     with accelerator.main_process_first():  # one process fills the caches, the others read them
-        material = gather_material(config, image_size, str(accelerator.device))
+        material = gather_material(config, image_size, str(accelerator.device), event_frames)
     model = build_model(config, material).to(accelerator.device)
     done: list[dict[str, Any]] = []
     inner: dict[str, Any] | None = None
@@ -122,7 +123,7 @@ def train_run(
     if accelerator.is_main_process:
         model.save_pretrained(out / "model")
         if test and config.data.test_split:
-            pictures = join(load_sources(config.data, config.data.test_split, image_size))
+            pictures = join(load_sources(config.data, config.data.test_split, image_size, None, event_frames))
             saved = from_pretrained(out / "model").to(accelerator.device)
             result["test"] = evaluate_model(
                 saved, pictures, templates=config.data.templates, seed=config.seed
@@ -168,7 +169,8 @@ def _new(config: RunConfig, material: Material) -> SpikeCLIP:
     whiten = getattr(model.image, "whiten", None)
     if whiten is not None:
         pixels = torch.from_numpy(material.pictures["train"].images[:WHITENING_PICTURES])
-        whiten.fit(normalize(pixels, model.config.image.mean, model.config.image.std))
+        x = normalize(pixels, *model.config.image.normalization)
+        whiten.fit(x.flatten(0, -4))  # every frame of a recording is a picture
     return model
 
 

@@ -308,11 +308,11 @@ def _encode_texts(model: SpikeCLIP, tokens_NL: Tensor) -> Tensor:
 
 def _picture_inputs(config: StageConfig, pictures: Pictures, model: SpikeCLIP) -> Callable:
     images_NHWC = torch.from_numpy(pictures.images)
-    settings = model.config.image
+    mean, std = model.config.image.normalization
 
     def inputs(indices: Tensor, epoch: int, generator: torch.Generator) -> Batch:
-        images = augment(images_NHWC[indices], config.augment, epoch, generator, indices, settings.mean)
-        return {"images": normalize(images, settings.mean, settings.std)}
+        images = augment(images_NHWC[indices], config.augment, epoch, generator, indices, mean)
+        return {"images": normalize(images, mean, std)}
 
     return inputs
 

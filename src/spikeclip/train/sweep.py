@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from spikeclip.config import RunConfig, model_config, to_dict
-from spikeclip.data.pictures import Pictures
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.energy.account import account
 from spikeclip.energy.compare import SPIKING
@@ -123,10 +122,7 @@ def _trained(config: RunConfig, out: Path, quiet: bool) -> float:
 
 def _account(config: RunConfig, model: Path, conventions: Conventions) -> dict[str, Any]:
     graphs = open_graphs(model)
-    pictures = _validation(config, graphs.image.ops[0].shape[0])  # type: ignore[attr-defined]
+    image: Any = graphs.image.ops[0]
+    pictures = join(split_sources(config.data, image.shape[0], config.seed, image.event_frames)[1])
     tokenizer, templates = Tokenizer.load(model), config.data.templates
     return account(graphs, tokenizer, pictures, conventions, templates=templates, precision="int8")
-
-
-def _validation(config: RunConfig, image_size: int) -> Pictures:
-    return join(split_sources(config.data, image_size, config.seed)[1])
