@@ -77,7 +77,11 @@ class Engine:
         runs by its events.
         """
         if not self._chosen:
-            self._choose(inputs)
+            kept = load_choice(self._key(inputs))
+            if kept is None:
+                self.calibrate(inputs)
+            else:
+                self.steps, self._chosen = self._join(kept), True
         with self._lock, _threads(self.threads):
             if watch is None:
                 return self._run(self.steps, inputs).output[0].copy()
@@ -86,12 +90,8 @@ class Engine:
                 watch(name, spikes.dense())
             return values.output[0].copy()
 
-    def _choose(self, inputs: np.ndarray) -> None:
-        dense = load_choice(choice_key(self.graph, self.precision, self.threads, len(inputs)))
-        if dense is None:
-            self.calibrate(inputs)
-        else:
-            self.steps, self._chosen = self._join(dense), True
+    def _key(self, inputs: np.ndarray) -> str:
+        return choice_key(self.graph, self.precision, self.threads, len(inputs))
 
     def _run(self, steps: Sequence[Step | Stretch], inputs: np.ndarray) -> Values:
         values = Values(inputs, self._workspace)
@@ -119,7 +119,7 @@ class Engine:
                 runs = {name: partial(self._run, steps[name], inputs) for name in layers}
                 chosen = clearly_fastest(race(runs, repeats, pause=0.05))
                 self.steps, self._chosen = steps[chosen], True
-                save_choice(choice_key(self.graph, self.precision, self.threads, len(inputs)), layers[chosen])
+                save_choice(self._key(inputs), layers[chosen])
             self.layers = profile(self.steps, values, self.layers, repeats)
         return self.layers
 

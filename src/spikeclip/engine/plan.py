@@ -113,7 +113,7 @@ def plan(graph: Graph, precision: str) -> list[Step]:
     for neuron in neurons:
         _check_neuron(neuron)
     spiking = {neuron.name for neuron in neurons}
-    recording = any(isinstance(op, ops.Image) and (op.event_frames or 1) > 1 for op in graph.ops)
+    moving = any(isinstance(op, ops.Image) and not op.constant for op in graph.ops)
     alias: dict[str, str] = {}  # of operations that only take positions for tokens
     tokens: set[str] = set()  # values whose positions are tokens, whatever their shape is here
     done: set[str] = set()
@@ -159,7 +159,7 @@ def plan(graph: Graph, precision: str) -> list[Step]:
             steps.append(_synapses(op, first, stream, in_place, kept, neuron, window, plane, precision))
         elif isinstance(op, (ops.Conv, ops.Linear)):
             weight_IN, bias_N = _fill(_rows(op)), _fill(op.bias_O)
-            constant = isinstance(op, ops.Conv) and not recording
+            constant = isinstance(op, ops.Conv) and not moving
             steps.append(Dense(op, first, _filter(op), _plane(graph, op), weight_IN, bias_N, constant))
         elif isinstance(op, ops.Attention):
             neuron = only_neuron(op)

@@ -58,13 +58,12 @@ def run_op(op: Op, *inputs: np.ndarray) -> np.ndarray:
 @run_op.register
 def _(op: Image, x_1B: np.ndarray) -> np.ndarray:
     H, W, C = op.shape
-    several = (op.event_frames or 1) > 1
-    expected = (H, W, op.event_frames, C) if several else op.shape
+    expected = op.shape if op.constant else (H, W, op.event_frames, C)
     if x_1B.shape[2:] != expected:
         raise InputError(
             f"expected pictures of shape (B, {', '.join(map(str, expected))}), got {x_1B.shape[1:]}"
         )
-    return (np.moveaxis(x_1B[0], -2, 0) if several else x_1B).astype(np.float32, copy=False)
+    return (x_1B if op.constant else np.moveaxis(x_1B[0], -2, 0)).astype(np.float32, copy=False)
 
 
 @run_op.register

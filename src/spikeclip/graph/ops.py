@@ -31,6 +31,11 @@ class Image(Op):
     event_frames: int | None = None
     """Frames of a recording, of which one alone has no axis of its own; None for pictures."""
 
+    @property
+    def constant(self) -> bool:
+        """Whether one frame is shown at every time step, as a picture is."""
+        return self.event_frames in (None, 1)
+
 
 @dataclass(frozen=True, eq=False)
 class Tokens(Op):
