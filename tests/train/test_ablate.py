@@ -87,6 +87,9 @@ def test_built_in_axes_fit_a_recipe_of_both_steps(recipe, tmp_path):
     by_name = {(cell.axis, cell.value): next(iter(cell.runs.values())) for cell in cells}
     assert [s.stage for s in by_name["alignment", "none"].stages] == ["finetune"]
     assert by_name["neuron", "LIF, T=4"].model["T"] == 4
+    assert [list(cell.runs) for cell in cells if cell.value == "I-LIF"] == [
+        ["recipe-0"]
+    ]  # T=1 is the default
     assert by_name["T", "LIF, T=4"] == by_name["neuron", "LIF, T=4"]
     assert by_name["pretraining_data", "10 %"].stages[1].share == 0.1
     assert by_name["pretraining_data", "100 %"] == by_name["", "recipe"]

@@ -79,6 +79,34 @@ def print_networks(title: str, networks: Sequence[Mapping[str, Any]]) -> None:
     print_table(title, columns, rows, numbers=(1, 2, 3, 4))
 
 
+def print_text_tower(record: Mapping[str, Any]) -> None:
+    """Print what `compare_text_tower` returns."""
+    rows = [
+        (name.replace("_", " "), group["texts"], _number(group["cosine"]), _number(group["centred_cosine"]))
+        for name, group in record["texts"].items()
+    ]
+    print_table(
+        f"text tower of {record['run']}",
+        ("texts", "", "cosine to the teacher's", "centred"),
+        rows,
+        numbers=(1, 2, 3),
+    )
+    rows = [
+        (
+            row["embeddings"],
+            f"{told['classes']} {kind}",
+            told["pictures"],
+            *map(_percent, map(told.get, ("teacher", "student"))),
+        )
+        for row in record["recognition"]
+        for kind, told in row.items()
+        if kind != "embeddings"
+    ]
+    columns = ("the teacher's embeddings of", "classes", "", "by its texts", "by the student's")
+    if rows:
+        print_table("told apart by text", columns, rows, numbers=(2, 3, 4))
+
+
 def _percent(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{100 * value:.2f} %"
 

@@ -9,14 +9,15 @@ import typer
 
 from spikeclip.cli.options import Renames, Templates, renames
 
-HELP = """Make teachers: train a small CLIP, or store what a model says as a table.
+HELP = """Teachers: train a small CLIP, store what a model says as a table, compare a student with its own.
 
-A recipe names the result as teacher.path."""
+A recipe names a teacher as teacher.path."""
 EXAMPLES = """Examples:
 
 \b
   spikeclip teacher train shapes --out runs/teacher
-  spikeclip teacher embed openai/clip-vit-base-patch32 --data uoft-cs/cifar10 --out runs/clip.npz"""
+  spikeclip teacher embed openai/clip-vit-base-patch32 --data uoft-cs/cifar10 --out runs/clip.npz
+  spikeclip teacher compare runs/pretrain --data ../shared/data/caltech101"""
 
 TRAIN_HELP = """Train a small CLIP to teach a spiking student.
 
@@ -42,6 +43,18 @@ EMBED_EXAMPLES = """Examples:
       --augmentations 10 --out runs/clip.npz
   spikeclip teacher embed sentence-transformers/all-MiniLM-L6-v2 --texts nouns.txt --out runs/nouns.npz
   spikeclip train recipes/cifar10.yaml teacher.path=runs/clip.npz"""
+
+COMPARE_HELP = """Compare the text tower of a run with its teacher's.
+
+First the cosine between them: of texts that training learned, and of those it held out. Then how many of the teacher's
+own embeddings of pictures the student's class texts tell apart, beside the teacher's texts: a teacher that is a table
+of embeddings may hold prototypes of the training classes, and pictures of a split of --data. No picture passes the
+student, so what is lost here is lost by its text tower alone."""
+COMPARE_EXAMPLES = """Examples:
+
+\b
+  spikeclip teacher compare runs/pretrain
+  spikeclip teacher compare runs/pretrain --data ../shared/data/caltech101 --out texts.json"""
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -162,3 +175,31 @@ def embed(
         batch_size=batch_size,
     )
     print(f"{out}: {counts['images']} pictures and {counts['texts']} texts of {opened.name}")
+
+
+@app.command("compare", help=COMPARE_HELP, epilog=COMPARE_EXAMPLES)
+def compare(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE", help="Pictures that the teacher embedded; repeatable.", show_default=False
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of every source.")] = "test",
+    rename: Renames = None,
+    out: Annotated[Path, typer.Option(help="Where the record goes.")] = Path("texts.json"),
+) -> None:
+    """Compare text towers."""
+    from spikeclip.errors import InputError
+
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; --out names the file of the result")
+    from spikeclip.cli.tables import print_text_tower
+    from spikeclip.evaluate.json_text import write_record
+    from spikeclip.train.text_tower import compare_text_tower
+
+    record = compare_text_tower(run, data or [], split, renames(rename or []))
+    write_record(record, out)
+    print_text_tower(record)
+    print(f"result: {out}")

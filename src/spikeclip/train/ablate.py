@@ -21,6 +21,7 @@ from spikeclip.evaluate.statistics import mean_interval
 from spikeclip.figures import COLOURS, panels
 from spikeclip.train.grid import finished, run_once
 from spikeclip.train.recipe import load_recipe
+from spikeclip.train.run import model_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,7 +81,10 @@ def plan(
             config = load_recipe(recipe, [*changes, *own])
         except InputError as error:
             raise InputError(f"{axis}: {value}: {error}" if axis else str(error)) from error
-        made, name = json.dumps(to_dict(config)), _slug(f"{axis}-{value}") if axis else _BASE
+        # A setting that is said and one that is the default are one.
+        model = config.model if "pretrained" in config.model else model_settings(config)
+        made = json.dumps({**to_dict(config), "model": model})
+        name = _slug(f"{axis}-{value}") if axis else _BASE
         if made not in names and name in names.values():
             raise InputError(f"{axis}: {value}: another value is called {name} too; change its name")
         name = names.setdefault(made, name)

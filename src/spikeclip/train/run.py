@@ -58,7 +58,7 @@ def train_run(
     state = load_checkpoint(checkpoint) if resume and checkpoint.exists() else None
 
     set_seed(config.seed)
-    image = _model_settings(config)["image"]
+    image = model_settings(config)["image"]
     image_size, event_frames = image["image_size"], image["event_frames"]
     with accelerator.main_process_first():  # one process fills the caches, the others read them
         material = gather_material(config, image_size, str(accelerator.device), event_frames)
@@ -179,7 +179,8 @@ def _graphs_allowed() -> AbstractContextManager:
     return torch._dynamo.config.patch(cache_size_limit=GRAPHS)
 
 
-def _model_settings(config: RunConfig) -> dict[str, Any]:
+def model_settings(config: RunConfig) -> dict[str, Any]:
+    """Return the configuration of a run's model in full; raises `InputError` where there is none."""
     settings = dict(config.model)
     if "pretrained" in settings:
         if len(settings) > 1:

@@ -1,0 +1,135 @@
+"""How well a student's text tower stands in for its teacher's: texts it learned, others, and pictures told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spikeclip.config import RunConfig, from_dict
+from spikeclip.data.prompts import build_prompts
+from spikeclip.data.sources import load_pictures
+from spikeclip.errors import InputError
+from spikeclip.evaluate.json_text import read_record
+from spikeclip.evaluate.open import event_frames, image_size
+from spikeclip.evaluate.pictures import model_folder
+from spikeclip.evaluate.provenance import environment
+from spikeclip.evaluate.zero_shot import class_embeddings, embed_texts, zero_shot_metrics
+from spikeclip.model import SpikeCLIP, from_pretrained
+from spikeclip.teacher import Teacher
+from spikeclip.teacher.table import text_key
+from spikeclip.train.material import Material, gather_material
+from spikeclip.train.mixture import class_keys, split_sources
+
+
+def compare_text_tower(
+    run: Path, sources: Sequence[str] = (), split: str = "test", classnames: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Compare the text tower of a finished run with the teacher of its recipe.
+
+    Returns `texts`, see `text_agreement`, and `recognition`: rows as of `recognised_by_text` for the teacher's
+    prototypes of the classes of each training source, and for its embeddings of pictures of `split` of `sources`,
+    with class names replaced by `classnames`. Nothing passes the student's image tower. Raises `InputError` for a
+    run that has not finished or had no teacher, and for a source of whose pictures the teacher holds none.
+    """
+    if not (run / "recipe.json").is_file():
+        raise InputError(f"{run} is not the folder of a run: its recipe says which texts were held out")
+    model = from_pretrained(model_folder(run))
+    config = from_dict(RunConfig, read_record(run / "recipe.json"))
+    if config.teacher.path is None:
+        raise InputError(f"{run} was trained without a teacher: there is nothing to compare its texts with")
+    teacher = Teacher.from_pretrained(config.teacher.path)
+    size, frames = image_size(model), event_frames(model)
+
+    def row(
+        name: str, found_ND: np.ndarray, labels_N: np.ndarray, classnames: Sequence[str]
+    ) -> dict[str, Any]:
+        known_N = np.isfinite(found_ND).all(1)
+        embeddings, labels = torch.from_numpy(found_ND[known_N]), torch.from_numpy(labels_N[known_N])
+        told = recognised_by_text(embeddings, labels, classnames, config.data.templates, model, teacher)
+        return {"embeddings": name, **told}
+
+    rows = []
+    parts, _ = split_sources(config.data, size, config.seed, frames)
+    keys = class_keys(config.data, parts)
+    for part in parts:
+        found_KD = teacher.find_classes([keys[text_key(name)] for name in part.classnames])
+        if np.isfinite(found_KD).any():
+            name = f"class prototypes of {part.name}"
+            rows.append(row(name, found_KD, np.arange(len(found_KD)), part.classnames))
+    for source in sources:
+        part = load_pictures(
+            source, split, size, config.data.cache, classnames=classnames, event_frames=frames
+        )
+        found_ND = teacher.find_images(part)
+        if part.labels is None or not np.isfinite(found_ND).any():
+            raise InputError(f"{teacher.name} holds no embedding of a labelled picture of {source} {split}")
+        rows.append(row(f"pictures of {part.name} {part.split}", found_ND, part.labels, part.classnames))
+    return {
+        "run": str(run),
+        "texts": text_agreement(model, gather_material(config, size, event_frames=frames)),
+        "recognition": rows,
+        "provenance": environment(),
+    }
+
+
+def text_agreement(model: SpikeCLIP, material: Material) -> dict[str, dict[str, float]]:
+    """Return `cosine` and `centred_cosine` of student and teacher, means over the `texts` of a group.
+
+    The groups are those that the teacher itself embeds and the student learned, `learned`, and those that training held
+    out, `held_out`, where it held out any. Centred: less the mean of the teacher's embeddings of the learned ones, as a
+    tower that answers any text with that mean has a cosine of 0.86 to CLIP ViT-B/32.
+    """
+    assert material.teacher_texts_ND is not None
+    learned = material.known_texts[~torch.isin(material.known_texts, material.held_texts)]
+    groups = {"learned": learned, "held_out": material.held_texts}
+    if not len(learned):  # the texts were too few to hold any out
+        groups = {"learned": material.known_texts}
+    mean_D = material.teacher_texts_ND[groups["learned"]].mean(0)
+    agreement = {}
+    for name, rows in groups.items():
+        made_ND, wanted_ND = (
+            embed_texts(model, [material.texts[i] for i in rows]),
+            material.teacher_texts_ND[rows],
+        )
+        agreement[name] = {
+            "texts": len(rows),
+            "cosine": F.cosine_similarity(made_ND, wanted_ND).mean().item(),
+            "centred_cosine": F.cosine_similarity(made_ND - mean_D, wanted_ND - mean_D).mean().item(),
+        }
+    return agreement
+
+
+def recognised_by_text(
+    embeddings_ND: Tensor,
+    labels_N: Tensor,
+    classnames: Sequence[str],
+    templates: Sequence[str],
+    model: SpikeCLIP,
+    teacher: Teacher,
+) -> dict[str, Any]:
+    """Return how many of the teacher's embeddings of pictures are told by text, the student's beside the teacher's.
+
+    `named`: of the classes whose prompts the teacher itself embeds, with `classes`, `pictures`, and `teacher` and
+    `student`, the fractions right among them. `all`: the same of all classes, without `teacher` where it knows too few.
+    """
+    prompts = build_prompts(classnames, templates)
+    known = [i for i, group in enumerate(prompts) if all(map(teacher.knows, group))]
+    told = {}
+    for name, classes in (("named", known), ("all", list(range(len(classnames))))):
+        chosen_N = torch.isin(labels_N, torch.tensor(classes, dtype=torch.long))
+        if not chosen_N.any():
+            continue
+        places = torch.searchsorted(torch.tensor(classes), labels_N[chosen_N])
+        names = [classnames[i] for i in classes]
+        told[name] = {"classes": len(classes), "pictures": int(chosen_N.sum())}
+        for who, asked in (("teacher", teacher), ("student", model)):
+            if who == "student" or len(known) >= len(classes):
+                texts_KD = class_embeddings(asked, names, templates)
+                told[name][who] = zero_shot_metrics(embeddings_ND[chosen_N], places, texts_KD)["acc1"]
+    return told
