@@ -182,6 +182,27 @@ def test_validation_texts_are_not_learned(prepared):
     assert not held & {prompt for prompts in material.class_prompts for prompt in prompts}
 
 
+def test_a_text_tower_is_scored_on_what_it_never_saw_and_on_the_class_names(prepared):
+    _, material, model = prepared({"stage": "align_text"})
+    made = torch.nn.functional.normalize(model.encode_text(model.tokenize(material.texts)), dim=-1).detach()
+    everything = torch.arange(len(material.texts))
+    prompts, held = material.prompt_rows, material.held_texts
+    others = everything[~torch.isin(everything, torch.cat([prompts, held]))]
+    teacher = material.teacher_texts_ND
+
+    def score(known):
+        told = teacher.clone()
+        told[known] = made[known]
+        return make_stage(
+            material.config.stages[0], dataclasses.replace(material, teacher_texts_ND=told), model
+        ).score(model)
+
+    nothing = score(others[:0])
+    assert score(prompts) > nothing + 0.1
+    assert score(held) > nothing + 0.1
+    assert abs(score(others[:5]) - nothing) < 0.1
+
+
 def test_trim_drops_columns_that_are_padding_everywhere():
     tokens = torch.tensor([[1, 5, 2, 0, 0, 0], [1, 5, 6, 2, 0, 0]])
     assert torch.equal(trim(tokens, 2), tokens[:, :4])

@@ -31,8 +31,8 @@ class Material:
     """Everything a stage reads. N texts, D teacher dimensions, K classes that occur in training.
 
     text_of[split]: (pictures, most texts of one picture) rows of `texts`, padded with -1. known_texts: rows of the
-    texts that the teacher itself embeds. held_texts: rows of those that `align_text` is scored on and does not learn
-    (all rows where texts are few). class_prompts: of each class the prompts that can be embedded.
+    texts that the teacher itself embeds. held_texts: rows of those that `align_text` does not learn (all rows
+    where texts are few). class_prompts: of each class the prompts that can be embedded.
     teacher_images[split]: the teacher's unit embedding of each picture (pictures, D), NaN where it has none, or None
     where it has none at all. prototypes_KD: the same of the classes.
     """
@@ -59,6 +59,12 @@ class Material:
         row = {text: i for i, text in enumerate(self.texts)}
         means = [self.teacher_texts_ND[[row[p] for p in prompts]].mean(0) for prompts in self.class_prompts]
         return F.normalize(torch.stack(means), dim=-1)
+
+    @property
+    def prompt_rows(self) -> Tensor:
+        """Rows of the class prompts among the texts."""
+        asked = {prompt for prompts in self.class_prompts for prompt in prompts}
+        return torch.tensor([i for i, text in enumerate(self.texts) if text in asked], dtype=torch.long)
 
     @property
     def class_targets_KD(self) -> Tensor:
