@@ -29,7 +29,8 @@ def read(path: Path) -> Pictures | None:
     """Return the pictures stored under `path` (.npy and .json), or None where they are missing or damaged."""
     try:
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        images = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+        # Copy on write: nothing reaches the file, and PyTorch warns of arrays that it must not write to.
+        images = np.load(path.with_suffix(".npy"), mmap_mode="c", allow_pickle=False)
         if len(images) != len(about["ids"]):
             return None
         labels = about.pop("labels")
