@@ -195,6 +195,8 @@ class LossConfig:
     """align_image: cross-entropy over the teacher's class prototypes (a class without one: its prompts)."""
     kl: float = 1.0
     """KL to the teacher's distribution over the class prompts."""
+    keep: float = 0.0
+    """finetune: KL to what the network said of the picture before this stage, over all texts the teacher knows."""
     temperature: float = 1.0
     """Temperature of both distributions in the KL term; the term is multiplied by its square."""
     label_smoothing: float = 0.0

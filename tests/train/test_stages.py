@@ -203,6 +203,27 @@ def test_a_text_tower_is_scored_on_what_it_never_saw_and_on_the_class_names(prep
     assert abs(score(others[:5]) - nothing) < 0.1
 
 
+def test_keep_costs_nothing_before_a_network_moves_and_holds_it_back(prepared, run):
+    align, tune = {"stage": "align_image", "epochs": 4}, {"stage": "finetune", "epochs": 3}
+    loss = {"ce": 1.0, "kl": 0.0}
+    _, material, _ = prepared(align, {**tune, "loss": {**loss, "keep": 10.0}})
+    start = from_pretrained(run(align, out="start")[1] / "model")
+    stage = make_stage(material.config.stages[1], material, start)
+    wanted = stage.targets(torch.arange(40), torch.Generator())
+    made = embed_pictures(start, material.pictures["train"])[:40]
+    assert stage.loss(start, {"image": made}, wanted)["keep"].item() == pytest.approx(0, abs=1e-4)
+    assert stage.loss(start, {"image": made.flip(0)}, wanted)["keep"].item() > 0.1
+
+    def said(model):
+        return embed_pictures(model, material.pictures["val"]) @ material.teacher_texts_ND.T
+
+    kept, free = (
+        from_pretrained(run(align, {**tune, "loss": {**loss, "keep": keep}}, out=str(keep))[1] / "model")
+        for keep in (10.0, 0.0)
+    )
+    assert (said(kept) - said(start)).abs().mean() < 0.7 * (said(free) - said(start)).abs().mean()
+
+
 def test_trim_drops_columns_that_are_padding_everywhere():
     tokens = torch.tensor([[1, 5, 2, 0, 0, 0], [1, 5, 6, 2, 0, 0]])
     assert torch.equal(trim(tokens, 2), tokens[:, :4])

@@ -124,7 +124,6 @@ def _align_image(config: StageConfig, material: Material, model: SpikeCLIP) -> S
     """Image tower to the teacher's embeddings of the picture, of its class or of its texts."""
     assert material.teacher_texts_ND is not None
     texts_ND, weights = material.teacher_texts_ND, config.loss
-    known_ND = texts_ND[material.known_texts]
     pictures, labels = material.pictures["train"], material.labels["train"]
     labelled = len(labels) > 0
     if weights.prototype and not labelled:
@@ -155,9 +154,7 @@ def _align_image(config: StageConfig, material: Material, model: SpikeCLIP) -> S
                 logits_BK, wanted["label"], label_smoothing=weights.label_smoothing
             )
         if weights.texts:
-            scaled_DN = material.teacher_scale * known_ND.to(made["image"].device).T
-            told = losses.kl_loss(made["image"] @ scaled_DN, wanted["image"] @ scaled_DN)
-            terms["texts"] = weights.texts * told
+            terms["texts"] = weights.texts * _texts_kl(material, made["image"], wanted["image"])
         return terms
 
     def score(model: SpikeCLIP) -> float:
@@ -183,7 +180,10 @@ def _align_image(config: StageConfig, material: Material, model: SpikeCLIP) -> S
 
 
 def _finetune(config: StageConfig, material: Material, model: SpikeCLIP) -> Stage:
-    """Image tower to the classes: cross-entropy and KL to the teacher, over frozen text embeddings."""
+    """Image tower to the classes: cross-entropy and KL to the teacher, over frozen text embeddings.
+
+    With `keep` also KL to itself: what it said of each picture, as it is, before the stage.
+    """
     if not len(material.labels["train"]):
         raise InputError("stage finetune needs labels, and this data has captions only")
     pictures, weights = material.pictures["train"], config.loss
@@ -195,13 +195,15 @@ def _finetune(config: StageConfig, material: Material, model: SpikeCLIP) -> Stag
             f"stage finetune needs the teacher's text embedding of every class; {silent} have none"
         )
     student_KD = class_embeddings_of(model, material)
+    said_ND = embed_pictures(model, pictures, progress=True) if weights.keep else None
 
     def targets(indices: Tensor, generator: torch.Generator) -> Batch:
         # Of a picture that it does not know the teacher's view is the name of its class.
         seen = teacher_KD[labels[indices]]
         if images is not None:
             seen = known_or(images[indices], seen)
-        return {"label": labels[indices], "teacher": material.teacher_scale * seen @ teacher_KD.T}
+        wanted = {"label": labels[indices], "teacher": material.teacher_scale * seen @ teacher_KD.T}
+        return wanted if said_ND is None else {**wanted, "said": said_ND[indices]}
 
     def loss(model: SpikeCLIP, made: Batch, wanted: Batch) -> dict[str, Tensor]:
         logits_BK = model.logit_scale * made["image"] @ student_KD.to(made["image"].device).T
@@ -212,6 +214,8 @@ def _finetune(config: StageConfig, material: Material, model: SpikeCLIP) -> Stag
             )
         if weights.kl:
             terms["kl"] = weights.kl * losses.kl_loss(logits_BK, wanted["teacher"], weights.temperature)
+        if weights.keep:
+            terms["keep"] = weights.keep * _texts_kl(material, made["image"], wanted["said"])
         return terms
 
     def score(model: SpikeCLIP) -> float:
@@ -294,6 +298,14 @@ def _distil(
             made, wanted, model.logit_scale, teacher_scale
         )
     return terms
+
+
+def _texts_kl(material: Material, made_BD: Tensor, wanted_BD: Tensor) -> Tensor:
+    """KL between what two embeddings of a picture say of all texts that the teacher knows, at the teacher's scale."""
+    assert material.teacher_texts_ND is not None
+    known_ND = material.teacher_texts_ND[material.known_texts].to(made_BD.device)
+    scaled_DN = material.teacher_scale * known_ND.T
+    return losses.kl_loss(made_BD @ scaled_DN, wanted_BD @ scaled_DN)
 
 
 def _scale(weights: LossConfig) -> tuple[str, ...]:
