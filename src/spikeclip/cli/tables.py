@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
@@ -59,8 +60,17 @@ def print_comparison(rows: Sequence[Mapping[str, Any]]) -> None:
             if name in row["changes"]:
                 cells[i] += f" ({100 * row['changes'][name]:+.2f})"
         shown.append((data, row["task"], row["metric"], *cells))
-    title = f"in brackets, points against {models[0]}" if len(models) > 1 else models[0]
-    print_table(title, ("data", "task", "metric", *models), shown, numbers=range(3, 3 + len(models)))
+    names = _without_common_folder(models) if len(models) > 1 else models
+    title = f"in brackets, points against {names[0]}" if len(models) > 1 else models[0]
+    print_table(title, ("data", "task", "metric", *names), shown, numbers=range(3, 3 + len(models)))
+
+
+def _without_common_folder(paths: Sequence[str]) -> list[str]:
+    """Leave out the folders that all paths start with; the last part of each stays."""
+    parts = [Path(path).parts for path in paths]
+    same = [len(set(level)) == 1 for level in zip(*(folders[:-1] for folders in parts), strict=False)]
+    shared = [*same, False].index(False)
+    return [str(Path(*folders[shared:])) for folders in parts]
 
 
 def print_networks(title: str, networks: Sequence[Mapping[str, Any]]) -> None:
