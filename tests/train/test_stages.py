@@ -3,6 +3,8 @@
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from small_run import CLASSES, DIM, rows, with_images
@@ -85,6 +87,19 @@ def test_contrastive_learns_from_captions_without_a_teacher(kind, run):
     _, folder = run({**stage, "optimizer": {"lr": 1e-2}}, data=CAPTIONS, teacher=False)
     losses = [row[kind] for row in rows(folder) if kind in row]
     assert losses[-1] < 0.6 * losses[0]
+
+
+def test_captions_without_labels_are_tested_by_retrieval(root, run, tmp_path):
+    files = sorted((root / "pictures").glob("t*/*/*.png"))
+    for split in ("train", "test"):
+        own = [file for file in files if file.parent.parent.name == split]
+        columns = {"image": [{"bytes": file.read_bytes(), "path": str(file)} for file in own]}
+        table = pa.table({**columns, "captions": [[f"a {file.parent.name}", "a picture"] for file in own]})
+        pq.write_table(table, tmp_path / f"{split}.parquet")
+    data = {"source": str(tmp_path), "val_fraction": 0.2}
+    result, _ = run({"stage": "contrastive", "epochs": 1}, data=data, teacher=False, test=True)
+    assert result["test"]["task"] == "zeroshot_retrieval"
+    assert 0 < result["test"]["metrics"]["image_retrieval_recall@10"] <= 1
 
 
 def test_images_align_to_a_teacher_that_only_reads(prepared):

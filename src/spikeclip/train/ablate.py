@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _AXES = Path(__file__).with_name("ablations.yaml")
 _BASE = "recipe"  # name of the runs of the recipe as it is
 _COLUMNS = 3  # of the figure
+_RECALL = "image_retrieval_recall@1"  # what stands for accuracy where pictures have captions and no labels
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,10 @@ def run_ablation(
 def report(cells: Sequence[Cell], out: Path, failed: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the state of an ablation: `rows`, `split`, the `recipe`, `failed` runs by name and the environment.
 
-    A row has `axis` and `value`, `runs` by name with their accuracy (fraction; None where missing), their `mean` and
-    `interval`, `change` and `change_interval` against the recipe with the same seeds, and `rate`, mean spikes per
-    neuron and step. Intervals are halves of 95 % confidence intervals by Student's t; None where nothing can be said.
+    A row has `axis` and `value`, `runs` by name with their accuracy (fraction; of captions recall at 1; None where
+    missing), their `mean` and `interval`, `change` and `change_interval` against the recipe with the same seeds, and
+    `rate`, mean spikes per neuron and step. Intervals are halves of 95 % confidence intervals by Student's t; None where
+    nothing can be said.
     """
     config = next(iter(cells[0].runs.values()))
     split = config.data.test_split or "validation"
@@ -199,7 +201,8 @@ def _result(config: RunConfig, out: Path) -> tuple[float | None, float | None]:
         return None, None
     if not result["test"]:
         return result["stages"][-1]["best"], None
-    return result["test"]["metrics"].get("acc1"), result["test"]["spikes"]["mean_rate"]
+    metrics = result["test"]["metrics"]
+    return metrics.get("acc1", metrics.get(_RECALL)), result["test"]["spikes"]["mean_rate"]
 
 
 def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:

@@ -125,8 +125,9 @@ def train_run(
         if test and config.data.test_split:
             pictures = join(load_sources(config.data, config.data.test_split, image_size, None, event_frames))
             saved = from_pretrained(out / "model").to(accelerator.device)
+            task = "zeroshot_retrieval" if pictures.labels is None else "zeroshot_classification"
             result["test"] = evaluate_model(
-                saved, pictures, templates=config.data.templates, seed=config.seed
+                saved, pictures, task=task, templates=config.data.templates, seed=config.seed
             )
         result["recipe"] = to_dict(config)
         write_record(result, out / "results.json")
