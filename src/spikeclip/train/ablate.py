@@ -127,8 +127,8 @@ def report(cells: Sequence[Cell], out: Path, failed: Mapping[str, str] | None = 
 
     A row has `axis` and `value`, `runs` by name with their accuracy (fraction; of captions recall at 1; None where
     missing), their `mean` and `interval`, `change` and `change_interval` against the recipe with the same seeds, and
-    `rate`, mean spikes per neuron and step. Intervals are halves of 95 % confidence intervals by Student's t; None where
-    nothing can be said.
+    `rate`, mean spikes per neuron and step. Intervals are halves of 95 % confidence intervals by Student's t; None
+    where nothing can be said.
     """
     config = next(iter(cells[0].runs.values()))
     split = config.data.test_split or "validation"
