@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spikeclip import create_model, from_pretrained, list_models
+from spikeclip import create_model, from_pretrained, interpolate, list_models
 from spikeclip.data import Tokenizer
 from spikeclip.errors import InputError
 from spikeclip.model import SpikeCLIP
@@ -47,6 +47,26 @@ def embeddings(model):
 def assert_same(model, other):
     for ours, theirs in zip(embeddings(model), embeddings(other), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_weights_between_two_models(make):
+    before, after = make(seed=0), make(seed=1)
+    assert_same(interpolate(before, after, 0), before)
+    assert_same(interpolate(before, after, 1), after)
+    halfway = interpolate(before, after, 0.5).state_dict()
+    start, end = before.state_dict(), after.state_dict()
+    for name, value in halfway.items():
+        torch.testing.assert_close(2 * value, start[name] + end[name])
+    assert any(not torch.equal(value, end[name]) for name, value in start.items())
+
+
+def test_weights_lie_between_models_of_one_kind_only(make):
+    with pytest.raises(InputError, match="from 0 to 1, got 2"):
+        interpolate(make(), make(), 2)
+    with pytest.raises(InputError, match="one configuration; these differ in neuron"):
+        interpolate(make(), make(neuron="relu"), 0.5)
+    with pytest.raises(InputError, match="one tokenizer"):
+        interpolate(make(), make(tokenized=False), 0.5)
 
 
 @pytest.mark.parametrize("neuron", ["lif", "plif", "ilif", "relu", "quant_relu"])

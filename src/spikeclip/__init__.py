@@ -16,6 +16,7 @@ _PUBLIC = {
     "Teacher": "spikeclip.teacher",
     "create_model": "spikeclip.model",
     "from_pretrained": "spikeclip.model",
+    "interpolate": "spikeclip.model",
     "list_models": "spikeclip.model",
     "load_published": "spikeclip.export.reference",
 }

@@ -169,6 +169,35 @@ def from_pretrained(path: str | Path, **options: Any) -> SpikeCLIP:
     return SpikeCLIP.from_pretrained(path, **options)
 
 
+def interpolate(before: SpikeCLIP, after: SpikeCLIP, share: float) -> SpikeCLIP:
+    """Return a model with weights (1 - share) x before + share x after, statistics of BatchNorm among them.
+
+    Between the weights before fine-tuning and after it there are networks that keep more of what the first could do
+    than they lose of what the second learned (WiSE-FT, arXiv 2109.01903, section 3). Raises `InputError` for models of
+    different configurations or tokenizers, and for a share outside 0 to 1.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"the share of the second model is from 0 to 1, got {share}")
+    if before.config != after.config:
+        ours, theirs = (to_dict(model.config) for model in (before, after))
+        differ = [key for key, value in ours.items() if theirs[key] != value]
+        raise InputError(
+            f"weights lie between models of one configuration; these differ in {', '.join(differ)}"
+        )
+    tokenizers = [model.tokenizer.fingerprint if model.tokenizer else None for model in (before, after)]
+    if tokenizers[0] != tokenizers[1]:
+        raise InputError("weights lie between models of one tokenizer; these read texts by different ones")
+    model = SpikeCLIP(after.config, after.tokenizer)
+    start, end = before.state_dict(), after.state_dict()
+    model.load_state_dict(
+        {
+            name: torch.lerp(start[name], value, share) if value.is_floating_point() else value
+            for name, value in end.items()
+        }
+    )
+    return model.eval()
+
+
 def load_weights(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
     """Load a state dict whose names and shapes must be the model's; raises `InputError` that lists what differs."""
     own = model.state_dict()

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 import spikeclip
 from spikeclip import config
 from spikeclip.cli.keys import field_docs, recipe_keys
+from spikeclip.model import from_pretrained
 from spikeclip.train.loop import Interrupted
 
 COMMANDS = (
@@ -19,6 +21,8 @@ COMMANDS = (
     "teacher",
     "evaluate",
     "classify",
+    "interpolate",
+    "lower",
     "verify",
     "energy",
     "data",
@@ -244,3 +248,17 @@ def test_nothing_readable_among_several(command):
     code, _, error = command("classify", "pictures/bad.jpg", "no.png", "--model", "run", "--labels", "a,b")
     assert code == 1
     assert error.splitlines()[-1] == "Error: none of the 2 pictures could be read"
+
+
+def test_a_model_between_two_knows_what_it_was_trained_on(folder, command, tmp_path):
+    out = tmp_path / "between"
+    after = tmp_path / "after"
+    shutil.copytree(folder / "run", after)
+    (after / "recipe.json").write_text(json.dumps({"model": {}, "data": {"source": "shapes"}}))
+    call = ("interpolate", "run", str(after), "--share", "0.3", "--out", str(out))
+    assert command(*call) == (0, f"model: {out}\n", "")
+    assert json.loads((out / "recipe.json").read_text())["data"] == {"source": "shapes"}
+    assert from_pretrained(out).config == from_pretrained(after / "model").config
+    code, _, said = command(*call)
+    assert code == 1
+    assert "--overwrite replaces it" in said

@@ -23,6 +23,7 @@ from spikeclip.cli import (
     energy,
     evaluate,
     info,
+    interpolate,
     lower,
     sweep,
     teacher,
@@ -53,7 +54,21 @@ SPIKECLIP_DEBUG=1 shows the full traceback of an error.""",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (data, train, sweep, ablate, teacher, evaluate, classify, lower, verify, energy, info, demo):
+for command in (
+    data,
+    train,
+    sweep,
+    ablate,
+    teacher,
+    evaluate,
+    classify,
+    interpolate,
+    lower,
+    verify,
+    energy,
+    info,
+    demo,
+):
     name = command.__name__.rsplit(".", 1)[-1]
     if hasattr(command, "app"):
         app.add_typer(command.app, name=name, help=command.HELP, epilog=command.EXAMPLES)

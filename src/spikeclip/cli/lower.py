@@ -15,6 +15,7 @@ EXAMPLES = """Examples:
 
 \b
   spikeclip lower runs/cifar10
+  spikeclip lower runs/cifar10/model
   spikeclip classify cat.jpg --model runs/cifar10 --engine int8 --labels "cat,dog\""""
 
 

@@ -77,13 +77,10 @@ def training_runs(model: str | Path | None) -> list[dict[str, Any]] | None:
     """
     runs: list[dict[str, Any]] = []
     while model is not None:
-        folder = Path(model).expanduser()
-        recipes = [
-            path / "recipe.json" for path in (folder, folder.parent) if (path / "recipe.json").is_file()
-        ]
-        if not recipes:
+        recipe = find_recipe(Path(model).expanduser())
+        if recipe is None:
             return None
-        values = read_record(recipes[0])
+        values = read_record(recipe)
         sources = values["data"]["source"]
         runs.append(
             {
@@ -95,6 +92,12 @@ def training_runs(model: str | Path | None) -> list[dict[str, Any]] | None:
         )
         model = values["model"].get("pretrained")
     return runs or None
+
+
+def find_recipe(model: Path) -> Path | None:
+    """Return the recipe of the run that left a saved model: in its folder or, as a run has it, in the one above."""
+    files = (folder / "recipe.json" for folder in (model, model.parent))
+    return next((file for file in files if file.is_file()), None)
 
 
 def protocol(runs: Sequence[Mapping[str, Any]] | None, dataset: str) -> str | None:
