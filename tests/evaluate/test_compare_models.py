@@ -6,7 +6,7 @@ import json
 import pytest
 
 from spikeclip.errors import InputError
-from spikeclip.evaluate.compare import compare_records, curves_figure
+from spikeclip.evaluate.compare import compare_records, curves_figure, retention_figure, short_names
 from spikeclip.evaluate.provenance import protocol, training_runs
 from spikeclip.evaluate.statistics import point
 
@@ -70,6 +70,34 @@ def test_a_line_for_each_model_and_a_panel_for_each_curve():
     assert file.getvalue().startswith(b"\x89PNG")
     with pytest.raises(InputError, match="no curves"):
         curves_figure([record("a", "cifar10", 0.5)])
+
+
+def test_retention_has_a_point_for_each_model_and_a_panel_for_each_other_set():
+    sets = ("target", "one", "two")
+    models = [f"/long/way/runs/{i}" for i in range(8)]
+    rows = compare_records([record(m, d, (i + len(d)) / 20) for i, m in enumerate(models) for d in sets])
+    figure = retention_figure(rows)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["one test, %", "two test, %"]
+    for axes in figure.axes:
+        points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines]
+        assert points == [(pytest.approx(5 * (i + 6)), pytest.approx(5 * (i + 3))) for i in range(8)]
+        assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 8
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [str(i) for i in range(8)]
+    with pytest.raises(InputError, match="two data sets or more"):
+        retention_figure(rows[:1])
+
+
+@pytest.mark.parametrize(
+    ("models", "short"),
+    [
+        (["/work/runs/a", "/work/runs/kl/b"], ["a", "kl/b"]),
+        (["openai/clip", "runs/x"], ["openai/clip", "runs/x"]),
+        (["runs", "runs/x"], ["runs", "runs/x"]),
+        (["runs/x"], ["runs/x"]),
+    ],
+)
+def test_names_without_the_folders_that_all_share(models, short):
+    assert short_names(models) == short
 
 
 def test_what_a_model_has_seen_goes_back_to_its_first_run(tmp_path):

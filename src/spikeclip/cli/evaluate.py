@@ -25,10 +25,10 @@ HELP = """Evaluate models on data sets.
        corruption               noise, blur and JPEG in five strengths
 
 The result is a table and a JSON record in CLIP_benchmark's form; tasks with curves draw figures beside it. Several
-models, data sets or tasks make one table and one file, with what each model gains or loses against the first: give the
-model before fine-tuning first to see what is kept of its zero-shot transfer. MODEL is a saved model, the folder of a
-run, a name on the Hugging Face hub, or a teacher (CLIP, SigLIP). Class names come from the data; --prompts takes names
-and templates of a known data set instead, in their order."""
+models, data sets or tasks make one table and one file, with what each model gains or loses against the first: give
+the model before fine-tuning first to see what is kept of its zero-shot transfer; of three models or more that is
+drawn too. MODEL is a saved model, the folder of a run, a name on the Hugging Face hub, or a teacher (CLIP, SigLIP).
+Class names come from the data; --prompts takes names and templates of a known data set instead, in their order."""
 EXAMPLES = """Examples:
 
 \b
@@ -103,7 +103,7 @@ def evaluate(
     from spikeclip.cli.tables import print_comparison, print_record
     from spikeclip.data.prompts import load_prompts, with_classnames
     from spikeclip.data.sources import load_pictures, load_training, rename_classes
-    from spikeclip.evaluate.compare import compare_records, curves_figure
+    from spikeclip.evaluate.compare import compare_records, curves_figure, retention_figure
     from spikeclip.evaluate.json_text import write_record
     from spikeclip.evaluate.label_sets import load_distractors, load_near_names
     from spikeclip.evaluate.open import event_frames, image_size, open_model
@@ -133,7 +133,7 @@ def evaluate(
         learn, held = (named(list(parts)) for parts in zip(*pairs, strict=True))
         return tests, list(zip(learn, held, strict=True))
 
-    records = []
+    records, rows = [], []
     for model in models:
         opened = open_model(model)
         for pictures, training in zip(*load_all(image_size(opened), event_frames(opened)), strict=True):
@@ -159,6 +159,10 @@ def evaluate(
         rows = compare_records(records)
         write_record({"records": records, "comparison": rows}, out)
         print_comparison(rows)
+    if len(models) > 2 and len(data) > 1 and "zeroshot_classification" in tasks:
+        figure = out.with_name(f"{out.stem}-retention.png")
+        retention_figure(rows).savefig(figure)
+        print(f"figure: {figure}")
     for name in TASKS:
         drawn = [record for record in records if record["task"] == name and record["curves"]]
         if drawn:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from spikeclip.evaluate.compare import short_names
 
 _WIDE = 200  # into a file or a pipe: no line is folded
 
@@ -60,17 +61,9 @@ def print_comparison(rows: Sequence[Mapping[str, Any]]) -> None:
             if name in row["changes"]:
                 cells[i] += f" ({100 * row['changes'][name]:+.2f})"
         shown.append((data, row["task"], row["metric"], *cells))
-    names = _without_common_folder(models) if len(models) > 1 else models
+    names = short_names(models)
     title = f"in brackets, points against {names[0]}" if len(models) > 1 else models[0]
     print_table(title, ("data", "task", "metric", *names), shown, numbers=range(3, 3 + len(models)))
-
-
-def _without_common_folder(paths: Sequence[str]) -> list[str]:
-    """Leave out the folders that all paths start with; the last part of each stays."""
-    parts = [Path(path).parts for path in paths]
-    same = [len(set(level)) == 1 for level in zip(*(folders[:-1] for folders in parts), strict=False)]
-    shared = [*same, False].index(False)
-    return [str(Path(*folders[shared:])) for folders in parts]
 
 
 def print_networks(title: str, networks: Sequence[Mapping[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +54,43 @@ def compare_records(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     return list(rows.values())
 
 
+def short_names(models: Sequence[str]) -> list[str]:
+    """Return the names of several models without the folders that all of them start with."""
+    if len(models) < 2:
+        return list(models)
+    parts = [Path(name).parts for name in models]
+    same = [len(set(level)) == 1 for level in zip(*(folders[:-1] for folders in parts), strict=False)]
+    shared = [*same, False].index(False)
+    return [str(Path(*folders[shared:])) for folders in parts]
+
+
+def retention_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the zero-shot accuracy on the first data set against that on every other one, a point for a model.
+
+    Right is what fine-tuning on the first set gained, up is what is left elsewhere. rows: of `compare_records`. Raises
+    `InputError` where fewer than two sets were classified.
+    """
+    shown = [row for row in rows if (row["task"], row["metric"]) == ("zeroshot_classification", "acc1")]
+    if len(shown) < 2:
+        raise InputError("retention is drawn over two data sets or more, classified zero-shot")
+    first, *others = shown
+    models = [name for name in first["values"] if all(name in row["values"] for row in others)]
+    figure, axes = panels(4.2 * len(others), 3.9, len(others))
+    for row, panel in zip(others, np.ravel(axes), strict=True):
+        for place, (name, label) in enumerate(zip(models, short_names(models), strict=True)):
+            x, y = 100 * first["values"][name], 100 * row["values"][name]
+            colour = COLOURS[_ORDER[place % len(_ORDER)]]
+            marker = _MARKERS[(place + place // len(_ORDER)) % len(_MARKERS)]  # no pair of both comes twice
+            panel.plot(x, y, marker, color=colour, label=label)
+        panel.set_xlabel(f"{first['dataset']} {first['split']}, %", fontsize=9)
+        panel.set_ylabel(f"{row['dataset']} {row['split']}, %", fontsize=9)
+        panel.set_ylim(bottom=0)
+    figure.legend(
+        *np.ravel(axes)[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8
+    )
+    return figure
+
+
 def curves_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw the curves of records of one task, a row of panels for a data set, a line for a model.
 
@@ -64,6 +102,7 @@ def curves_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
     task, names = drawn[0]["task"], list(drawn[0]["curves"])
     sets = list(dict.fromkeys(map(_data, drawn)))
     models = list(dict.fromkeys(map(_model, drawn)))
+    labels = short_names(models)
     height = 3.1 * len(sets) + 0.3 * len(models)
     figure, axes = panels(3.6 * len(names) + 1.2, height, len(names), len(sets), sharey=True)
     axes = np.reshape(axes, (len(sets), len(names)))
@@ -72,7 +111,7 @@ def curves_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
             for record in drawn:
                 if _data(record) == data:
                     index = models.index(_model(record))
-                    _line(panel, record["curves"][name], index, models[index], task in _LOGARITHMIC)
+                    _line(panel, record["curves"][name], index, labels[index], task in _LOGARITHMIC)
             _ticks(panel, drawn[0]["curves"][name], task)
             title = [data] * (len(sets) > 1) + [name] * (len(names) > 1)
             panel.set_title(", ".join(title), fontsize=9)
@@ -82,8 +121,9 @@ def curves_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
     axes[0][0].set_ylim(max(0, middle - half), min(100, middle + half))
     for panel in axes[-1]:
         panel.set_xlabel(_AXES[task], fontsize=9)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", frameon=False, fontsize=8)
+    figure.legend(
+        *axes[0][0].get_legend_handles_labels(), loc="outside upper left", frameon=False, fontsize=8
+    )
     return figure
 
 
