@@ -262,3 +262,5 @@ def test_a_model_between_two_knows_what_it_was_trained_on(folder, command, tmp_p
     code, _, said = command(*call)
     assert code == 1
     assert "--overwrite replaces it" in said
+    code, _, said = command("interpolate", "run", "run", "--out", str(after))
+    assert (code, "not empty and not a model" in said) == (1, True)

@@ -30,10 +30,12 @@ def interpolate(
     """Save weights between two models."""
     from spikeclip.errors import InputError
 
-    if (out / "config.json").exists() and not overwrite:
+    held = (out / "config.json").is_file()
+    if held and not overwrite:
         raise InputError(f"{out} already holds a model: --overwrite replaces it")
-    import shutil
-
+    if not held and out.exists() and (out.is_file() or any(out.iterdir())):
+        raise InputError(f"{out} is not empty and not a model: choose another --out")
+    from spikeclip.evaluate.json_text import read_record, write_record
     from spikeclip.evaluate.pictures import model_folder
     from spikeclip.evaluate.provenance import find_recipe
     from spikeclip.model import from_pretrained, interpolate
@@ -42,5 +44,5 @@ def interpolate(
     interpolate(from_pretrained(start), from_pretrained(end), share).save_pretrained(out)
     recipe = find_recipe(end)
     if recipe is not None:  # which data the weights have seen
-        shutil.copyfile(recipe, out / "recipe.json")
+        write_record(read_record(recipe), out / "recipe.json")
     print(f"model: {out}")
