@@ -47,7 +47,6 @@ def test_the_second_call_reads_the_cache(folder, load, monkeypatch):
     second = load(folder)
     same(first, second)
     assert isinstance(second.images, np.memmap)
-    assert isinstance(second.images, np.memmap)
     second.images[:] = 0
     assert load(folder).images.any()  # what is written stays in memory
 

@@ -133,7 +133,7 @@ def evaluate(
         learn, held = (named(list(parts)) for parts in zip(*pairs, strict=True))
         return tests, list(zip(learn, held, strict=True))
 
-    records, rows = [], []
+    records = []
     for model in models:
         opened = open_model(model)
         for pictures, training in zip(*load_all(image_size(opened), event_frames(opened)), strict=True):
@@ -159,10 +159,10 @@ def evaluate(
         rows = compare_records(records)
         write_record({"records": records, "comparison": rows}, out)
         print_comparison(rows)
-    if len(models) > 2 and len(data) > 1 and "zeroshot_classification" in tasks:
-        figure = out.with_name(f"{out.stem}-retention.png")
-        retention_figure(rows).savefig(figure)
-        print(f"figure: {figure}")
+        if len(models) > 2 and len(data) > 1 and "zeroshot_classification" in tasks:
+            figure = out.with_name(f"{out.stem}-retention.png")
+            retention_figure(rows).savefig(figure)
+            print(f"figure: {figure}")
     for name in TASKS:
         drawn = [record for record in records if record["task"] == name and record["curves"]]
         if drawn:

@@ -124,6 +124,7 @@ def _align_image(config: StageConfig, material: Material, model: SpikeCLIP) -> S
     """Image tower to the teacher's embeddings of the picture, of its class or of its texts."""
     assert material.teacher_texts_ND is not None
     texts_ND, weights = material.teacher_texts_ND, config.loss
+    known_ND = texts_ND[material.known_texts]
     pictures, labels = material.pictures["train"], material.labels["train"]
     labelled = len(labels) > 0
     if weights.prototype and not labelled:
@@ -154,7 +155,9 @@ def _align_image(config: StageConfig, material: Material, model: SpikeCLIP) -> S
                 logits_BK, wanted["label"], label_smoothing=weights.label_smoothing
             )
         if weights.texts:
-            terms["texts"] = weights.texts * _texts_kl(material, made["image"], wanted["image"])
+            terms["texts"] = weights.texts * _texts_kl(
+                made["image"], wanted["image"], known_ND, material.teacher_scale
+            )
         return terms
 
     def score(model: SpikeCLIP) -> float:
@@ -195,6 +198,8 @@ def _finetune(config: StageConfig, material: Material, model: SpikeCLIP) -> Stag
             f"stage finetune needs the teacher's text embedding of every class; {silent} have none"
         )
     student_KD = class_embeddings_of(model, material)
+    assert material.teacher_texts_ND is not None
+    known_ND = material.teacher_texts_ND[material.known_texts]
     said_ND = embed_pictures(model, pictures, progress=True) if weights.keep else None
 
     def targets(indices: Tensor, generator: torch.Generator) -> Batch:
@@ -215,7 +220,9 @@ def _finetune(config: StageConfig, material: Material, model: SpikeCLIP) -> Stag
         if weights.kl:
             terms["kl"] = weights.kl * losses.kl_loss(logits_BK, wanted["teacher"], weights.temperature)
         if weights.keep:
-            terms["keep"] = weights.keep * _texts_kl(material, made["image"], wanted["said"])
+            terms["keep"] = weights.keep * _texts_kl(
+                made["image"], wanted["said"], known_ND, material.teacher_scale
+            )
         return terms
 
     def score(model: SpikeCLIP) -> float:
@@ -300,11 +307,9 @@ def _distil(
     return terms
 
 
-def _texts_kl(material: Material, made_BD: Tensor, wanted_BD: Tensor) -> Tensor:
-    """KL between what two embeddings of a picture say of all texts that the teacher knows, at the teacher's scale."""
-    assert material.teacher_texts_ND is not None
-    known_ND = material.teacher_texts_ND[material.known_texts].to(made_BD.device)
-    scaled_DN = material.teacher_scale * known_ND.T
+def _texts_kl(made_BD: Tensor, wanted_BD: Tensor, texts_ND: Tensor, scale: float) -> Tensor:
+    """KL between what two embeddings of a picture say of texts, at a scale."""
+    scaled_DN = scale * texts_ND.to(made_BD.device).T
     return losses.kl_loss(made_BD @ scaled_DN, wanted_BD @ scaled_DN)
 
 
