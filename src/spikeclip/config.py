@@ -362,7 +362,7 @@ PRESETS: dict[str, Callable[[], ModelConfig]] = {
 _OVERRIDES = ("neuron", "image_size", "embed_dim", "image", "text")
 
 
-def model_config(name: str, **overrides: Any) -> ModelConfig:
+def model_config(name: str = "spikeclip-tiny", **overrides: Any) -> ModelConfig:
     """Return a preset with changes.
 
     Overrides: `neuron` (kind), any other field of `NeuronConfig` (`T`, `D`, `tau`, `range`, ...), `image_size`,

@@ -50,10 +50,9 @@ def changed_settings(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
 
 def _check(config: RunConfig) -> None:
     """Raise `InputError` for numbers that cannot work, before anything is loaded."""
-    settings, spiking_only = dict(config.model), False
-    if "pretrained" not in settings:
-        neuron = model_config(settings.pop("name", "spikeclip-tiny"), **settings).neuron.kind
-        spiking_only = neuron in ("lif", "plif")
+    spiking_only = False
+    if "pretrained" not in config.model:
+        spiking_only = model_config(**config.model).neuron.kind in ("lif", "plif")
     if not 0 < config.data.val_fraction <= 0.5:
         raise InputError(f"data.val_fraction must be above 0 and at most 0.5, got {config.data.val_fraction}")
     for i, stage in enumerate(config.stages):

@@ -166,7 +166,7 @@ def _new(config: RunConfig, material: Material) -> SpikeCLIP:
     dim = material.embed_dim
     if dim is not None and settings.setdefault("embed_dim", dim) != dim:
         raise InputError(f"model.embed_dim is {settings['embed_dim']}, but the teacher's is {dim}")
-    model = SpikeCLIP(model_config(settings.pop("name", "spikeclip-tiny"), **settings), tokenizer)
+    model = SpikeCLIP(model_config(**settings), tokenizer)
     whiten = getattr(model.image, "whiten", None)
     if whiten is not None:
         pixels = torch.from_numpy(material.pictures["train"].images[:WHITENING_PICTURES])
@@ -182,16 +182,15 @@ def _graphs_allowed() -> AbstractContextManager:
 
 def model_settings(config: RunConfig) -> dict[str, Any]:
     """Return the configuration of a run's model in full; raises `InputError` where there is none."""
-    settings = dict(config.model)
-    if "pretrained" in settings:
-        if len(settings) > 1:
+    if "pretrained" in config.model:
+        if len(config.model) > 1:
             raise InputError(
                 "model.pretrained takes the saved model as it is; remove the other model settings"
             )
         from spikeclip.model import read_config
 
-        return to_dict(read_config(Path(settings["pretrained"])))
-    return to_dict(model_config(settings.pop("name", "spikeclip-tiny"), **settings))
+        return to_dict(read_config(Path(config.model["pretrained"])))
+    return to_dict(model_config(**config.model))
 
 
 def _prepare(config: RunConfig, out: Path, resume: bool, overwrite: bool) -> None:

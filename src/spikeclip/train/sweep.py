@@ -92,10 +92,9 @@ def _label(row: dict[str, Any]) -> str:
 
 
 def _twins(config: RunConfig) -> dict[str, RunConfig]:
-    settings = dict(config.model)
-    if "pretrained" in settings:
+    if "pretrained" in config.model:
         raise InputError("a sweep builds its twins, so its recipe cannot start from model.pretrained")
-    neuron = model_config(settings.pop("name", "spikeclip-tiny"), **settings).neuron
+    neuron = model_config(**config.model).neuron
     if neuron.kind in ("relu", "quant_relu"):
         raise InputError(f"neuron {neuron.kind} does not spike: there is no rate to regularise")
     levels = neuron.T * (neuron.D if neuron.kind == "ilif" else 1)
