@@ -11,6 +11,7 @@ import torch
 import yaml
 from small_run import rows, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from spikeclip.config import RunConfig, from_dict
 from spikeclip.errors import InputError
@@ -49,6 +50,12 @@ def arm_kill(patch, saves: int, more_rows: int) -> None:
 
     patch.setattr(run_module, "save_checkpoint", count_save)
     patch.setattr(loop.Report, "row", count_row)
+
+
+@pytest.fixture(autouse=True)
+def event_files_in_order(monkeypatch):
+    """A reader takes those of one second by a counter, as text: 10 before 9. Here runs restart at once."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(100))
 
 
 @pytest.fixture(scope="module")

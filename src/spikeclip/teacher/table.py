@@ -111,7 +111,8 @@ def _stack(rows: Sequence[np.ndarray | None], dim: int) -> np.ndarray:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
-        raise InputError(f"{path}: no such table of embeddings")
+        where = "" if path.is_absolute() else f" in {Path.cwd()}, from where a recipe's paths are followed"
+        raise InputError(f"{path}: no such table of embeddings{where}")
     try:
         with np.load(path, allow_pickle=False) as table:
             return {key: table[key] for key in table}
