@@ -185,7 +185,14 @@ def ablation_figure(result: Mapping[str, Any]) -> Figure:
                                markersize=5, color=COLOURS[0])  # fmt: skip
                 own = [100 * value for value in row["runs"].values() if value is not None]
                 panel.plot([place + 0.15] * len(own), own, ".", markersize=3, color=COLOURS[4])
-        panel.set_xticks(range(len(shown)), [row["value"] for row in shown], fontsize=7, rotation=20)
+        panel.set_xticks(
+            range(len(shown)),
+            [row["value"] for row in shown],
+            fontsize=7,
+            rotation=30,
+            ha="right",
+            rotation_mode="anchor",
+        )
         panel.set_xlim(-0.5, len(shown) - 0.5)
         panel.set_title(axis.replace("_", " "), fontsize=9)
     for panel in np.ravel(axes)[len(axes_of) :]:
