@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and folders that are free to be written."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def read_lines(path: Path) -> list[str]:
     if not path.is_file():
         raise InputError(f"no such file of texts: {path}")
     return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def check_free(out: Path, kind: str, holds_one: bool) -> None:
+    """Raise `InputError` where `out` is a file, or a folder of something that is not a `kind` to be replaced."""
+    if not holds_one and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+        raise InputError(f"{out} is not empty and not a {kind}: choose another --out")
 
 
 @contextmanager

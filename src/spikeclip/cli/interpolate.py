@@ -29,12 +29,12 @@ def interpolate(
 ) -> None:
     """Save weights between two models."""
     from spikeclip.errors import InputError
+    from spikeclip.files import check_free
 
     held = (out / "config.json").is_file()
     if held and not overwrite:
         raise InputError(f"{out} already holds a model: --overwrite replaces it")
-    if not held and out.exists() and (out.is_file() or any(out.iterdir())):
-        raise InputError(f"{out} is not empty and not a model: choose another --out")
+    check_free(out, "model", held)
     from spikeclip.evaluate.json_text import read_record, write_record
     from spikeclip.evaluate.pictures import model_folder
     from spikeclip.evaluate.provenance import find_recipe

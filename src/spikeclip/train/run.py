@@ -17,6 +17,7 @@ from spikeclip.data.transforms import normalize
 from spikeclip.errors import InputError
 from spikeclip.evaluate.json_text import write_record
 from spikeclip.evaluate.record import evaluate_model
+from spikeclip.files import check_free
 from spikeclip.model import SpikeCLIP, from_pretrained
 from spikeclip.towers.synapses import int8_weights
 from spikeclip.train.checkpoint import load_checkpoint, save_checkpoint
@@ -205,7 +206,6 @@ def _prepare(config: RunConfig, out: Path, resume: bool, overwrite: bool) -> Non
         if not overwrite:
             raise InputError(f"{out} already holds a run: --resume continues it, --overwrite replaces it")
         shutil.rmtree(out)
-    elif out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} is not empty and not a run: choose another --out")
+    check_free(out, "run", False)  # what was a run is gone
     out.mkdir(parents=True, exist_ok=True)
     recipe.write_text(json.dumps(to_dict(config), indent=2) + "\n")

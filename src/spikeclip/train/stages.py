@@ -124,7 +124,7 @@ def _align_image(config: StageConfig, material: Material, model: SpikeCLIP) -> S
     """Image tower to the teacher's embeddings of the picture, of its class or of its texts."""
     assert material.teacher_texts_ND is not None
     texts_ND, weights = material.teacher_texts_ND, config.loss
-    known_ND = texts_ND[material.known_texts]
+    scaled_DN = _scaled_texts(material)
     pictures, labels = material.pictures["train"], material.labels["train"]
     labelled = len(labels) > 0
     if weights.prototype and not labelled:
@@ -155,9 +155,7 @@ def _align_image(config: StageConfig, material: Material, model: SpikeCLIP) -> S
                 logits_BK, wanted["label"], label_smoothing=weights.label_smoothing
             )
         if weights.texts:
-            terms["texts"] = weights.texts * _texts_kl(
-                made["image"], wanted["image"], known_ND, material.teacher_scale
-            )
+            terms["texts"] = weights.texts * _texts_kl(made["image"], wanted["image"], scaled_DN)
         return terms
 
     def score(model: SpikeCLIP) -> float:
@@ -198,8 +196,7 @@ def _finetune(config: StageConfig, material: Material, model: SpikeCLIP) -> Stag
             f"stage finetune needs the teacher's text embedding of every class; {silent} have none"
         )
     student_KD = class_embeddings_of(model, material)
-    assert material.teacher_texts_ND is not None
-    known_ND = material.teacher_texts_ND[material.known_texts]
+    scaled_DN = _scaled_texts(material)
     said_ND = embed_pictures(model, pictures, progress=True) if weights.keep else None
 
     def targets(indices: Tensor, generator: torch.Generator) -> Batch:
@@ -220,9 +217,7 @@ def _finetune(config: StageConfig, material: Material, model: SpikeCLIP) -> Stag
         if weights.kl:
             terms["kl"] = weights.kl * losses.kl_loss(logits_BK, wanted["teacher"], weights.temperature)
         if weights.keep:
-            terms["keep"] = weights.keep * _texts_kl(
-                made["image"], wanted["said"], known_ND, material.teacher_scale
-            )
+            terms["keep"] = weights.keep * _texts_kl(made["image"], wanted["said"], scaled_DN)
         return terms
 
     def score(model: SpikeCLIP) -> float:
@@ -307,9 +302,15 @@ def _distil(
     return terms
 
 
-def _texts_kl(made_BD: Tensor, wanted_BD: Tensor, texts_ND: Tensor, scale: float) -> Tensor:
-    """KL between what two embeddings of a picture say of texts, at a scale."""
-    scaled_DN = scale * texts_ND.to(made_BD.device).T
+def _scaled_texts(material: Material) -> Tensor:
+    """All texts that the teacher knows, times its scale, (D, N): an embedding times them is what it says of them."""
+    assert material.teacher_texts_ND is not None
+    return material.teacher_scale * material.teacher_texts_ND[material.known_texts].T
+
+
+def _texts_kl(made_BD: Tensor, wanted_BD: Tensor, scaled_DN: Tensor) -> Tensor:
+    """KL between what two embeddings of a picture say of `_scaled_texts`."""
+    scaled_DN = scaled_DN.to(made_BD.device)
     return losses.kl_loss(made_BD @ scaled_DN, wanted_BD @ scaled_DN)
 
 

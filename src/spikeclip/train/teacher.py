@@ -27,6 +27,7 @@ from spikeclip.data.prompts import build_prompts
 from spikeclip.data.tokenizer import END, PAD, START, Tokenizer
 from spikeclip.data.transforms import augment, normalize
 from spikeclip.errors import InputError
+from spikeclip.files import check_free
 from spikeclip.losses import contrastive_loss
 from spikeclip.train.optimizer import make_optimizers, schedule
 from spikeclip.train.precision import resolve_precision
@@ -166,8 +167,7 @@ def _check(
     if side % patch_size:
         raise InputError(f"patch_size must divide the pictures' side of {side} pixels, got {patch_size}")
     teacher = all((out / name).is_file() for name in ("config.json", "model.safetensors"))
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not teacher):
-        raise InputError(f"{out} is not empty and not a teacher: choose another --out")
+    check_free(out, "teacher", teacher)
 
 
 def _texts(pictures: Pictures) -> tuple[list[str], Tensor]:
