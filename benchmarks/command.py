@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.machine import environment, noise_sentence
 from spikeclip.cli.tables import print_table
 from spikeclip.errors import InputError
-from spikeclip.evaluate.json_text import write_record
+from spikeclip.records import write_record
 
 
 def options(description: str, batch: list[int]) -> argparse.ArgumentParser:

@@ -12,8 +12,8 @@ from pathlib import Path
 from benchmarks.command import run
 from spikeclip.config import NeuronConfig
 from spikeclip.errors import InputError
-from spikeclip.evaluate.pictures import model_folder
 from spikeclip.model import SpikeCLIP, from_pretrained
+from spikeclip.pretrained.resolve import model_folder
 
 THRESHOLD = 0.31
 """Of `range`. With it the mean spikes of LIF (tau=2, T=4) differ least, in squares, from the level of I-LIF (D=4)

@@ -18,7 +18,7 @@ _PUBLIC = {
     "from_pretrained": "spikeclip.model",
     "interpolate": "spikeclip.model",
     "list_models": "spikeclip.model",
-    "load_published": "spikeclip.export.reference",
+    "load_published": "spikeclip.export.published",
 }
 
 __all__ = ["__version__", *_PUBLIC]

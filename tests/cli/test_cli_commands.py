@@ -125,7 +125,7 @@ def test_demo_runs_where_it_is_told_and_prints_one_table(command, monkeypatch):
         row = {"name": "spiking", "seen": 0.9, "held_out": 0.81, "mean_rate": 0.5, "seconds": 3.2}
         return {"networks": [row, {**row, "name": "relu", "mean_rate": None}]}
 
-    monkeypatch.setitem(sys.modules, "spikeclip.train.demo", SimpleNamespace(run_demo=run_demo))
+    monkeypatch.setitem(sys.modules, "spikeclip.studies.demo", SimpleNamespace(run_demo=run_demo))
     code, out, _ = command("demo")
     assert code == 0
     assert "81.00 %" in out and "0.5000" in out and "predictions.png" in out  # noqa: PT018

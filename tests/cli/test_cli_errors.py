@@ -148,7 +148,7 @@ def test_ctrl_c_exits_with_130(command, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spikeclip.evaluate.pictures.find_pictures", interrupt)
+    monkeypatch.setattr("spikeclip.encode.pictures.find_pictures", interrupt)
     assert command("classify", "pictures", *CLASSIFY) == (130, "", "Interrupted.\n")
 
 
@@ -156,7 +156,7 @@ def test_a_defect_is_one_line_too_and_a_traceback_when_asked(command, monkeypatc
     def fail(*arguments):
         raise ZeroDivisionError("division\nby zero")
 
-    monkeypatch.setattr("spikeclip.evaluate.pictures.find_pictures", fail)
+    monkeypatch.setattr("spikeclip.encode.pictures.find_pictures", fail)
     code, _, error = command("classify", "pictures", *CLASSIFY)
     assert code == 1
     assert is_one_line(error)

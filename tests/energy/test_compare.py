@@ -10,7 +10,7 @@ from spikeclip.energy.compare import SPIKING, baselines, tower_energy
 from spikeclip.energy.firing import measure_firing, spiking_run, text_batches
 from spikeclip.errors import InputError
 from spikeclip.graph import Graph, ops
-from spikeclip.graph.embed import picture_batches
+from spikeclip.graph.inputs import picture_batches
 
 
 @pytest.mark.parametrize(

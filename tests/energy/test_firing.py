@@ -6,7 +6,7 @@ import pytest
 from spikeclip.energy.firing import all_firing, measure_firing, spiking_run, text_batches
 from spikeclip.errors import InputError
 from spikeclip.graph import Graph, execute, ops
-from spikeclip.graph.embed import picture_batches
+from spikeclip.graph.inputs import picture_batches
 
 
 def spikes_of(graph, inputs):

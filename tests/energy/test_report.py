@@ -15,7 +15,7 @@ from spikeclip.energy.measure import measure
 from spikeclip.energy.report import checkpoint_points, write_report
 from spikeclip.energy.words import amount, break_even, summary
 from spikeclip.errors import InputError
-from spikeclip.graph.embed import picture_batches
+from spikeclip.graph.inputs import picture_batches
 
 LOG = (
     '{"stage": "finetune", "step": 0, "rate": 0.02, "rates": {"image.a": 0.2, "image.b": 0.4, "text.c": 9}}\n'

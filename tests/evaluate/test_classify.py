@@ -4,12 +4,12 @@ import pytest
 import torch
 from PIL import Image
 
+from spikeclip.encode.pictures import check_labels, find_pictures
 from spikeclip.errors import InputError
 from spikeclip.evaluate import class_embeddings, embed_pictures
 from spikeclip.evaluate.classify import classify, classify_files
 from spikeclip.evaluate.describe import describe_layers, describe_model
 from spikeclip.evaluate.open import open_model
-from spikeclip.evaluate.pictures import check_labels, find_pictures
 
 LABELS = ["red circle", "blue bar", "white star"]
 

@@ -7,8 +7,8 @@ import pytest
 
 from spikeclip.errors import InputError
 from spikeclip.evaluate.compare import compare_records, curves_figure, retention_figure, short_names
-from spikeclip.evaluate.provenance import protocol, training_runs
 from spikeclip.evaluate.statistics import point
+from spikeclip.provenance import protocol, training_runs
 
 
 def record(

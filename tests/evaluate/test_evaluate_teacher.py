@@ -13,7 +13,7 @@ from spikeclip.errors import InputError
 from spikeclip.evaluate import evaluate_model
 from spikeclip.evaluate.classify import classify
 from spikeclip.evaluate.open import image_size, open_model
-from spikeclip.teacher import Teacher
+from spikeclip.teacher import Teacher, open_teacher
 from spikeclip.teacher.macs import count_macs
 
 
@@ -68,7 +68,7 @@ def test_scores_equal_transformers(folder, pictures):
 def test_its_energy_is_counted_on_a_picture_and_the_prompts_of_the_first_template(folder, pictures):
     cost = teacher_cost(str(folder), pictures, ["a photo of a {c}.", "a {c}"], "small CLIP")
     prompts = [f"a photo of a {name}." for name in pictures.classnames]
-    expected = count_macs(Teacher.from_pretrained(folder), pictures.images[0], prompts)
+    expected = count_macs(open_teacher(folder), pictures.images[0], prompts)
     assert (cost.name, cost.image_macs, cost.text_macs) == ("small CLIP", *expected)
     with pytest.raises(InputError, match="names no classes"):
         teacher_cost(str(folder), dataclasses.replace(pictures, classnames=[]), ["a {c}"])

@@ -9,6 +9,7 @@ import torch
 import spikeclip
 from spikeclip.config import to_dict
 from spikeclip.data.prompts import load_prompts, prompts_hash, with_classnames
+from spikeclip.encode.student import weights_hash
 from spikeclip.errors import InputError
 from spikeclip.evaluate import (
     class_embeddings,
@@ -17,7 +18,6 @@ from spikeclip.evaluate import (
     write_record,
     zero_shot_metrics,
 )
-from spikeclip.evaluate.provenance import weights_hash
 
 
 def test_classification_record(model, pictures, tmp_path):

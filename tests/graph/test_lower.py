@@ -12,7 +12,7 @@ from spikeclip import load_published
 from spikeclip.data import normalize
 from spikeclip.errors import InputError
 from spikeclip.graph import Graph, execute, to_substeps
-from spikeclip.graph.embed import picture_batches
+from spikeclip.graph.inputs import picture_batches
 from spikeclip.graph.lower import lower
 from spikeclip.graph.ops import Conv, Image, Neuron
 from spikeclip.graph.store import load_graph, save_graph

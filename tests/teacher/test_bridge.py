@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spikeclip.errors import InputError
-from spikeclip.teacher import Teacher
+from spikeclip.teacher import open_teacher
 from spikeclip.teacher.bridge import bridged_text_embeddings
 
 WORDS = [
@@ -17,11 +17,11 @@ WORDS = [
 @pytest.fixture
 def teachers(bert, tmp_path):
     """A table that knows some of the words, all of which it would place by a rotation of what the encoder says."""
-    encoder = Teacher.from_pretrained(bert[0])
+    encoder = open_teacher(bert[0])
     rotation, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(encoder.dim, encoder.dim)))
     wanted = encoder.embed_texts(WORDS) @ rotation.astype(np.float32)
     np.savez(tmp_path / "t.npz", texts=WORDS[:8], embeddings=wanted[:8])
-    return Teacher.from_pretrained(tmp_path / "t.npz"), encoder, wanted
+    return open_teacher(tmp_path / "t.npz"), encoder, wanted
 
 
 def test_known_texts_stay_and_others_come_near(teachers, tmp_path):
@@ -39,7 +39,7 @@ def test_what_is_held_out_teaches_nothing(teachers, tmp_path):
     asked = WORDS[8:]
     before = bridged_text_embeddings(table, encoder, asked, WORDS[:6], tmp_path)
     np.savez(tmp_path / "u.npz", texts=WORDS[:8], embeddings=np.concatenate([wanted[:6], -wanted[6:8]]))
-    other = Teacher.from_pretrained(tmp_path / "u.npz")
+    other = open_teacher(tmp_path / "u.npz")
     np.testing.assert_array_equal(bridged_text_embeddings(other, encoder, asked, WORDS[:6], tmp_path), before)
 
 

@@ -14,7 +14,7 @@ from spikeclip.cli import main
 from spikeclip.config import RunConfig, from_dict
 from spikeclip.data import Pictures
 from spikeclip.errors import InputError
-from spikeclip.teacher import Teacher
+from spikeclip.teacher import open_teacher
 from spikeclip.teacher.embed import embed_table
 from spikeclip.train.material import Material, gather_material
 
@@ -27,12 +27,12 @@ def part() -> Pictures:
 
 
 def test_the_table_says_what_the_teacher_says(dual, part, tmp_path):
-    teacher = Teacher.from_pretrained(dual[1])
+    teacher = open_teacher(dual[1])
     counts = embed_table(
         teacher, [part], tmp_path / "t.npz", tmp_path, templates=["a {c}", "the {c}"], texts=TEXTS
     )
     assert counts == {"images": 10, "texts": 7}
-    table = Teacher.from_pretrained(tmp_path / "t.npz")
+    table = open_teacher(tmp_path / "t.npz")
     np.testing.assert_allclose(table.find_images(part), teacher.embed_images(part.images), atol=1e-3)
     texts = [*TEXTS, "a ring", "the bar"]
     np.testing.assert_allclose(table.embed_texts(texts), teacher.embed_texts(texts), atol=1e-3)
@@ -42,7 +42,7 @@ def test_the_table_says_what_the_teacher_says(dual, part, tmp_path):
 
 @pytest.mark.parametrize("dual", ["clip"], indirect=True)
 def test_augmentations_are_averaged_and_an_interrupted_call_goes_on(dual, part, tmp_path, monkeypatch):
-    teacher = Teacher.from_pretrained(dual[1])
+    teacher = open_teacher(dual[1])
     embed, seen = teacher.embed_images, []
 
     def make(out: str, cache: str, stop_after: int | None = None) -> np.ndarray:
@@ -65,7 +65,7 @@ def test_augmentations_are_averaged_and_an_interrupted_call_goes_on(dual, part, 
             batch_size=4,
             progress=False,
         )
-        return Teacher.from_pretrained(tmp_path / out).find_images(part)
+        return open_teacher(tmp_path / out).find_images(part)
 
     whole = make("whole.npz", "one")
     assert len(seen) == 9  # three chunks, three views each
@@ -80,9 +80,9 @@ def test_augmentations_are_averaged_and_an_interrupted_call_goes_on(dual, part, 
 
 
 def test_a_teacher_of_texts_makes_a_table_of_texts(bert, part, tmp_path):
-    teacher = Teacher.from_pretrained(bert[0])
+    teacher = open_teacher(bert[0])
     embed_table(teacher, [part], tmp_path / "t.npz", tmp_path, templates=["a {c}"], texts=TEXTS)
-    table = Teacher.from_pretrained(tmp_path / "t.npz")
+    table = open_teacher(tmp_path / "t.npz")
     assert table.texts == ["a ring", "a bar", *TEXTS]
     assert np.isnan(table.find_images(part)).all()
     with pytest.raises(InputError, match="is a table already"):

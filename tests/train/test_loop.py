@@ -14,7 +14,7 @@ from spikeclip.data import sources
 from spikeclip.engine import Engine
 from spikeclip.errors import InputError
 from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, zero_shot_metrics
-from spikeclip.graph.embed import picture_batches
+from spikeclip.graph.inputs import picture_batches
 from spikeclip.graph.lower import lower
 from spikeclip.model import from_pretrained
 from spikeclip.neurons import functional, record

@@ -13,11 +13,10 @@ from small_run import CLASSES, DIM
 
 from spikeclip.config import DataConfig, LossConfig, TargetConfig
 from spikeclip.data import Pictures
-from spikeclip.data.prompts import load_prompts
+from spikeclip.data.mixture import class_keys, join, load_sources
+from spikeclip.data.prompts import load_prompts, text_key
 from spikeclip.errors import InputError
-from spikeclip.teacher import Teacher
-from spikeclip.teacher.table import text_key
-from spikeclip.train.mixture import class_keys, join, load_sources
+from spikeclip.teacher import open_teacher
 from spikeclip.train.stages import make_stage
 
 
@@ -93,7 +92,7 @@ def test_a_picture_aligns_to_itself_then_to_its_class(two, prepared):
     assert train.classnames == sorted(CLASSES)
     stage = make_stage(material.config.stages[0], material, model)
     wanted = stage.targets(torch.arange(len(train)), torch.Generator())["image"]
-    stored = Teacher.from_pretrained(two["teacher"]["path"])
+    stored = open_teacher(two["teacher"]["path"])
     own = stored.find_images(
         dataclasses.replace(train, ids=[key.split("/", 1)[1] for key in train.ids], name="")
     )

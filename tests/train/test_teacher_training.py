@@ -14,7 +14,7 @@ from spikeclip.data import Tokenizer
 from spikeclip.data.shapes import shapes
 from spikeclip.errors import InputError
 from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, zero_shot_metrics
-from spikeclip.teacher import Teacher
+from spikeclip.teacher import open_teacher
 from spikeclip.train import teacher as module
 from spikeclip.train.teacher import train_teacher
 
@@ -62,7 +62,7 @@ def test_the_loss_falls_and_the_result_says_how_it_went(trained, drawn):
 def test_the_folder_is_a_hugging_face_model_with_the_same_features(trained, drawn):
     out, result = trained
     assert sorted(file.name for file in out.iterdir()) == FILES
-    teacher = Teacher.from_pretrained(out)
+    teacher = open_teacher(out)
     model, processor = CLIPModel.from_pretrained(out).eval(), CLIPProcessor.from_pretrained(out)
     assert sum(p.numel() for p in model.parameters()) == result["parameters"]
     assert teacher.logit_scale == pytest.approx(result["logit_scale"])
@@ -79,7 +79,7 @@ def test_the_folder_is_a_hugging_face_model_with_the_same_features(trained, draw
 
 def test_the_saved_features_are_those_that_were_validated(trained, drawn):
     out, result = trained
-    teacher = Teacher.from_pretrained(out)
+    teacher = open_teacher(out)
     first = [group[0] for group in drawn[1].captions]
     texts = list(dict.fromkeys(first))
     nearest = (teacher.embed_images(drawn[1].images) @ teacher.embed_texts(texts).T).argmax(1)
@@ -92,7 +92,7 @@ def test_both_tokenizers_agree_and_a_student_can_read_it(trained):
     ours, theirs = Tokenizer.load(out), AutoTokenizer.from_pretrained(out)
     for text in ("a red circle at the top left", "Grün, 7 möglich"):
         assert theirs(text)["input_ids"] == ours.encode(text)[0].tolist()
-    assert Teacher.from_pretrained(out).tokenizer_file == out / "tokenizer.json"
+    assert open_teacher(out).tokenizer_file == out / "tokenizer.json"
 
 
 def test_labels_without_captions_become_prompts(drawn, tmp_path):
@@ -102,7 +102,7 @@ def test_labels_without_captions_become_prompts(drawn, tmp_path):
     )
     assert "val_recall@1" not in result
     assert result["val_acc1"] >= 0.9
-    teacher = Teacher.from_pretrained(tmp_path / "t")
+    teacher = open_teacher(tmp_path / "t")
     classes = class_embeddings(teacher, held.classnames, ["a photo of a {c}."])
     accuracy = zero_shot_metrics(embed_pictures(teacher, held), held.labels, classes)["acc1"]
     assert accuracy == pytest.approx(result["val_acc1"])
@@ -111,7 +111,7 @@ def test_labels_without_captions_become_prompts(drawn, tmp_path):
 def test_equal_seeds_give_equal_teachers_wherever_they_are_saved(drawn, tmp_path):
     def fingerprint(name: str, seed: int) -> str:
         train_teacher(drawn[0], drawn[1], tmp_path / name, epochs=1, seed=seed, **SMALL)
-        return Teacher.from_pretrained(tmp_path / name).fingerprint
+        return open_teacher(tmp_path / name).fingerprint
 
     before = torch.random.get_rng_state()
     first = fingerprint("a", 0)
@@ -124,11 +124,11 @@ def test_equal_seeds_give_equal_teachers_wherever_they_are_saved(drawn, tmp_path
 def test_a_teacher_that_was_there_is_replaced_whole(drawn, tmp_path):
     out = tmp_path / "t"
     train_teacher(*drawn, out, epochs=1, **SMALL)
-    before = Teacher.from_pretrained(out).fingerprint
+    before = open_teacher(out).fingerprint
     (out / "special_tokens_map.json").write_text("{}")
     train_teacher(*drawn, out, epochs=1, **{**SMALL, "seed": 1})
     assert sorted(file.name for file in out.iterdir()) == FILES
-    assert Teacher.from_pretrained(out).fingerprint != before
+    assert open_teacher(out).fingerprint != before
     assert [path.name for path in tmp_path.iterdir()] == ["t"]
 
 
@@ -139,13 +139,13 @@ def test_an_interruption_leaves_what_was_there(where, drawn, tmp_path, monkeypat
 
     out = tmp_path / "t"
     train_teacher(*drawn, out, epochs=1, **SMALL)
-    before = Teacher.from_pretrained(out).fingerprint
+    before = open_teacher(out).fingerprint
     monkeypatch.setattr(module, where, interrupt)
     for name in ("t", "new"):
         with pytest.raises(KeyboardInterrupt):
             train_teacher(*drawn, tmp_path / name, epochs=1, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["t"]
-    assert Teacher.from_pretrained(out).fingerprint == before
+    assert open_teacher(out).fingerprint == before
 
 
 def test_the_scale_stays_below_a_hundred(drawn, tmp_path, monkeypatch):

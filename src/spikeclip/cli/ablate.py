@@ -43,8 +43,8 @@ def ablate(
 ) -> None:
     """Run the ablations."""
     from spikeclip.errors import InputError
-    from spikeclip.train.ablate import load_axes, plan, run_ablation
-    from spikeclip.train.ablate import report as finished
+    from spikeclip.studies.ablate import load_axes, plan, run_ablation
+    from spikeclip.studies.ablate import report as finished
     from spikeclip.train.loop import Interrupted
 
     try:

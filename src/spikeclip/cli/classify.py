@@ -66,7 +66,7 @@ def classify(
         names, templates = known.classnames, template or known.templates
     else:
         names = [label.strip() for label in labels.split(",")] if labels and labels.strip() else []
-    from spikeclip.evaluate.pictures import check_labels, find_pictures
+    from spikeclip.encode.pictures import check_labels, find_pictures
 
     check_labels(names)
     files, missing = find_pictures(pictures)
@@ -88,7 +88,7 @@ def classify(
     if not results:
         raise InputError(f"none of the {skipped} pictures could be read")
     if as_json:
-        from spikeclip.evaluate.json_text import json_text
+        from spikeclip.records import json_text
 
         print(json_text(next(iter(results.values())) if single else results))
     if skipped:
@@ -103,8 +103,9 @@ def _classified(
         from spikeclip.evaluate.open import open_model
 
         return classify_files(open_model(model), files, labels, templates, top)
+    from spikeclip.encode.pictures import rank_files
     from spikeclip.engine import Runtime
-    from spikeclip.evaluate.pictures import model_folder, rank_files
+    from spikeclip.pretrained.resolve import model_folder
 
     runtime = Runtime.from_pretrained(model_folder(Path(model).expanduser()), precision=engine)  # type: ignore[arg-type]
     classes_KD = runtime.class_embeddings(labels, templates)

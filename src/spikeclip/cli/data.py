@@ -92,8 +92,8 @@ def show_dataset(
 ) -> None:
     """Show one data set."""
     from spikeclip.cli.tables import print_table
-    from spikeclip.data.events import SENSOR
     from spikeclip.data.locate import find_source
+    from spikeclip.data.readers.events import SENSOR
     from spikeclip.data.sheet import contact_sheet
     from spikeclip.data.sources import load_pictures
     from spikeclip.errors import InputError

@@ -27,7 +27,7 @@ def demo(
 ) -> None:
     """Run the demonstration."""
     from spikeclip.cli.tables import print_networks
-    from spikeclip.train.demo import run_demo
+    from spikeclip.studies.demo import run_demo
     from spikeclip.train.loop import Interrupted
 
     try:

@@ -69,7 +69,7 @@ def energy(
         raise InputError(f"{out} is a file; --out names a folder")
     from spikeclip.energy.account import account, measured, merged, teacher_cost
     from spikeclip.energy.conventions import load_conventions
-    from spikeclip.evaluate.json_text import read_record, write_record
+    from spikeclip.records import read_record, write_record
 
     assumed = load_conventions(conventions)
     record = read_record(into) if into else None
@@ -79,8 +79,8 @@ def energy(
     from spikeclip.data.sources import load_pictures
     from spikeclip.data.tokenizer import Tokenizer
     from spikeclip.energy.report import write_report
-    from spikeclip.evaluate.pictures import model_folder
     from spikeclip.graph.saved import open_graphs
+    from spikeclip.pretrained.resolve import model_folder
 
     saved = model_folder(folder)
     graphs = open_graphs(saved)

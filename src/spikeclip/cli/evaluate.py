@@ -104,11 +104,11 @@ def evaluate(
     from spikeclip.data.prompts import load_prompts, with_classnames
     from spikeclip.data.sources import load_pictures, load_training, rename_classes
     from spikeclip.evaluate.compare import compare_records, curves_figure, retention_figure
-    from spikeclip.evaluate.json_text import write_record
     from spikeclip.evaluate.label_sets import load_distractors, load_near_names
     from spikeclip.evaluate.open import event_frames, image_size, open_model
     from spikeclip.evaluate.record import evaluate_tasks
     from spikeclip.evaluate.tasks import LEARNING, TASKS
+    from spikeclip.records import write_record
 
     for name in tasks:
         if name not in TASKS:

@@ -35,10 +35,10 @@ def interpolate(
     if held and not overwrite:
         raise InputError(f"{out} already holds a model: --overwrite replaces it")
     check_free(out, "model", held)
-    from spikeclip.evaluate.json_text import read_record, write_record
-    from spikeclip.evaluate.pictures import model_folder
-    from spikeclip.evaluate.provenance import find_recipe
     from spikeclip.model import from_pretrained, interpolate
+    from spikeclip.pretrained.resolve import model_folder
+    from spikeclip.provenance import find_recipe
+    from spikeclip.records import read_record, write_record
 
     start, end = (model_folder(folder.expanduser()) for folder in (before, after))
     interpolate(from_pretrained(start), from_pretrained(end), share).save_pretrained(out)

@@ -28,9 +28,9 @@ def lower(
     folder = Path(model).expanduser()
     if not folder.is_dir():
         raise InputError(f"no such folder: {model}")
-    from spikeclip.evaluate.pictures import model_folder
     from spikeclip.graph.saved import save_graphs
     from spikeclip.model import from_pretrained
+    from spikeclip.pretrained.resolve import model_folder
 
     folder = model_folder(folder)
     print(f"graphs: {save_graphs(from_pretrained(folder), folder)}")

@@ -47,8 +47,8 @@ def sweep(
         raise InputError(f"--strengths expects numbers separated by commas, got {strengths!r}") from None
     from spikeclip.cli.tables import print_table
     from spikeclip.energy.words import amount
+    from spikeclip.studies.sweep import LEVELS, run_sweep
     from spikeclip.train.loop import Interrupted
-    from spikeclip.train.sweep import LEVELS, run_sweep
 
     folder = out or Path("runs") / f"{recipe.stem}-sweep"
     try:

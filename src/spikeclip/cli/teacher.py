@@ -146,14 +146,14 @@ def embed(
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists: --overwrite replaces it")
     from spikeclip.config import AugmentConfig, DataConfig
+    from spikeclip.data.mixture import load_sources
     from spikeclip.evaluate.open import image_size as size_of
     from spikeclip.files import read_lines
-    from spikeclip.teacher import Teacher
+    from spikeclip.teacher import open_teacher
     from spikeclip.teacher.embed import embed_table
-    from spikeclip.train.mixture import load_sources
 
     names, lines = renames(rename or []), read_lines(texts) if texts else []
-    opened = Teacher.from_pretrained(teacher, device=device)
+    opened = open_teacher(teacher, device=device)
     parts = []
     if data:
         size = image_size or (size_of(opened) if opened.has_images else 32)
@@ -196,8 +196,8 @@ def compare(
     if out.is_dir():
         raise InputError(f"{out} is a folder; --out names the file of the result")
     from spikeclip.cli.tables import print_text_tower
-    from spikeclip.evaluate.json_text import write_record
-    from spikeclip.train.text_tower import compare_text_tower
+    from spikeclip.records import write_record
+    from spikeclip.studies.text_tower import compare_text_tower
 
     record = compare_text_tower(run, data or [], split, renames(rename or []))
     write_record(record, out)

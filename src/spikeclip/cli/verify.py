@@ -36,10 +36,10 @@ def verify(
         raise InputError(f"no such folder: {model}")
     from spikeclip.data.sources import load_pictures
     from spikeclip.data.tokenizer import Tokenizer
-    from spikeclip.evaluate.pictures import model_folder
-    from spikeclip.graph.embed import picture_batches
+    from spikeclip.graph.inputs import picture_batches
     from spikeclip.graph.saved import open_graphs
     from spikeclip.graph.verify import verify
+    from spikeclip.pretrained.resolve import model_folder
 
     folder = model_folder(folder)
     graphs = open_graphs(folder)

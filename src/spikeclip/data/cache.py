@@ -15,9 +15,9 @@ import numpy as np
 
 from spikeclip.config import ImageConfig
 from spikeclip.data.decode import decode
-from spikeclip.data.events import Recording, count_events
-from spikeclip.data.listing import Listing
 from spikeclip.data.pictures import Pictures
+from spikeclip.data.readers.events import count_events
+from spikeclip.data.readers.listing import Listing, Recording
 from spikeclip.errors import InputError
 from spikeclip.files import replacing
 

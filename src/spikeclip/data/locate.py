@@ -12,20 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spikeclip.data.events import count_recordings, event_splits, list_events
 from spikeclip.data.known import FOLDER_VARIABLE, Known, known_datasets
-from spikeclip.data.listing import (
-    CLASSNAMES_FILE,
-    VALIDATION,
-    Listing,
-    count_parquet,
-    list_folder,
-    list_parquet,
-    list_rows,
-    parquet_splits,
-    picture_splits,
-)
-from spikeclip.data.shards import list_shards, shard_splits
+from spikeclip.data.readers.events import count_recordings, event_splits, list_events
+from spikeclip.data.readers.folders import list_folder, picture_splits
+from spikeclip.data.readers.listing import CLASSNAMES_FILE, VALIDATION, Listing
+from spikeclip.data.readers.parquet import count_parquet, list_parquet, list_rows, parquet_splits
+from spikeclip.data.readers.shards import list_shards, shard_splits
 from spikeclip.errors import InputError, first_line, missing_extra
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from spikeclip.data.events import as_picture
 from spikeclip.data.pictures import Pictures
+from spikeclip.data.readers.events import as_picture
 from spikeclip.data.sources import draw
 from spikeclip.errors import missing_extra
 

@@ -13,6 +13,7 @@ from spikeclip.config import to_dict
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import build_prompts
 from spikeclip.data.tokenizer import Tokenizer
+from spikeclip.encode.vectors import class_means
 from spikeclip.energy.compare import mean_rate, total_energy, tower_energy
 from spikeclip.energy.conventions import Conventions, TeacherCost
 from spikeclip.energy.firing import (
@@ -27,7 +28,7 @@ from spikeclip.energy.ledger import LEVELS
 from spikeclip.energy.measure import measure
 from spikeclip.errors import InputError
 from spikeclip.graph import ops
-from spikeclip.graph.embed import class_means, picture_batches
+from spikeclip.graph.inputs import picture_batches
 from spikeclip.graph.ops import Graph
 from spikeclip.graph.saved import SavedGraphs
 
@@ -96,12 +97,12 @@ def account(
 def teacher_cost(source: str, pictures: Pictures, templates: Sequence[str], name: str = "") -> TeacherCost:
     """Count a teacher's network (with PyTorch) for a convention's `teacher`: a picture and the mean class prompt.
 
-    source: a CLIP or SigLIP, see `Teacher.from_pretrained`; name: what to call it. Of the templates the first counts.
+    source: a CLIP or SigLIP, see `open_teacher`; name: what to call it. Of the templates the first counts.
     Raises `InputError` for a teacher of texts alone and for pictures without class names.
     """
-    from spikeclip.teacher import Teacher
+    from spikeclip.teacher import open_teacher
 
-    prompts, teacher = _prompts(pictures, templates[:1]), Teacher.from_pretrained(source)
+    prompts, teacher = _prompts(pictures, templates[:1]), open_teacher(source)
     from spikeclip.teacher.macs import count_macs
 
     return TeacherCost(

@@ -24,7 +24,7 @@ from spikeclip.energy.figures import (
 )
 from spikeclip.energy.words import amounts, break_even, pairs, summary
 from spikeclip.files import replacing
-from spikeclip.graph.embed import picture_batches
+from spikeclip.graph.inputs import picture_batches
 from spikeclip.graph.ops import Graph
 
 if TYPE_CHECKING:

@@ -12,10 +12,11 @@ from PIL import Image
 from spikeclip.data.decode import square
 from spikeclip.data.prompts import build_prompts
 from spikeclip.data.tokenizer import Tokenizer
+from spikeclip.encode.pictures import check_labels
+from spikeclip.encode.vectors import class_means, unit
 from spikeclip.engine.engine import Engine
-from spikeclip.evaluate.pictures import check_labels
 from spikeclip.graph import ops
-from spikeclip.graph.embed import class_means, picture_batches, unit
+from spikeclip.graph.inputs import picture_batches
 from spikeclip.graph.saved import load_graphs
 
 

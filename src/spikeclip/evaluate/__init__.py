@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spikeclip.evaluate.figure import predictions_figure
-    from spikeclip.evaluate.json_text import write_record
     from spikeclip.evaluate.rates import mean_rates
     from spikeclip.evaluate.record import evaluate_model, evaluate_tasks
     from spikeclip.evaluate.retrieval import retrieval_metrics
     from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, embed_texts, zero_shot_metrics
+    from spikeclip.records import write_record
 
 _HOME = {
     "class_embeddings": "zero_shot",

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from spikeclip.data.decode import square
+from spikeclip.encode.pictures import check_labels, rank_files
 from spikeclip.evaluate.open import image_size
-from spikeclip.evaluate.pictures import check_labels, rank_files
 from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures
 from spikeclip.model import SpikeCLIP
 from spikeclip.teacher import Teacher

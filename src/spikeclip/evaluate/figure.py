@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spikeclip.data.events import as_picture
+from spikeclip.data.readers.events import as_picture
 from spikeclip.errors import InputError, missing_extra
 
 if TYPE_CHECKING:

@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikeclip.data.prompts import load_prompts
+from spikeclip.data.prompts import load_prompts, text_key
 from spikeclip.errors import InputError, first_line
 from spikeclip.evaluate.statistics import Point, point
 from spikeclip.evaluate.zero_shot import zero_shot_metrics
 from spikeclip.files import read_lines
-from spikeclip.teacher.table import text_key
 
 _NAMES = Path(__file__).with_name("label_sets.json")
 _STEPS = 10  # of the curve over replaced names

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from spikeclip.errors import InputError
-from spikeclip.evaluate.pictures import model_folder
 from spikeclip.model import SpikeCLIP, from_pretrained
-from spikeclip.teacher import Teacher
+from spikeclip.pretrained.resolve import model_folder
+from spikeclip.teacher import Teacher, open_teacher
 
 
 def open_model(source: str | Path) -> SpikeCLIP | Teacher:
@@ -20,11 +20,9 @@ def open_model(source: str | Path) -> SpikeCLIP | Teacher:
     folder = Path(source).expanduser()
     if folder.is_dir():
         folder = model_folder(folder)
-        return (
-            from_pretrained(folder) if _is_ours(folder / "config.json") else Teacher.from_pretrained(folder)
-        )
+        return from_pretrained(folder) if _is_ours(folder / "config.json") else open_teacher(folder)
     if folder.suffix == ".npz" or folder.exists() or not _hub_name(str(source)):
-        return Teacher.from_pretrained(source)
+        return open_teacher(source)
     from huggingface_hub import hf_hub_download
 
     try:
@@ -33,7 +31,7 @@ def open_model(source: str | Path) -> SpikeCLIP | Teacher:
         raise InputError(
             f"no such folder: {source} (and no model of that name could be fetched from the Hugging Face hub)"
         ) from error
-    return from_pretrained(source) if _is_ours(config) else Teacher.from_pretrained(source)
+    return from_pretrained(source) if _is_ours(config) else open_teacher(source)
 
 
 def image_size(model: SpikeCLIP | Teacher) -> int:

@@ -10,12 +10,13 @@ from torch import Tensor
 from spikeclip.config import to_dict
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import prompts_hash
+from spikeclip.encode.student import weights_hash
 from spikeclip.errors import unknown
-from spikeclip.evaluate.provenance import environment, protocol, training_runs, weights_hash, withheld_classes
 from spikeclip.evaluate.rates import RateMeter
 from spikeclip.evaluate.tasks import LEARNING, PROMPTED, TASKS, Job, run_task
 from spikeclip.evaluate.zero_shot import embed_pictures
 from spikeclip.model import SpikeCLIP
+from spikeclip.provenance import environment, protocol, training_runs, withheld_classes
 from spikeclip.teacher import Teacher
 
 

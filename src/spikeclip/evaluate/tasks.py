@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from spikeclip.data.pictures import Pictures
+from spikeclip.data.prompts import text_key
 from spikeclip.errors import InputError, unknown
 from spikeclip.evaluate.corruption import CORRUPTIONS, corrupt
 from spikeclip.evaluate.label_sets import (
@@ -29,7 +30,6 @@ from spikeclip.evaluate.statistics import Point, point
 from spikeclip.evaluate.zero_shot import class_embeddings, embed_texts, tracked, zero_shot_metrics
 from spikeclip.model import SpikeCLIP
 from spikeclip.teacher import Teacher
-from spikeclip.teacher.table import text_key
 
 _CHUNK = 4096  # pictures that are held in a corrupted copy
 

@@ -1,6 +1,7 @@
-"""Teachers, and the store of what they say."""
+"""Teachers, and the store of their embeddings."""
 
 from spikeclip.teacher.base import Teacher
 from spikeclip.teacher.cache import cached_image_embeddings, cached_text_embeddings
+from spikeclip.teacher.open import open_teacher
 
-__all__ = ["Teacher", "cached_image_embeddings", "cached_text_embeddings"]
+__all__ = ["Teacher", "cached_image_embeddings", "cached_text_embeddings", "open_teacher"]

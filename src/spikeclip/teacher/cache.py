@@ -15,7 +15,7 @@ from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spikeclip.data.pictures import Pictures
-from spikeclip.graph.embed import unit
+from spikeclip.encode.vectors import unit
 from spikeclip.teacher.base import Teacher
 
 _TEXT_CHUNK = 1024

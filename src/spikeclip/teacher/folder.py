@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 from spikeclip.errors import InputError, first_line
 
@@ -51,12 +49,3 @@ def folder_fingerprint(folder: Path) -> str:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
-
-
-def read_json(file: Path, default: Any = None) -> Any:
-    if not file.is_file() and default is not None:
-        return default
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read: {first_line(error)}") from error

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from spikeclip.errors import InputError
-from spikeclip.teacher.folder import read_json
+from spikeclip.records import read_json
 from spikeclip.teacher.network import TEXT_BATCH, NetworkTeacher, load
 
 

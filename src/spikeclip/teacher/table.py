@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from spikeclip.data.pictures import Pictures
+from spikeclip.data.prompts import text_key
+from spikeclip.encode.vectors import unit
 from spikeclip.errors import InputError, first_line
-from spikeclip.graph.embed import unit
 from spikeclip.teacher.base import Teacher
 
 LAYOUTS = """`texts` with `text_embeddings`, `images` and `splits` with `image_embeddings`, `classes` with
@@ -94,11 +95,6 @@ class TableTeacher(Teacher):
         rows = self._rows.class_
         found = [next((rows[k] for k in map(text_key, names) if k in rows), None) for names in keys]
         return _stack(found, self.dim)
-
-
-def text_key(text: str) -> str:
-    """Return what equal texts and class names have in common: lower case, "_" read as a space."""
-    return text.replace("_", " ").lower()
 
 
 def _stack(rows: Sequence[np.ndarray | None], dim: int) -> np.ndarray:

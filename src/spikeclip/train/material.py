@@ -12,15 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikeclip.config import RunConfig
+from spikeclip.data.mixture import class_keys, join, split_sources
 from spikeclip.data.pictures import Pictures
-from spikeclip.data.prompts import build_prompts
+from spikeclip.data.prompts import build_prompts, text_key
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.errors import InputError
 from spikeclip.files import read_lines
-from spikeclip.teacher import Teacher, cached_image_embeddings, cached_text_embeddings
+from spikeclip.teacher import Teacher, cached_image_embeddings, cached_text_embeddings, open_teacher
 from spikeclip.teacher.bridge import bridged_text_embeddings
-from spikeclip.teacher.table import text_key
-from spikeclip.train.mixture import class_keys, join, split_sources
 
 FEW_TEXTS = 40
 """With fewer texts that are no class prompt none is held out."""
@@ -82,7 +81,7 @@ def gather_material(
     parts = {"train": trains, "val": vals}
     pictures = {split: join(own) for split, own in parts.items()}
     train = pictures["train"]
-    teacher = Teacher.from_pretrained(config.teacher.path, device=device) if config.teacher.path else None
+    teacher = open_teacher(config.teacher.path, device=device) if config.teacher.path else None
 
     images: dict[str, Tensor | None] = {"train": None, "val": None}
     if teacher is not None:
@@ -162,7 +161,7 @@ def _embed_texts(
     cache = Path(config.data.cache).expanduser()
     if not config.teacher.encoder:
         return np.array(cached_text_embeddings(teacher, texts, cache), np.float32)
-    encoder = Teacher.from_pretrained(config.teacher.encoder, device=device)
+    encoder = open_teacher(config.teacher.encoder, device=device)
     learned = [texts[i] for i in known[~torch.isin(known, held)].tolist()]  # what is held out teaches no one
     return bridged_text_embeddings(teacher, encoder, texts, learned, cache)
 

@@ -13,17 +13,17 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from spikeclip.config import RunConfig, model_config, to_dict
+from spikeclip.data.mixture import join, load_sources
 from spikeclip.data.transforms import normalize
 from spikeclip.errors import InputError
-from spikeclip.evaluate.json_text import write_record
 from spikeclip.evaluate.record import evaluate_model
 from spikeclip.files import check_free
 from spikeclip.model import SpikeCLIP, from_pretrained
+from spikeclip.records import write_record
 from spikeclip.towers.synapses import int8_weights
 from spikeclip.train.checkpoint import load_checkpoint, save_checkpoint
 from spikeclip.train.loop import Interrupted, catch_signals, run_stage
 from spikeclip.train.material import Material, gather_material
-from spikeclip.train.mixture import join, load_sources
 from spikeclip.train.precision import resolve_precision
 from spikeclip.train.recipe import changed_settings
 from spikeclip.train.report import Report

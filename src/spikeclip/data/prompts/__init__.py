@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spikeclip.data.listing import CLASSNAMES_FILE
 from spikeclip.data.pictures import Pictures
+from spikeclip.data.readers.listing import CLASSNAMES_FILE
 from spikeclip.errors import InputError, unknown
 
 TEMPLATES_FILE = "zeroshot_classification_templates.txt"
@@ -89,6 +89,11 @@ def build_prompts(classnames: Sequence[str], templates: Sequence[str]) -> list[l
     return [
         [template.replace("{c}", name.replace("_", " ")) for template in templates] for name in classnames
     ]
+
+
+def text_key(text: str) -> str:
+    """Return what equal texts and class names have in common: lower case, "_" read as a space."""
+    return text.replace("_", " ").lower()
 
 
 def prompts_hash(classnames: Sequence[str], templates: Sequence[str]) -> str:

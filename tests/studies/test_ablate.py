@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from spikeclip.errors import InputError
-from spikeclip.train import grid
-from spikeclip.train.ablate import ablation_figure, load_axes, plan, report, run_ablation
+from spikeclip.studies import grid
+from spikeclip.studies.ablate import ablation_figure, load_axes, plan, report, run_ablation
 from spikeclip.train.loop import Interrupted
 
 STAGES = [{"stage": "align_text", "epochs": 1}, {"stage": "finetune", "epochs": 1, "loss": {"kl": 1.0}}]

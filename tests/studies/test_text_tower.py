@@ -8,15 +8,15 @@ from spikeclip.config import RunConfig, from_dict
 from spikeclip.data import load_pictures
 from spikeclip.data.shapes import PAIRS
 from spikeclip.errors import InputError
-from spikeclip.teacher import Teacher
+from spikeclip.studies.text_tower import compare_text_tower
+from spikeclip.teacher import open_teacher
 from spikeclip.train.run import train_run
-from spikeclip.train.text_tower import compare_text_tower
 
 
 @pytest.fixture(scope="module")
 def tables(root):
     """The table of texts; one of the test pictures, their class's text and noise; one of two classes' prototypes."""
-    texts = Teacher.from_pretrained(root / "table.npz")
+    texts = open_teacher(root / "table.npz")
     drawn = load_pictures(str(root / "pictures"), "test", 32, str(root / "cache"))
     of_class_KD = texts.embed_texts([f"a photo of a {name}." for name in drawn.classnames])
     noise_ND = np.random.default_rng(0).normal(0, 0.6, (len(drawn), DIM))
@@ -48,7 +48,7 @@ def test_texts_and_pictures(run, root, tables):
 
     prototypes, pictures = record["recognition"]
     assert prototypes["named"] == {"classes": 6, "pictures": 2, "teacher": 1.0, "student": 1.0}
-    teacher = Teacher.from_pretrained(tables)
+    teacher = open_teacher(tables)
     test = load_pictures(str(root / "pictures"), "test", 32, str(root / "cache"))
     names_KD = teacher.embed_texts([f"a photo of a {name}." for name in test.classnames])
     right = (teacher.find_images(test) @ names_KD.T).argmax(1) == test.labels

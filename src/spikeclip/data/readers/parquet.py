@@ -1,106 +1,34 @@
-"""What a split holds before its pictures are decoded: from image folders, parquet files and the hub."""
+"""Tables of encoded pictures: parquet files in the hub's style, and data sets of the hub."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spikeclip.data.readers.listing import (
+    CAPTION_COLUMNS,
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    Encoded,
+    Listing,
+    by_split,
+    names_of,
+    read_names,
+    texts_of,
+)
 from spikeclip.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import datasets
 
-    from spikeclip.data.events import Recording
-
-Encoded = bytes | Path
-
-IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
-LABEL_COLUMNS = ("label", "fine_label", "labels", "cls")
-CAPTION_COLUMNS = ("captions", "caption", "sentences", "text", "txt")
-VALIDATION = ("validation", "val", "valid", "dev")
-"""Names of one and the same split."""
-CLASSNAMES_FILE = "classnames.txt"
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-
-
-@dataclass(frozen=True)
-class Listing:
-    """One split, pictures still encoded. `read` yields the pictures or recordings at the given indices, in order."""
-
-    ids: list[str]
-    read: Callable[[np.ndarray], Iterator[Encoded] | Iterator[Recording]]
-    labels: np.ndarray | None = None
-    classnames: list[str] = field(default_factory=list)
-    captions: list[list[str]] | None = None
-
-
-def read_names(folder: Path) -> list[str]:
-    """Return the class names in `folder`/names.json, in label order; empty where there is no such file."""
-    path = folder / "names.json"
-    if not path.is_file():
-        return []
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{path}: expected a list of class names in label order")
-    return names
-
 
 def parquet_splits(folder: Path) -> dict[str, list[Path]]:
     """Return the parquet files of each split in `folder` or `folder`/data, shards joined."""
     return by_split(sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet")))
-
-
-def by_split(files: list[Path]) -> dict[str, list[Path]]:
-    """Group shards such as train-00000-of-00002 by the split that their names start with."""
-    splits: dict[str, list[Path]] = {}
-    for path in files:
-        shard = re.fullmatch(r"(.+?)(?:[-_.]?\d+(?:-of-\d+)?(?:-[0-9a-f]{16})?)?", path.stem)
-        splits.setdefault(shard[1] if shard else path.stem, []).append(path)
-    return splits
-
-
-def picture_splits(folder: Path) -> dict[str, list[Path]]:
-    """Return the picture files of each split: split/class/*.jpg, or class/*.jpg as "train"."""
-    nested: dict[str, list[Path]] = {}
-    flat: list[Path] = []
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder).parts
-        if path.suffix.lower() not in EXTENSIONS or any(part.startswith(".") for part in inside):
-            continue
-        if len(inside) == 2 and inside[0] not in ("train", "test", *VALIDATION):  # a split is not a class
-            flat.append(path)
-        elif len(inside) > 2:
-            nested.setdefault(inside[0], []).append(path)
-    return nested or ({"train": flat} if flat else {})
-
-
-def list_folder(folder: Path, splits: dict[str, list[Path]], split: str) -> Listing:
-    """List the pictures of a folder; classes as in names.json, or those of all splits, sorted."""
-    files = splits[split]
-    depth = len(files[0].relative_to(folder).parts) > 2
-
-    def name_of(path: Path) -> str:
-        return path.relative_to(folder).parts[int(depth)]
-
-    classnames = read_names(folder) or sorted({name_of(path) for paths in splits.values() for path in paths})
-    index = {name: i for i, name in enumerate(classnames)}
-    if missing := sorted({name_of(path) for path in files} - index.keys()):
-        raise InputError(f"{folder}: class folder {missing[0]!r} is not in names.json")
-    return Listing(
-        ids=[path.relative_to(folder).as_posix() for path in files],
-        read=lambda indices: (files[i] for i in indices),
-        labels=np.array([index[name_of(path)] for path in files], np.int64),
-        classnames=classnames,
-    )
 
 
 def list_parquet(folder: Path, files: list[Path], split: str, scratch: Path) -> Listing:
@@ -215,17 +143,6 @@ def _labels(rows: datasets.Dataset, source: str, names: list[str]) -> tuple[np.n
     return labels, names_of(labels, names, source)
 
 
-def names_of(labels: np.ndarray, names: list[str], source: str) -> list[str]:
-    """Return `names`, or numbers where there are none; raises `InputError` where a label has no name."""
-    if not names:
-        names = [str(i) for i in range(int(labels.max(initial=-1)) + 1)]
-    if len(labels) and not (labels.min() >= 0 and labels.max() < len(names)):
-        raise InputError(
-            f"{source}: labels run from {labels.min()} to {labels.max()}, with {len(names)} class names"
-        )
-    return names
-
-
 def _captions(rows: datasets.Dataset, source: str) -> list[list[str]] | None:
     column = _column(rows, CAPTION_COLUMNS)
     if column is not None:
@@ -234,11 +151,3 @@ def _captions(rows: datasets.Dataset, source: str) -> list[list[str]] | None:
     if not numbered:
         return None
     return [list(texts) for texts in zip(*(_values(rows, name) for name in numbered), strict=True)]
-
-
-def texts_of(value: Any, where: str) -> list[str]:
-    """Return the captions that a cell holds: a list, or a text of one caption a line; raises `InputError`."""
-    texts = value.splitlines() if isinstance(value, str) else value or []
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise InputError(f"{where} holds {value!r} where captions were expected: a text or a list of texts")
-    return [text for text in texts if text.strip()]

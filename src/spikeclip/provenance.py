@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 import spikeclip
-from spikeclip.evaluate.json_text import read_record
+from spikeclip.records import read_record
 
 _LIBRARIES = ("torch", "numpy", "transformers", "accelerate", "tokenizers", "pillow")
 
@@ -32,11 +29,15 @@ def environment() -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Return processor, cores and what they can multiply; amx and avx512_bf16 are None where unknown."""
+    """Return processor, cores and what they can multiply; amx and avx512_bf16 are None where unknown.
+
+    threads and gpu are PyTorch's, None in a process that has not imported it.
+    """
     try:
         cpuinfo = Path("/proc/cpuinfo").read_text()
     except OSError:
         cpuinfo = ""
+    torch = sys.modules.get("torch")
     fields = dict(line.split(":", 1) for line in cpuinfo.splitlines() if ":" in line)
     fields = {name.strip(): value.strip() for name, value in fields.items()}
     flags = fields.get("flags", "").split()
@@ -44,10 +45,10 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": fields.get("model name") or platform.processor() or None,
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads() if torch else None,
         "amx": "amx_tile" in flags if flags else None,
         "avx512_bf16": "avx512_bf16" in flags if flags else None,
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
     }
 
 
@@ -125,15 +126,6 @@ def withheld_classes(runs: Sequence[Mapping[str, Any]] | None, dataset: str) -> 
 
 def _runs_on(runs: Sequence[Mapping[str, Any]], dataset: str) -> list[Mapping[str, Any]]:
     return [run for run in runs if Path(dataset).name in (Path(source).name for source in run["sources"])]
-
-
-def weights_hash(model: nn.Module) -> str:
-    """Return a hash of every parameter and buffer, by name."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _versions() -> dict[str, str]:

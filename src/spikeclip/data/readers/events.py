@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from spikeclip.data.listing import Listing, names_of, read_names
+from spikeclip.data.readers.listing import Listing, Recording, names_of, read_names
 from spikeclip.errors import InputError, first_line
 
 SENSOR = 34
 """Rows and columns of N-MNIST's sensor."""
 _ARRAYS = ("x", "y", "p", "dt_lo", "dt_hi", "offsets", "label")
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Events of one recording, N each: column, row, polarity 0 or 1, and microseconds since the event before."""
-
-    x: np.ndarray
-    y: np.ndarray
-    p: np.ndarray
-    dt: np.ndarray
 
 
 def count_events(recording: Recording, image_size: int, frames: int) -> np.ndarray | None:

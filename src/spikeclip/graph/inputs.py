@@ -23,16 +23,3 @@ def picture_batches(graph: Graph, images_NHWC: np.ndarray, batch_size: int = 64)
     mean, std = np.array(first.mean, np.float32), np.array(first.std, np.float32)
     for i in range(0, len(images_NHWC), batch_size):
         yield (images_NHWC[i : i + batch_size] / np.float32(255) - mean) / std
-
-
-def unit(x_ND: np.ndarray) -> np.ndarray:
-    """Return the rows with length 1; a row of zeros stays one."""
-    return x_ND / np.maximum(np.linalg.norm(x_ND, axis=-1, keepdims=True), 1e-12)
-
-
-def class_means(prompts_ND: np.ndarray, classes: int) -> np.ndarray:
-    """Return one embedding per class (K, embed_dim) of unit length: the mean of its prompts', each of unit length.
-
-    prompts_ND: those of the first class, then of the second, as many for each.
-    """
-    return unit(unit(prompts_ND).reshape(classes, -1, prompts_ND.shape[-1]).mean(1))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spikeclip.config import RunConfig, model_config, to_dict
+from spikeclip.data.mixture import join, split_sources
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.energy.account import account
 from spikeclip.energy.compare import SPIKING
@@ -15,10 +16,9 @@ from spikeclip.energy.conventions import Conventions
 from spikeclip.energy.figures import Point, tradeoff_figure
 from spikeclip.energy.words import share_interval
 from spikeclip.errors import InputError
-from spikeclip.evaluate.json_text import write_record
 from spikeclip.graph.saved import open_graphs
-from spikeclip.train.grid import run_once
-from spikeclip.train.mixture import join, split_sources
+from spikeclip.records import write_record
+from spikeclip.studies.grid import run_once
 
 LEVELS = ("L1", "L2 tiled", "L2 no reuse")
 """Each gets a figure; L0 is no claim."""

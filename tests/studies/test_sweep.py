@@ -6,9 +6,9 @@ import pytest
 
 from spikeclip.energy import load_conventions
 from spikeclip.errors import InputError
-from spikeclip.train import grid
+from spikeclip.studies import grid
+from spikeclip.studies.sweep import run_sweep
 from spikeclip.train.loop import Interrupted
-from spikeclip.train.sweep import run_sweep
 
 STAGES = [{"stage": "align_text"}, {"stage": "finetune", "optimizer": {"kind": "muon", "lr": 0.05}}]
 

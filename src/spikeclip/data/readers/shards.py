@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeclip.data.listing import (
+from spikeclip.data.readers.listing import (
     CAPTION_COLUMNS,
     CLASSNAMES_FILE,
     EXTENSIONS,

@@ -15,11 +15,11 @@ import yaml
 
 from spikeclip.config import RunConfig, to_dict
 from spikeclip.errors import InputError, unknown
-from spikeclip.evaluate.json_text import write_record
-from spikeclip.evaluate.provenance import environment
 from spikeclip.evaluate.statistics import mean_interval
 from spikeclip.figures import COLOURS, panels
-from spikeclip.train.grid import finished, run_once
+from spikeclip.provenance import environment
+from spikeclip.records import write_record
+from spikeclip.studies.grid import finished, run_once
 from spikeclip.train.recipe import load_recipe
 from spikeclip.train.run import model_settings
 

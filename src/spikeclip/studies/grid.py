@@ -7,7 +7,7 @@ from typing import Any
 
 from spikeclip.config import RunConfig
 from spikeclip.errors import InputError
-from spikeclip.evaluate.json_text import read_record
+from spikeclip.records import read_record
 from spikeclip.train.recipe import changed_settings
 from spikeclip.train.run import train_run
 

@@ -12,19 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikeclip.config import RunConfig, from_dict
-from spikeclip.data.prompts import build_prompts
+from spikeclip.data.mixture import class_keys, split_sources
+from spikeclip.data.prompts import build_prompts, text_key
 from spikeclip.data.sources import load_pictures
 from spikeclip.errors import InputError
-from spikeclip.evaluate.json_text import read_record
 from spikeclip.evaluate.open import event_frames, image_size
-from spikeclip.evaluate.pictures import model_folder
-from spikeclip.evaluate.provenance import environment
 from spikeclip.evaluate.zero_shot import class_embeddings, embed_texts, zero_shot_metrics
 from spikeclip.model import SpikeCLIP, from_pretrained
-from spikeclip.teacher import Teacher
-from spikeclip.teacher.table import text_key
+from spikeclip.pretrained.resolve import model_folder
+from spikeclip.provenance import environment
+from spikeclip.records import read_record
+from spikeclip.teacher import Teacher, open_teacher
 from spikeclip.train.material import Material, gather_material
-from spikeclip.train.mixture import class_keys, split_sources
 
 
 def compare_text_tower(
@@ -43,7 +42,7 @@ def compare_text_tower(
     config = from_dict(RunConfig, read_record(run / "recipe.json"))
     if config.teacher.path is None:
         raise InputError(f"{run} was trained without a teacher: there is nothing to compare its texts with")
-    teacher = Teacher.from_pretrained(config.teacher.path)
+    teacher = open_teacher(config.teacher.path)
     size, frames = image_size(model), event_frames(model)
 
     def row(

@@ -19,12 +19,12 @@ from spikeclip.energy.conventions import load_conventions
 from spikeclip.energy.report import write_report
 from spikeclip.errors import InputError
 from spikeclip.evaluate.figure import predictions_figure
-from spikeclip.evaluate.json_text import write_record
 from spikeclip.evaluate.open import open_model
 from spikeclip.evaluate.record import evaluate_model
 from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures
 from spikeclip.graph.saved import open_graphs
 from spikeclip.model import SpikeCLIP, from_pretrained
+from spikeclip.records import write_record
 from spikeclip.train.recipe import load_recipe
 from spikeclip.train.run import train_run
 from spikeclip.train.teacher import train_teacher

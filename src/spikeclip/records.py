@@ -46,6 +46,16 @@ def read_record(path: str | Path) -> dict[str, Any]:
     return record
 
 
+def read_json(file: Path, default: Any = None) -> Any:
+    """Return what a JSON file holds, or `default` where that is given and there is no such file."""
+    if not file.is_file() and default is not None:
+        return default
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read: {first_line(error)}") from error
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(part) for key, part in value.items()}

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from spikeclip import load_published
 from spikeclip.errors import InputError
-from spikeclip.export.reference import _image_name, _matrix
+from spikeclip.export.published import _image_name, _matrix
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "data" / "golden"
 IMAGE, TEXT = GOLDEN / "golden_image_small.safetensors", GOLDEN / "golden_text_small.safetensors"

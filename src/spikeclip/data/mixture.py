@@ -11,11 +11,10 @@ import numpy as np
 from spikeclip.config import DataConfig
 from spikeclip.data.known import known_datasets
 from spikeclip.data.pictures import Pictures
-from spikeclip.data.prompts import load_prompts
+from spikeclip.data.prompts import load_prompts, text_key
 from spikeclip.data.sources import load_pictures, load_training, rename_classes
 from spikeclip.errors import InputError, unknown
-from spikeclip.teacher.folder import read_json
-from spikeclip.teacher.table import text_key
+from spikeclip.records import read_json
 
 
 def load_sources(

@@ -1,0 +1,166 @@
+"""What a run is made of: one dataclass per concern, a one-line doc under every field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+StageKind = Literal["align_text", "align_image", "finetune", "contrastive"]
+TEMPLATE = "a photo of a {c}."
+"""The prompt of a class where nothing else is given; {c} is its name."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    source: str | list[str] = "shapes"
+    """`shapes` (built in), a name of `spikeclip data list`, a folder, a data set on the hub; or a list of them."""
+    train_split: str = "train"
+    """Split used for training and, where the source has no validation split of its own, for selection."""
+    test_split: str | None = "test"
+    """Split reported once, at the end; null for none."""
+    val_fraction: float = 0.1
+    """Share of the training split (without a validation split), and of the texts that name no class, for selection."""
+    limit: int | None = None
+    """Use only this many training pictures of each source; null for all."""
+    classnames: dict[str, str] = field(default_factory=dict)
+    """Class names to replace before they meet a prompt, old name: new name."""
+    withhold: list[str] = field(default_factory=list)
+    """Classes, by their new names, whose pictures no stage sees; `evaluate --task open_vocabulary` asks about them."""
+    templates: list[str] = field(default_factory=lambda: [TEMPLATE])
+    """Prompt templates averaged into one class embedding; {c} is the class name."""
+    texts: str | None = None
+    """Where align_text finds its texts: null (captions and prompts of the data) or a file, one text a line."""
+    cache: str = "~/.cache/spikeclip"
+    """Folder for decoded pictures and teacher embeddings."""
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    path: str | list[str] | None = None
+    """Folder or hub name of a CLIP-like model or sentence encoder; or .npz tables of embeddings, one or a list."""
+    encoder: str | None = None
+    """Sentence encoder that speaks for texts which the tables lack, its space mapped into theirs; null for none."""
+    logit_scale: float | None = None
+    """Temperature of the teacher's distribution in the KL term; null for the teacher's own."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    crop: int = 2
+    """Random crop after reflecting this many pixels on each side."""
+    flip: Literal["none", "random", "alternate"] = "alternate"
+    """Horizontal flips: none, at random, or every picture in every second epoch."""
+    cutout: int = 0
+    """Side of a random square set to the mean, pixels."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    kind: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon for hidden matrices and filters, AdamW for the rest; adamw for everything."""
+    lr: float = 1e-3
+    """Peak learning rate (muon: of the matrices and filters)."""
+    scalar_lr: float = 0.02
+    """muon only: learning rate of everything else."""
+    momentum: float = 0.6
+    """muon only: Nesterov momentum of the matrices and filters."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay, as a share of the weight per unit of learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Decay after the warm-up, down to `final` times the peak."""
+    warmup: float = 0.05
+    """Share of the steps with linearly rising learning rate."""
+    final: float = 0.0
+    """Learning rate at the end, as a share of the peak."""
+    clip_norm: float | None = None
+    """Largest gradient norm; null for no clipping."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    cosine: float = 1.0
+    """1 - cos to the teacher's embedding (paper: 1, all other alignment terms 0)."""
+    interactive: float = 0.0
+    """Interactive contrastive: student features against the teacher's of the other modality."""
+    relational: float = 0.0
+    """Relational KL: the student's similarities within a batch against the teacher's."""
+    texts: float = 0.0
+    """align_image: KL to the target's distribution over all texts the teacher knows; both at the teacher's scale."""
+    ce: float = 1.0
+    """Cross-entropy over the class prompts."""
+    prototype: float = 0.0
+    """align_image: cross-entropy over the teacher's class prototypes (a class without one: its prompts)."""
+    kl: float = 1.0
+    """KL to the teacher's distribution over the class prompts."""
+    keep: float = 0.0
+    """finetune: KL to what the network said of the picture before this stage, over all texts the teacher knows."""
+    temperature: float = 1.0
+    """Temperature of both distributions in the KL term; the term is multiplied by its square."""
+    label_smoothing: float = 0.0
+    """Label smoothing of the cross-entropy."""
+    contrastive: Literal["infonce", "sigmoid"] = "infonce"
+    """Loss of the contrastive stage."""
+    rate: float = 0.0
+    """Weight of the firing-rate regulariser: mean over synapses of relu(rate - target_rate)."""
+    target_rate: float = 0.0
+    """Mean spikes per neuron and time step above which a layer is penalised."""
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    image: float = 1.0
+    """The teacher's embedding of the picture itself."""
+    prototype: float = 0.0
+    """The class prototype: the teacher's own, else the mean of its embeddings of the class's training pictures."""
+    text: float = 0.0
+    """The teacher's embedding of a caption or of a class prompt, drawn anew each time."""
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    stage: StageKind = "align_image"
+    """align_text, align_image, finetune or contrastive."""
+    epochs: int = 10
+    """Passes over the stage's data."""
+    batch_size: int = 256
+    """Samples per step over all processes."""
+    share: float = 1.0
+    """Share of the training samples that the stage uses, drawn by the seed; a smaller one is part of a larger one."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Optimiser and schedule."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """Weights of the terms; a stage reads the ones it has."""
+    target: TargetConfig = field(default_factory=TargetConfig)
+    """align_image: weights of what a picture is aligned to; without any of it, the first it has in this order."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Augmentation of the pictures."""
+    relu_first: float = 0.0
+    """Share of the steps in which ilif and quant_relu are still a ReLU (no effect on relu)."""
+    int8_weights: bool = False
+    """Round the weights that read spikes to int8 in every pass, as the engine does: for the last stage of a network."""
+    logit_scale: float | None = None
+    """Fixed factor on the student's cosine similarities; null learns it, starting from the model's."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    model: dict[str, Any] = field(default_factory=lambda: {"name": "spikeclip-tiny"})
+    """Preset `name` and overrides, as for `create_model`; or `pretrained`, a folder to start from."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Pictures, captions and class prompts."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """Teacher of the alignment stages and of the KL term."""
+    stages: list[StageConfig] = field(default_factory=list)
+    """Stages, in order; each starts from the weights selected in the one before."""
+    seed: int = 0
+    """Seed of weights, data order and augmentation."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Autocast of matrix products: auto is bf16 where the processor has it. Membranes are fp32 always."""
+    compile: bool = False
+    """Compile the towers with torch.compile; not together with loss.rate."""
+    tokenizer: str = "auto"
+    """auto (the teacher's, or trained on the run's texts), or a tokenizer.json."""
+    vocab_size: int = 2048
+    """Size of a tokenizer trained on the run's texts."""
+    checkpoint_minutes: float = 5.0
+    """Longest time between checkpoints."""

@@ -1,0 +1,18 @@
+"""Rows of unit length."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def unit(x_ND: np.ndarray) -> np.ndarray:
+    """Return the rows with length 1; a row of zeros stays one."""
+    return x_ND / np.maximum(np.linalg.norm(x_ND, axis=-1, keepdims=True), 1e-12)
+
+
+def class_means(prompts_ND: np.ndarray, classes: int) -> np.ndarray:
+    """Return one embedding per class (K, embed_dim) of unit length: the mean of its prompts', each of unit length.
+
+    prompts_ND: those of the first class, then of the second, as many for each.
+    """
+    return unit(unit(prompts_ND).reshape(classes, -1, prompts_ND.shape[-1]).mean(1))

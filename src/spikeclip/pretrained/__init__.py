@@ -1,0 +1,1 @@
+"""From what a person typed to a folder with a model; needs no PyTorch."""

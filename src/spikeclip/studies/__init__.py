@@ -1,0 +1,1 @@
+"""What runs many trainings: the demo, ablations, sweeps, and the comparison of text towers."""
