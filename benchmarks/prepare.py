@@ -18,6 +18,7 @@ from benchmarks.plain import PlainTower
 from spikeclip.config import DataConfig, ImageConfig, RunConfig, from_dict, to_dict
 from spikeclip.data.sources import load_pictures
 from spikeclip.data.transforms import normalize
+from spikeclip.encode.student import weights_hash
 from spikeclip.errors import InputError
 from spikeclip.evaluate.rates import mean_rates
 from spikeclip.evaluate.zero_shot import class_embeddings, zero_shot_metrics
@@ -25,7 +26,6 @@ from spikeclip.graph import save_graph
 from spikeclip.graph.lower import lower
 from spikeclip.model import SpikeCLIP, from_pretrained
 from spikeclip.pretrained.resolve import model_folder
-from spikeclip.provenance import weights_hash
 
 CALIBRATION = 256
 """Training pictures that set the ranges of the quantised twin."""

@@ -15,9 +15,9 @@ from spikeclip.evaluate import (
     class_embeddings,
     embed_pictures,
     evaluate_model,
-    write_record,
     zero_shot_metrics,
 )
+from spikeclip.records import write_record
 
 
 def test_classification_record(model, pictures, tmp_path):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from spikeclip.evaluate.record import evaluate_model, evaluate_tasks
     from spikeclip.evaluate.retrieval import retrieval_metrics
     from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, embed_texts, zero_shot_metrics
-    from spikeclip.records import write_record
+
 
 _HOME = {
     "class_embeddings": "zero_shot",
@@ -22,7 +22,6 @@ _HOME = {
     "mean_rates": "rates",
     "predictions_figure": "figure",
     "retrieval_metrics": "retrieval",
-    "write_record": "json_text",
     "zero_shot_metrics": "zero_shot",
 }
 
@@ -35,7 +34,6 @@ __all__ = [
     "mean_rates",
     "predictions_figure",
     "retrieval_metrics",
-    "write_record",
     "zero_shot_metrics",
 ]
 
