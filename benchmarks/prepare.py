@@ -10,22 +10,21 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor
 
 from benchmarks.plain import PlainTower
 from spikeclip.config import DataConfig, ImageConfig, RunConfig, from_dict, to_dict
 from spikeclip.data.sources import load_pictures
 from spikeclip.data.transforms import normalize
-from spikeclip.encode.student import weights_hash
+from spikeclip.encode.embed import zero_shot_classifier
+from spikeclip.encode.student import Student, weights_hash
+from spikeclip.encode.vectors import unit
 from spikeclip.errors import InputError
 from spikeclip.evaluate.rates import mean_rates
-from spikeclip.evaluate.zero_shot import class_embeddings, zero_shot_metrics
+from spikeclip.evaluate.zero_shot import zero_shot_metrics
 from spikeclip.graph import save_graph
 from spikeclip.graph.lower import lower
 from spikeclip.model import SpikeCLIP, from_pretrained
-from spikeclip.pretrained.resolve import model_folder
 
 CALIBRATION = 256
 """Training pictures that set the ranges of the quantised twin."""
@@ -37,13 +36,12 @@ class Network:
 
     folder: Path
     facts: dict[str, Any]
-    classes_KD: Tensor
+    classes_KD: np.ndarray
     labels_N: np.ndarray
 
     def accuracy(self, embeddings_file: Path) -> float:
         """Return the share of pictures whose class prompt is nearest, from embeddings (N, D) in a .npy file."""
-        made_ND = F.normalize(torch.from_numpy(np.load(embeddings_file)), dim=-1)
-        return zero_shot_metrics(made_ND, self.labels_N, self.classes_KD)["acc1"]
+        return zero_shot_metrics(unit(np.load(embeddings_file)), self.labels_N, self.classes_KD)["acc1"]
 
 
 def prepare(source: Path, data: str, pictures: int, batches: Sequence[int], out: Path) -> Network:
@@ -52,7 +50,7 @@ def prepare(source: Path, data: str, pictures: int, batches: Sequence[int], out:
     source: a saved model, or a run with one in it. Its class names and prompt templates are those of the run's
     recipe where there is one. Raises `InputError`.
     """
-    model = from_pretrained(model_folder(source))
+    model = from_pretrained(source)
     settings = prompts(source)
     size = model.config.image.image_size
 
@@ -67,7 +65,7 @@ def prepare(source: Path, data: str, pictures: int, batches: Sequence[int], out:
         sample_NHWC = normalized(model.config.image, load("train", CALIBRATION).images)
         for batch in batches:
             export_twin(PlainTower(model.image).eval(), sample_NHWC, batch, out)
-    spikes = mean_rates(model, test)
+    spikes = mean_rates(Student(model), test)
     facts = {
         "model": model.config.name,
         "source": str(source),
@@ -78,7 +76,9 @@ def prepare(source: Path, data: str, pictures: int, batches: Sequence[int], out:
         "classnames": list(test.classnames),
         "spikes": spikes,
     }
-    return Network(out, facts, class_embeddings(model, test.classnames, settings.templates), test.labels)
+    return Network(
+        out, facts, zero_shot_classifier(Student(model), test.classnames, settings.templates), test.labels
+    )
 
 
 def prompts(source: Path) -> DataConfig:

@@ -13,7 +13,6 @@ from benchmarks.command import run
 from spikeclip.config import NeuronConfig
 from spikeclip.errors import InputError
 from spikeclip.model import SpikeCLIP, from_pretrained
-from spikeclip.pretrained.resolve import model_folder
 
 THRESHOLD = 0.31
 """Of `range`. With it the mean spikes of LIF (tau=2, T=4) differ least, in squares, from the level of I-LIF (D=4)
@@ -43,7 +42,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for the LIF model")
     parser.add_argument("--T", type=int, default=4, help="time steps")
     arguments = parser.parse_args()
-    to_lif(from_pretrained(model_folder(arguments.source)), arguments.T).save_pretrained(arguments.out)
+    to_lif(from_pretrained(arguments.source), arguments.T).save_pretrained(arguments.out)
 
 
 if __name__ == "__main__":

@@ -159,11 +159,11 @@ def test_a_model_by_hub_name(make, tmp_path, monkeypatch):
     model = make()
     model.save_pretrained(tmp_path)
 
-    def download(repo_id, filename, revision=None):
+    def download(repo_id, revision=None, allow_patterns=()):
         assert (repo_id, revision) == ("owner/model", "v1")
-        return str(tmp_path / filename)
+        return str(tmp_path)
 
-    monkeypatch.setattr("spikeclip.model.hf_hub_download", download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert_same(from_pretrained("owner/model", revision="v1"), model)
 
 
@@ -177,8 +177,10 @@ def test_a_hub_that_does_not_answer(monkeypatch):
     def download(*_, **__):
         raise ConnectionError
 
-    monkeypatch.setattr("spikeclip.model.hf_hub_download", download)
-    with pytest.raises(InputError, match=r"owner/model is neither a local folder nor .* ConnectionError"):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(
+        InputError, match=r"owner/model: no such folder, and the .* hub gave .*ConnectionError"
+    ):
         from_pretrained("owner/model")
 
 
@@ -191,7 +193,7 @@ def edit_config(folder, change):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "config.json").unlink(), "is not a spikeclip model: it has no config.json"),
+        (lambda f: (f / "config.json").unlink(), "is not a model: expected config.json in the folder"),
         (lambda f: (f / "config.json").write_text('{"model_type": '), "config.json is not valid JSON"),
         (lambda f: (f / "config.json").write_text("[1, 2]"), "does not describe a spikeclip model"),
         (

@@ -14,11 +14,14 @@ _PUBLIC = {
     "ILIF": "spikeclip.neurons",
     "SpikeCLIP": "spikeclip.model",
     "Teacher": "spikeclip.teacher",
+    "classify": "spikeclip.encode.classify",
     "create_model": "spikeclip.model",
     "from_pretrained": "spikeclip.model",
     "interpolate": "spikeclip.model",
     "list_models": "spikeclip.model",
     "load_published": "spikeclip.export.published",
+    "open_encoder": "spikeclip.open",
+    "zero_shot_classifier": "spikeclip.encode.embed",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -12,13 +11,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import ModelHubMixin, hf_hub_download
+from huggingface_hub import ModelHubMixin
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from spikeclip.config import PRESETS, ModelConfig, check, from_dict, model_config, to_dict
+from spikeclip.config import PRESETS, ModelConfig, check, model_config, read_config, to_dict
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.errors import InputError
+from spikeclip.pretrained.resolve import resolve
 from spikeclip.towers import image_tower, text_tower
 
 MAX_LOG_SCALE = math.log(100)
@@ -129,14 +129,12 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
 
     @classmethod
     def from_pretrained(cls, path: str | Path, **options: Any) -> SpikeCLIP:  # type: ignore[override]
-        """Load a model in eval mode from a folder, or from the Hugging Face hub by name.
+        """Load a model in eval mode: from a folder, the folder of a run, or the Hugging Face hub by name.
 
-        options: those of `huggingface_hub.hf_hub_download`, such as `revision` and `local_files_only`. Raises
+        options: those of `huggingface_hub.snapshot_download`, such as `revision` and `local_files_only`. Raises
         `InputError` where there is no model, or one that cannot be read.
         """
-        folder = Path(path).expanduser()
-        if not folder.is_dir():
-            folder = _download(str(path), options)
+        folder = resolve(path, **options).folder
         config = read_config(folder)
         tokenizer_file = folder / "tokenizer.json"
         model = cls(config, Tokenizer.load(tokenizer_file) if tokenizer_file.is_file() else None)
@@ -213,35 +211,3 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], where: str) -> None
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise InputError(f"{where} does not match its configuration: {'; '.join(problems[:3])}{more}")
     model.load_state_dict(state)
-
-
-def read_config(folder: Path) -> ModelConfig:
-    """Read config.json of a saved model; raises `InputError` where it is missing or not one of ours."""
-    file = folder / "config.json"
-    if not file.is_file():
-        raise InputError(f"{folder} is not a spikeclip model: it has no config.json")
-    try:
-        values = json.loads(file.read_text())
-    except ValueError as error:
-        raise InputError(f"{file} is not valid JSON: {error}") from error
-    if not isinstance(values, dict) or values.pop("model_type", None) != "spikeclip":
-        raise InputError(f"{file} does not describe a spikeclip model (model_type is not 'spikeclip')")
-    config = from_dict(ModelConfig, values, str(file))
-    check(config)
-    return config
-
-
-def _download(model_id: str, options: dict[str, Any]) -> Path:
-    if model_id.startswith((".", "/", "~")) or model_id.count("/") != 1:
-        raise InputError(f"no such folder: {model_id} (a hub name looks like 'owner/model')")
-    try:
-        hf_hub_download(model_id, "model.safetensors", **options)
-        config = hf_hub_download(model_id, "config.json", **options)
-    except Exception as error:
-        raise InputError(
-            f"{model_id} is neither a local folder nor a model that could be fetched from the hub: "
-            f"{type(error).__name__}"
-        ) from error
-    with contextlib.suppress(Exception):  # a model without a tokenizer is allowed
-        hf_hub_download(model_id, "tokenizer.json", **options)
-    return Path(config).parent

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -19,9 +20,10 @@ pytest.importorskip("numba", reason="numba (extra runtime) is not installed")
 
 import spikeclip
 from spikeclip.data.tokenizer import Tokenizer
+from spikeclip.encode.classify import classify
+from spikeclip.encode.student import Student
 from spikeclip.engine import Runtime
 from spikeclip.errors import InputError
-from spikeclip.evaluate.classify import classify
 from spikeclip.graph.saved import save_graphs
 
 LABELS = ["red star", "blue ring", "green square"]
@@ -57,13 +59,13 @@ def test_embeddings_and_answers_are_the_models(model, images):
     with torch.no_grad():
         expected = model.encode_image(x.permute(0, 3, 1, 2), normalize=True).numpy()
         texts = model.encode_text(model.tokenize(LABELS), normalize=True).numpy()
-    np.testing.assert_allclose(runtime.encode_image(images, normalize=True), expected, atol=1e-5)
-    np.testing.assert_allclose(runtime.encode_text(LABELS, normalize=True), texts, atol=1e-5)
+    np.testing.assert_allclose(runtime.encode_image(images), expected, atol=1e-5)
+    np.testing.assert_allclose(runtime.encode_text(LABELS), texts, atol=1e-5)
     pictures = [Image.fromarray(image) for image in images]
     templates = ["a {c}", "a photo of a {c}"]
     for found, wanted in zip(
-        runtime.classify(pictures, LABELS, templates, top=2),
-        classify(model, pictures, LABELS, templates, top=2),
+        classify(runtime, pictures, LABELS, templates, top=2),
+        classify(Student(model), pictures, LABELS, templates, top=2),
         strict=True,
     ):
         assert [entry["label"] for entry in found] == [entry["label"] for entry in wanted]
@@ -86,9 +88,9 @@ def test_graphs_of_other_weights_are_refused(model, tmp_path):
 def test_bad_labels(model):
     runtime = Runtime.from_pretrained(model[1])
     with pytest.raises(InputError, match="no labels"):
-        runtime.classify([], [])
+        classify(runtime, [], [])
     with pytest.raises(InputError, match="given twice"):
-        runtime.classify([], ["cat", "cat"])
+        classify(runtime, [], ["cat", "cat"])
 
 
 def requirements(name, extra=""):
@@ -132,9 +134,13 @@ def test_a_virtual_environment_without_pytorch(model, images, tmp_path):
     command += ("--labels", ",".join(LABELS))
     done = run(*command, "--engine", "fp32")
     assert done.returncode == 0, done.stderr
-    wanted = classify(model, [Image.fromarray(images[0])], LABELS)[0]
+    wanted = classify(Student(model), [Image.fromarray(images[0])], LABELS)[0]
     assert [entry["label"] for entry in json.loads(done.stdout)] == [entry["label"] for entry in wanted]
-    done = run(*command)
+    done = run(*command)  # the engine by itself
+    assert done.returncode == 0, done.stderr
+    assert [entry["label"] for entry in json.loads(done.stdout)] == [entry["label"] for entry in wanted]
+    shutil.copytree(folder, tmp_path / "bare", ignore=shutil.ignore_patterns("graph"))
+    done = run(*command[:5], str(tmp_path / "bare"), *command[6:])
     assert done.returncode == 1
     assert "pip install 'spikeclip[train]'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -3,6 +3,7 @@ import torch
 
 from spikeclip.config import model_config
 from spikeclip.data import Pictures, Tokenizer, load_pictures
+from spikeclip.encode.student import Student
 from spikeclip.model import SpikeCLIP
 
 
@@ -31,3 +32,8 @@ def make_model(tokenizer):
 @pytest.fixture
 def model(make_model) -> SpikeCLIP:
     return make_model()
+
+
+@pytest.fixture
+def encoder(model) -> Student:
+    return Student(model)

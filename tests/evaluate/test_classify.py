@@ -4,41 +4,41 @@ import pytest
 import torch
 from PIL import Image
 
-from spikeclip.encode.pictures import check_labels, find_pictures
+from spikeclip.encode.classify import check_labels, classify, classify_files
+from spikeclip.encode.embed import embed_pictures, zero_shot_classifier
+from spikeclip.encode.pictures import find_pictures
 from spikeclip.errors import InputError
-from spikeclip.evaluate import class_embeddings, embed_pictures
-from spikeclip.evaluate.classify import classify, classify_files
 from spikeclip.evaluate.describe import describe_layers, describe_model
-from spikeclip.evaluate.open import open_model
+from spikeclip.open import open_encoder
 
 LABELS = ["red circle", "blue bar", "white star"]
 
 
-def test_scores_are_the_softmax_of_the_logits(model, pictures):
+def test_scores_are_the_softmax_of_the_logits(model, encoder, pictures):
     opened = [Image.fromarray(image) for image in pictures.images[:3]]
-    results = classify(model, opened, LABELS)
-    classes = class_embeddings(model, LABELS, ["a photo of a {c}."])
-    logits = model.logit_scale.detach() * embed_pictures(model, pictures)[:3] @ classes.T
+    results = classify(encoder, opened, LABELS)
+    classes = zero_shot_classifier(encoder, LABELS, ["a photo of a {c}."])
+    logits = model.logit_scale.detach() * torch.from_numpy(embed_pictures(encoder, pictures)[:3] @ classes.T)
     for result, expected in zip(results, logits.softmax(1), strict=True):
         scores = [entry["score"] for entry in result]
         assert scores == sorted(scores, reverse=True)
         assert {entry["label"] for entry in result} == set(LABELS)
         for entry in result:
             assert entry["score"] == pytest.approx(expected[LABELS.index(entry["label"])].item(), rel=1e-3)
-    assert [len(result) for result in classify(model, opened, LABELS, top=2)] == [2, 2, 2]
-    assert classify(model, [], LABELS) == []
+    assert [len(result) for result in classify(encoder, opened, LABELS, top=2)] == [2, 2, 2]
+    assert classify(encoder, [], LABELS) == []
 
 
-def test_files_in_order_with_unreadable_ones_between(model, pictures, tmp_path):
+def test_files_in_order_with_unreadable_ones_between(encoder, pictures, tmp_path):
     for i in range(2):
         Image.fromarray(pictures.images[i]).save(tmp_path / f"{i}.png")
     (tmp_path / "0-bad.jpg").write_text("not a picture")
     files, missing = find_pictures([str(tmp_path), str(tmp_path / "*.png"), str(tmp_path / "no*.png")])
     assert [file.name for file in files] == ["0-bad.jpg", "0.png", "1.png"]
     assert missing == [str(tmp_path / "no*.png")]
-    results = dict(classify_files(model, files, LABELS, top=1))
+    results = dict(classify_files(encoder, files, LABELS, top=1))
     assert results[files[0]] is None
-    (alone,) = classify(model, [Image.open(files[1])], LABELS, top=1)[0]
+    (alone,) = classify(encoder, [Image.open(files[1])], LABELS, top=1)[0]
     assert results[files[1]] == [{"score": pytest.approx(alone["score"], rel=1e-4), "label": alone["label"]}]
 
 
@@ -72,12 +72,12 @@ def test_description_counts_every_parameter_once(model):
 
 def test_a_run_stands_for_its_model(model, tmp_path):
     model.save_pretrained(tmp_path / "run" / "model")
-    opened = open_model(tmp_path / "run")
+    opened = open_encoder(tmp_path / "run").model
     torch.testing.assert_close(opened.state_dict(), model.state_dict())
     (tmp_path / "stopped").mkdir()
     (tmp_path / "stopped" / "recipe.json").write_text("{}")
     with pytest.raises(InputError, match="has not finished"):
-        open_model(tmp_path / "stopped")
+        open_encoder(tmp_path / "stopped")
     for missing in (tmp_path / "nothing", Path("nothing/of-this-name/here"), tmp_path):
         with pytest.raises(InputError):
-            open_model(missing)
+            open_encoder(missing)

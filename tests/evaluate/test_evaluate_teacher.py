@@ -8,11 +8,11 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from spikeclip.encode.classify import classify
 from spikeclip.energy.account import teacher_cost
 from spikeclip.errors import InputError
 from spikeclip.evaluate import evaluate_model
-from spikeclip.evaluate.classify import classify
-from spikeclip.evaluate.open import image_size, open_model
+from spikeclip.open import open_encoder
 from spikeclip.teacher import Teacher, open_teacher
 from spikeclip.teacher.macs import count_macs
 
@@ -38,9 +38,9 @@ def folder(tokenizer, tmp_path_factory):
 
 
 def test_a_folder_of_another_type_is_a_teacher(folder, pictures):
-    teacher = open_model(folder)
+    teacher = open_encoder(folder)
     assert isinstance(teacher, Teacher)
-    assert image_size(teacher) == 32
+    assert teacher.image_format.image_size == 32
     record = evaluate_model(teacher, pictures)
     assert record["spikes"] is None
     assert record["provenance"]["weights"] == teacher.fingerprint
@@ -48,7 +48,7 @@ def test_a_folder_of_another_type_is_a_teacher(folder, pictures):
 
 
 def test_scores_equal_transformers(folder, pictures):
-    teacher, labels = open_model(folder), ["red circle", "blue bar", "white star"]
+    teacher, labels = open_encoder(folder), ["red circle", "blue bar", "white star"]
     opened = [Image.fromarray(image) for image in pictures.images[:4]]
     results = classify(teacher, opened, labels)
     reference = CLIPModel.from_pretrained(folder).eval()

@@ -9,22 +9,18 @@ import torch
 import spikeclip
 from spikeclip.config import to_dict
 from spikeclip.data.prompts import load_prompts, prompts_hash, with_classnames
+from spikeclip.encode.embed import embed_pictures, zero_shot_classifier
 from spikeclip.encode.student import weights_hash
 from spikeclip.errors import InputError
-from spikeclip.evaluate import (
-    class_embeddings,
-    embed_pictures,
-    evaluate_model,
-    zero_shot_metrics,
-)
+from spikeclip.evaluate import evaluate_model, zero_shot_metrics
 from spikeclip.records import write_record
 
 
-def test_classification_record(model, pictures, tmp_path):
+def test_classification_record(model, encoder, pictures, tmp_path):
     templates = ["a {c}", "the {c}."]
-    record = evaluate_model(model, pictures, templates=templates, seed=3, pretrained="runs/x")
-    classes = class_embeddings(model, pictures.classnames, templates)
-    assert record["metrics"] == zero_shot_metrics(embed_pictures(model, pictures), pictures.labels, classes)
+    record = evaluate_model(encoder, pictures, templates=templates, seed=3, pretrained="runs/x")
+    classes = zero_shot_classifier(encoder, pictures.classnames, templates)
+    assert record["metrics"] == zero_shot_metrics(embed_pictures(encoder, pictures), pictures.labels, classes)
     assert [record[key] for key in ("dataset", "model", "pretrained", "task", "language")] == [
         "shapes",
         "spikeclip-tiny",
@@ -45,8 +41,8 @@ def test_classification_record(model, pictures, tmp_path):
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["results.json"]
 
 
-def test_retrieval_record(model, pictures):
-    record = evaluate_model(model, pictures, task="zeroshot_retrieval")
+def test_retrieval_record(encoder, pictures):
+    record = evaluate_model(encoder, pictures, task="zeroshot_retrieval")
     assert set(record["metrics"]) >= {"image_retrieval_recall@1", "text_retrieval_recall@10"}
     assert record["provenance"]["prompts"] is None
     assert record["spikes"]["mean_rate"] >= 0
@@ -74,19 +70,19 @@ def test_a_folder_is_no_place_for_a_record(tmp_path):
         write_record({}, tmp_path)
 
 
-def test_a_split_without_what_the_task_needs(model, pictures):
+def test_a_split_without_what_the_task_needs(encoder, pictures):
     with pytest.raises(InputError, match="no labels: use task zeroshot_retrieval"):
-        evaluate_model(model, dataclasses.replace(pictures, labels=None))
+        evaluate_model(encoder, dataclasses.replace(pictures, labels=None))
     with pytest.raises(InputError, match="no captions"):
-        evaluate_model(model, dataclasses.replace(pictures, captions=None), task="zeroshot_retrieval")
+        evaluate_model(encoder, dataclasses.replace(pictures, captions=None), task="zeroshot_retrieval")
     with pytest.raises(InputError, match="did you mean 'zeroshot_retrieval'"):
-        evaluate_model(model, pictures, task="zeroshot_retreival")
+        evaluate_model(encoder, pictures, task="zeroshot_retreival")
 
 
-def test_a_model_that_is_not_a_number(model, pictures):
+def test_a_model_that_is_not_a_number(model, encoder, pictures):
     torch.nn.init.constant_(next(model.image.readout.parameters()), math.nan)
     with pytest.raises(InputError, match="60 of 60 embeddings of pictures are not numbers"):
-        evaluate_model(model, pictures)
+        evaluate_model(encoder, pictures)
 
 
 def test_weights_hash_sees_every_weight(model):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spikeclip.errors import InputError
-from spikeclip.evaluate import evaluate_model, evaluate_tasks, probe, record
+from spikeclip.evaluate import TaskSettings, evaluate_model, evaluate_tasks, probe, record
 from spikeclip.evaluate.corruption import CORRUPTIONS
 from spikeclip.evaluate.tasks import TASKS
 
@@ -37,38 +37,39 @@ def training(few):
         ("corruption", {kind: [0, 1, 2, 3, 4, 5] for kind in CORRUPTIONS}, "acc1"),
     ],
 )
-def test_curves_start_at_zero_shot_accuracy(task, curves, metric, model, few, training, monkeypatch):
+def test_curves_start_at_zero_shot_accuracy(task, curves, metric, encoder, few, training, monkeypatch):
     monkeypatch.setattr(probe, "STRENGTHS", (1.0,))
-    settings = {"training": training, "seeds": 2, "distractors": list("abcde"), "near": NEAR}
-    zero_shot, made = evaluate_tasks(model, few, [task, "zeroshot_classification"], **settings)
+    settings = TaskSettings(training=training, seeds=2, distractors=list("abcde"), near=NEAR)
+    zero_shot, made = evaluate_tasks(encoder, few, [task, "zeroshot_classification"], settings)
     assert {name: [p["x"] for p in points] for name, points in made["curves"].items()} == curves
     assert made["metrics"][metric] == zero_shot["metrics"]["acc1"]
     assert next(iter(made["curves"].values()))[0]["values"] == [zero_shot["metrics"]["acc1"]]
-    assert made["spikes"] == evaluate_model(model, few)["spikes"]  # of the pictures as they are, seen once
+    assert made["spikes"] == evaluate_model(encoder, few)["spikes"]  # of the pictures as they are, seen once
     assert all(0 <= value <= 1 for value in made["metrics"].values())
     assert (zero_shot["provenance"]["seeds"], made["provenance"]["seeds"]) == (None, 2)
 
 
-def test_a_split_is_embedded_once_for_all_tasks(model, few, training, monkeypatch):
+def test_a_split_is_embedded_once_for_all_tasks(encoder, few, training, monkeypatch):
     monkeypatch.setattr(probe, "STRENGTHS", (1.0,))
     embedded = []
 
-    def embed_pictures(model, part, *rest, **watch):
+    def embed_pictures(encoder, part, *rest):
         embedded.append(getattr(part, "fingerprint", "copy"))
-        return embed(model, part, *rest, **watch)
+        return embed(encoder, part, *rest)
 
     embed = record.embed_pictures
     monkeypatch.setattr(record, "embed_pictures", embed_pictures)
     tasks = [task for task in TASKS if task != "corruption"]
-    records = evaluate_tasks(model, few, tasks, training=training, seeds=1, near=NEAR, withheld=NAMES[:1])
+    settings = TaskSettings(training=training, seeds=1, near=NEAR, withheld=NAMES[:1])
+    records = evaluate_tasks(encoder, few, tasks, settings)
     assert [made["task"] for made in records] == tasks
     assert len(set(embedded)) == len(embedded)
     assert embedded.count(few.fingerprint) == 1
 
 
-def test_the_names_of_a_label_set_are_in_the_record(model, few):
+def test_the_names_of_a_label_set_are_in_the_record(encoder, few):
     def prompts(task, **settings):
-        return evaluate_tasks(model, few, [task], **settings)[0]["provenance"]["prompts"]
+        return evaluate_tasks(encoder, few, [task], TaskSettings(**settings))[0]["provenance"]["prompts"]
 
     expanded = prompts("expanded_labels", distractors=["lamp", "red lamp"])
     assert (expanded["classnames"], expanded["distractors"]) == (NAMES, ["lamp"])
@@ -76,33 +77,33 @@ def test_the_names_of_a_label_set_are_in_the_record(model, few):
     assert prompts("open_vocabulary", withheld=["white_star"])["withheld"] == ["white star"]
 
 
-def test_withheld_classes_are_those_of_the_recipe(model, few, tmp_path):
+def test_withheld_classes_are_those_of_the_recipe(encoder, few, tmp_path):
     recipe = {"data": {"source": few.name, "train_split": "train", "withhold": NAMES[1:2]}, "model": {}}
     (tmp_path / "recipe.json").write_text(json.dumps({**recipe, "stages": [{"stage": "finetune"}]}))
-    (made,) = evaluate_tasks(model, few, ["open_vocabulary"], pretrained=str(tmp_path))
+    (made,) = evaluate_tasks(encoder, few, ["open_vocabulary"], pretrained=str(tmp_path))
     assert made["provenance"]["prompts"]["withheld"] == NAMES[1:2]
     assert made["provenance"]["protocol"] == "fine-tuned (classes withheld: 1)"
     with pytest.raises(InputError, match="no classes were withheld"):
-        evaluate_model(model, few, task="open_vocabulary")
+        evaluate_model(encoder, few, task="open_vocabulary")
     with pytest.raises(InputError, match="did you mean 'blue bar'"):
-        evaluate_tasks(model, few, ["open_vocabulary"], withheld=["blue car"])
+        evaluate_tasks(encoder, few, ["open_vocabulary"], TaskSettings(withheld=["blue car"]))
 
 
-def test_a_linear_probe_reads_labels_and_no_names(model, few, training):
-    (made,) = evaluate_tasks(model, few, ["linear_probe"], training=training)
+def test_a_linear_probe_reads_labels_and_no_names(encoder, few, training):
+    (made,) = evaluate_tasks(encoder, few, ["linear_probe"], TaskSettings(training=training))
     assert {"acc1", "acc5", "mean_per_class_recall"} == made["metrics"].keys()
     assert made["provenance"]["prompts"] is None
     assert [part["pictures"] for part in made["provenance"]["training_data"]] == [48, 12]
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))
-def test_what_a_task_needs(task, model, few, training):
+def test_what_a_task_needs(task, encoder, few, training):
     lacking = dataclasses.replace(few, labels=None, captions=None)
     with pytest.raises(InputError, match="has no"):
-        evaluate_tasks(model, lacking, [task], training=training)
+        evaluate_tasks(encoder, lacking, [task], TaskSettings(training=training))
     if task in ("linear_probe", "few_shot"):
         with pytest.raises(InputError, match="give it a training split"):
-            evaluate_model(model, few, task=task)
+            evaluate_model(encoder, few, task=task)
         other = dataclasses.replace(training[0], classnames=NAMES[::-1])
         with pytest.raises(InputError, match="have different classes"):
-            evaluate_tasks(model, few, [task], training=(other, other))
+            evaluate_tasks(encoder, few, [task], TaskSettings(training=(other, other)))

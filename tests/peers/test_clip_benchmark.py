@@ -15,6 +15,7 @@ from PIL import Image
 
 from spikeclip.config import model_config
 from spikeclip.data import Tokenizer, load_pictures
+from spikeclip.encode.student import Student
 from spikeclip.errors import InputError
 from spikeclip.evaluate import clip_benchmark as ours
 from spikeclip.evaluate import evaluate_model
@@ -88,7 +89,7 @@ def test_classification(loaded, pictures, folder, monkeypatch):
     theirs = zeroshot_classification.evaluate(
         model, batches, tokenizer, pictures.classnames, TEMPLATES, "cpu", amp=False
     )
-    record = evaluate_model(model, pictures, templates=TEMPLATES, pretrained=folder)
+    record = evaluate_model(Student(model), pictures, templates=TEMPLATES, pretrained=folder)
     assert record["metrics"].keys() == theirs.keys()
     assert record["metrics"] == pytest.approx(theirs)
     assert record["metrics"]["acc5"] > 0
@@ -107,7 +108,7 @@ def test_retrieval(loaded, pictures):
     theirs = zeroshot_retrieval.evaluate(
         model, batches, tokenizer, "cpu", amp=False, recall_k_list=[1, 5, 10]
     )
-    record = evaluate_model(model, pictures, task="zeroshot_retrieval")
+    record = evaluate_model(Student(model), pictures, task="zeroshot_retrieval")
     assert record["metrics"] == pytest.approx(theirs)
 
 

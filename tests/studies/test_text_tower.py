@@ -18,7 +18,7 @@ def tables(root):
     """The table of texts; one of the test pictures, their class's text and noise; one of two classes' prototypes."""
     texts = open_teacher(root / "table.npz")
     drawn = load_pictures(str(root / "pictures"), "test", 32, str(root / "cache"))
-    of_class_KD = texts.embed_texts([f"a photo of a {name}." for name in drawn.classnames])
+    of_class_KD = texts.encode_text([f"a photo of a {name}." for name in drawn.classnames])
     noise_ND = np.random.default_rng(0).normal(0, 0.6, (len(drawn), DIM))
     np.savez(
         root / "pictures.npz",
@@ -50,7 +50,7 @@ def test_texts_and_pictures(run, root, tables):
     assert prototypes["named"] == {"classes": 6, "pictures": 2, "teacher": 1.0, "student": 1.0}
     teacher = open_teacher(tables)
     test = load_pictures(str(root / "pictures"), "test", 32, str(root / "cache"))
-    names_KD = teacher.embed_texts([f"a photo of a {name}." for name in test.classnames])
+    names_KD = teacher.encode_text([f"a photo of a {name}." for name in test.classnames])
     right = (teacher.find_images(test) @ names_KD.T).argmax(1) == test.labels
     assert 0.5 < right.mean() < 1
     assert pictures["named"]["teacher"] == pytest.approx(right.mean())

@@ -19,7 +19,7 @@ def teachers(bert, tmp_path):
     """A table that knows some of the words, all of which it would place by a rotation of what the encoder says."""
     encoder = open_teacher(bert[0])
     rotation, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(encoder.dim, encoder.dim)))
-    wanted = encoder.embed_texts(WORDS) @ rotation.astype(np.float32)
+    wanted = encoder.encode_text(WORDS) @ rotation.astype(np.float32)
     np.savez(tmp_path / "t.npz", texts=WORDS[:8], embeddings=wanted[:8])
     return open_teacher(tmp_path / "t.npz"), encoder, wanted
 

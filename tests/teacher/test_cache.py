@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from spikeclip.config import ImageFormat
 from spikeclip.data import Pictures
 from spikeclip.data.shapes import shapes
 from spikeclip.teacher import Teacher, cached_image_embeddings, cached_text_embeddings
@@ -16,21 +17,21 @@ from spikeclip.teacher import Teacher, cached_image_embeddings, cached_text_embe
 class CountingTeacher(Teacher):
     """Embeds a picture as its mean colour and notes how many it was asked for; fails at picture `fails_at`."""
 
-    name, dim, has_images = "counting", 3, True
-    fingerprint, transform_fingerprint = "weights", "transform"
+    name, dim, image_format = "counting", 3, ImageFormat(8)
+    fingerprint = "weights and transform"
 
     def __init__(self) -> None:
         self.asked: list[int] = []
         self.fails_at: int | None = None
 
-    def embed_images(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
+    def encode_image(self, images: np.ndarray, spikes: None = None, *, batch_size: int = 64) -> np.ndarray:
         if self.fails_at is not None and sum(self.asked) >= self.fails_at:
             raise KeyboardInterrupt
         self.asked.append(len(images))
         mean_N3 = images.mean((1, 2)).astype(np.float32)
         return mean_N3 / np.linalg.norm(mean_N3, axis=1, keepdims=True)
 
-    def embed_texts(self, texts: list[str]) -> np.ndarray:
+    def encode_text(self, texts: list[str]) -> np.ndarray:
         self.asked.append(len(texts))
         rows = np.array([[len(text), text.count("a"), 1] for text in texts], np.float32)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -54,26 +55,25 @@ def test_images_are_computed_once_and_read_as_a_memory_map(teacher, pictures, tm
     for rows in (first, again):
         assert isinstance(rows, np.memmap)
         assert not rows.flags.writeable
-        np.testing.assert_array_equal(rows, CountingTeacher().embed_images(pictures.images))
+        np.testing.assert_array_equal(rows, CountingTeacher().encode_image(pictures.images))
 
 
 def test_texts_are_computed_once(teacher, tmp_path):
     texts = ["a red circle", "green", "a bar"]
     first = cached_text_embeddings(teacher, texts, tmp_path)
     np.testing.assert_array_equal(cached_text_embeddings(teacher, texts, tmp_path), first)
-    np.testing.assert_array_equal(first, CountingTeacher().embed_texts(texts))
+    np.testing.assert_array_equal(first, CountingTeacher().encode_text(texts))
     assert teacher.asked == [3]
     cached_text_embeddings(teacher, texts[::-1], tmp_path)
     cached_text_embeddings(teacher, ["a red circle", "greena bar"], tmp_path)
     assert teacher.asked == [3, 3, 2]
 
 
-@pytest.mark.parametrize("part", ["fingerprint", "transform_fingerprint"])
-def test_another_teacher_or_transform_is_another_entry(part, teacher, pictures, tmp_path):
+def test_another_teacher_or_transform_is_another_entry(teacher, pictures, tmp_path):
     cached_image_embeddings(teacher, pictures, tmp_path)
     cached_text_embeddings(teacher, ["a"], tmp_path)
     other = CountingTeacher()
-    setattr(other, part, "other")
+    other.fingerprint = "other"
     cached_image_embeddings(other, pictures, tmp_path)
     cached_text_embeddings(other, ["a"], tmp_path)
     assert other.asked == [70, 1]
@@ -100,7 +100,7 @@ def test_a_crash_in_the_middle_costs_only_the_chunk_it_hit(teacher, pictures, tm
     successor = CountingTeacher()
     rows = cached_image_embeddings(successor, pictures, tmp_path, batch_size=20)
     assert successor.asked == [20, 10]
-    np.testing.assert_array_equal(rows, CountingTeacher().embed_images(pictures.images))
+    np.testing.assert_array_equal(rows, CountingTeacher().encode_image(pictures.images))
     assert not list((tmp_path / "embeddings").glob("*partial*"))
 
 
@@ -114,7 +114,7 @@ def test_a_partial_file_that_its_journal_does_not_know_is_begun_again(teacher, p
     successor = CountingTeacher()
     rows = cached_image_embeddings(successor, pictures, tmp_path, batch_size=40)
     assert successor.asked == [40, 30]
-    np.testing.assert_array_equal(rows, CountingTeacher().embed_images(pictures.images))
+    np.testing.assert_array_equal(rows, CountingTeacher().encode_image(pictures.images))
 
 
 @pytest.mark.parametrize("damage", [lambda blob: blob[:300], lambda blob: b"no array", lambda blob: b""])

@@ -11,11 +11,11 @@ from PIL import Image
 from small_models import TEXTS
 
 from spikeclip.cli import main
-from spikeclip.config import RunConfig, from_dict
+from spikeclip.config import AugmentConfig, RunConfig, from_dict
 from spikeclip.data import Pictures
 from spikeclip.errors import InputError
 from spikeclip.teacher import open_teacher
-from spikeclip.teacher.embed import embed_table
+from spikeclip.teacher.embed import Views, embed_table
 from spikeclip.train.material import Material, gather_material
 
 
@@ -33,9 +33,9 @@ def test_the_table_says_what_the_teacher_says(dual, part, tmp_path):
     )
     assert counts == {"images": 10, "texts": 7}
     table = open_teacher(tmp_path / "t.npz")
-    np.testing.assert_allclose(table.find_images(part), teacher.embed_images(part.images), atol=1e-3)
+    np.testing.assert_allclose(table.find_images(part), teacher.encode_image(part.images), atol=1e-3)
     texts = [*TEXTS, "a ring", "the bar"]
-    np.testing.assert_allclose(table.embed_texts(texts), teacher.embed_texts(texts), atol=1e-3)
+    np.testing.assert_allclose(table.encode_text(texts), teacher.encode_text(texts), atol=1e-3)
     assert table.logit_scale == pytest.approx(teacher.logit_scale)
     assert table.dim == teacher.dim
 
@@ -43,27 +43,26 @@ def test_the_table_says_what_the_teacher_says(dual, part, tmp_path):
 @pytest.mark.parametrize("dual", ["clip"], indirect=True)
 def test_augmentations_are_averaged_and_an_interrupted_call_goes_on(dual, part, tmp_path, monkeypatch):
     teacher = open_teacher(dual[1])
-    embed, seen = teacher.embed_images, []
+    embed, seen = teacher.encode_image, []
 
     def make(out: str, cache: str, stop_after: int | None = None) -> np.ndarray:
         seen.clear()
 
-        def watched(images: np.ndarray, batch_size: int = 64) -> np.ndarray:
+        def watched(images: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
             if len(seen) == stop_after:
                 raise KeyboardInterrupt
             seen.append(images)
-            return embed(images, batch_size)
+            return embed(images, batch_size=batch_size)
 
-        monkeypatch.setattr(teacher, "embed_images", watched)
+        monkeypatch.setattr(teacher, "encode_image", watched)
         embed_table(
             teacher,
             [part],
             tmp_path / out,
             tmp_path / cache,
             templates=["a {c}"],
-            augmentations=3,
+            views=Views(3, AugmentConfig(flip="random")),
             batch_size=4,
-            progress=False,
         )
         return open_teacher(tmp_path / out).find_images(part)
 

@@ -20,11 +20,11 @@ def test_table_finds_texts_and_names_what_it_lacks(tmp_path):
     rows = np.random.default_rng(0).standard_normal((3, 8))
     np.savez(tmp_path / "t.npz", embeddings=rows, texts=["a red circle", "A Dog", "green"])
     teacher = open_teacher(tmp_path / "t.npz")
-    assert (teacher.dim, teacher.has_images, teacher.texts) == (8, False, ["a red circle", "a dog", "green"])
+    assert (teacher.dim, teacher.image_format, teacher.texts) == (8, None, ["a red circle", "a dog", "green"])
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    np.testing.assert_allclose(teacher.embed_texts(["green", "a dog", "GREEN"]), unit[[2, 1, 2]], atol=1e-6)
+    np.testing.assert_allclose(teacher.encode_text(["green", "a dog", "GREEN"]), unit[[2, 1, 2]], atol=1e-6)
     with pytest.raises(InputError, match=r"t has no embedding of 2 of the texts: 'a red circl' \(near: 'a "):
-        teacher.embed_texts(["a red circl", "green", "zzz"])
+        teacher.encode_text(["a red circl", "green", "zzz"])
 
 
 def test_table_of_names_embeds_a_name_and_prefers_unique_rows(tmp_path):
@@ -34,7 +34,7 @@ def test_table_of_names_embeds_a_name_and_prefers_unique_rows(tmp_path):
     teacher = open_teacher(tmp_path / "t.npz")
     assert teacher.texts == ["a bank", "a dog"]
     np.testing.assert_array_equal(
-        teacher.embed_texts(["a bank", "bank", "bank_1", "dog"]), rows[[1, 1, 0, 2]]
+        teacher.encode_text(["a bank", "bank", "bank_1", "dog"]), rows[[1, 1, 0, 2]]
     )
 
 
@@ -42,7 +42,7 @@ def test_the_table_of_clip_nouns(shared):
     teacher = open_teacher(shared / "text/clip_vitb32_nouns.npz")
     assert teacher.texts is not None
     some = teacher.texts[:50]
-    rows = teacher.embed_texts(some)
+    rows = teacher.encode_text(some)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-3)
     assert (rows @ rows.T).argmax(1).tolist() == list(range(50))
 
@@ -73,7 +73,7 @@ def test_pictures_are_found_by_split_and_path(tmp_path):
     columns = {"images": ["a.jpg", "b.jpg", "a.jpg"], "splits": ["test", "train", "train"]}
     np.savez(tmp_path / "t.npz", image_embeddings=EYE[:3], **columns)
     teacher = open_teacher(tmp_path / "t.npz")
-    assert not teacher.has_images
+    assert teacher.image_format is None
     found = teacher.find_images(pictures("a.jpg", "b.jpg", "c.jpg"))
     np.testing.assert_array_equal(found[:2], EYE[[2, 1]])
     assert np.isnan(found[2]).all()
@@ -115,7 +115,7 @@ def test_tables_are_combined_and_the_first_counts(tmp_path):
     paths = [tmp_path / f"{name}.npz" for name in "abc"]
     teacher = open_teacher(paths)
     assert (teacher.texts, teacher.logit_scale) == (["a dog", "a cat"], 50)
-    np.testing.assert_array_equal(teacher.embed_texts(["a dog", "a cat"]), EYE[[0, 2]])
+    np.testing.assert_array_equal(teacher.encode_text(["a dog", "a cat"]), EYE[[0, 2]])
     np.testing.assert_array_equal(teacher.find_classes([["dog"]]), EYE[3:4])
     assert teacher.knows("a Dog")
     assert not teacher.knows("a cow")

@@ -11,9 +11,11 @@ from small_run import rows
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from spikeclip.data import sources
+from spikeclip.encode.embed import embed_pictures, zero_shot_classifier
+from spikeclip.encode.student import Student
 from spikeclip.engine import Engine
 from spikeclip.errors import InputError
-from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, zero_shot_metrics
+from spikeclip.evaluate.zero_shot import zero_shot_metrics
 from spikeclip.graph.inputs import picture_batches
 from spikeclip.graph.lower import lower
 from spikeclip.model import from_pretrained
@@ -87,7 +89,7 @@ def test_the_weights_with_the_best_validation_score_are_the_result(run, prepared
     for name, value in model.state_dict().items():
         assert torch.equal(value, kept[best][name])
     material = prepared(stage)[1]
-    made = embed_pictures(model, material.pictures["val"])
+    made = embed_pictures(Student(model), material.pictures["val"])
     assert (
         zero_shot_metrics(made, material.labels["val"], material.teacher_classes_KD)["acc1"] == done["best"]
     )
@@ -182,7 +184,7 @@ def test_every_neuron_learns(neuron, run):
 def spikes(folder, material, layers="image") -> dict[str, float]:
     model = from_pretrained(folder / "model")
     with record(model) as rates:
-        embed_pictures(model, material.pictures["val"])
+        embed_pictures(Student(model), material.pictures["val"])
     return {name: rate.item() for name, rate in rates.items()}
 
 
@@ -368,7 +370,7 @@ def test_a_stage_with_int8_weights_is_scored_as_the_int8_engine_runs_it(run, pre
     made = torch.from_numpy(
         np.concatenate([engine(x) for x in picture_batches(engine.graph, pictures.images)])
     )
-    classes_KD = class_embeddings(model, pictures.classnames, ["a photo of a {c}."])
+    classes_KD = zero_shot_classifier(Student(model), pictures.classnames, ["a photo of a {c}."])
     score = zero_shot_metrics(F.normalize(made, dim=-1), torch.from_numpy(pictures.labels), classes_KD)[
         "acc1"
     ]

@@ -10,8 +10,10 @@ import torch
 from small_run import CLASSES, DIM, rows, with_images
 
 from spikeclip.config import AugmentConfig, LossConfig
+from spikeclip.encode.embed import embed_pictures, zero_shot_classifier
+from spikeclip.encode.student import Student
 from spikeclip.errors import InputError
-from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, zero_shot_metrics
+from spikeclip.evaluate.zero_shot import zero_shot_metrics
 from spikeclip.model import from_pretrained
 from spikeclip.train.run import build_model
 from spikeclip.train.stages import make_stage, trim
@@ -76,8 +78,8 @@ def test_the_three_stages_teach_a_student(run, prepared):
     assert tuned > 0.9
     material = prepared(*stages)[1]
     model = from_pretrained(folder / "model")
-    made = embed_pictures(model, material.pictures["val"])
-    classes = class_embeddings(model, sorted(CLASSES), ["a photo of a {c}."])
+    made = embed_pictures(Student(model), material.pictures["val"])
+    classes = zero_shot_classifier(Student(model), sorted(CLASSES), ["a photo of a {c}."])
     assert zero_shot_metrics(made, material.labels["val"], classes)["acc1"] == tuned
 
 
@@ -225,12 +227,15 @@ def test_keep_costs_nothing_before_a_network_moves_and_holds_it_back(prepared, r
     start = from_pretrained(run(align, out="start")[1] / "model")
     stage = make_stage(material.config.stages[1], material, start)
     wanted = stage.targets(torch.arange(40), torch.Generator())
-    made = embed_pictures(start, material.pictures["train"])[:40]
+    made = torch.from_numpy(embed_pictures(Student(start), material.pictures["train"])[:40])
     assert stage.loss(start, {"image": made}, wanted)["keep"].item() == pytest.approx(0, abs=1e-4)
     assert stage.loss(start, {"image": made.flip(0)}, wanted)["keep"].item() > 0.1
 
     def said(model):
-        return embed_pictures(model, material.pictures["val"]) @ material.teacher_texts_ND.T
+        return (
+            torch.from_numpy(embed_pictures(Student(model), material.pictures["val"]))
+            @ material.teacher_texts_ND.T
+        )
 
     kept, free = (
         from_pretrained(run(align, {**tune, "loss": {**loss, "keep": keep}}, out=str(keep))[1] / "model")

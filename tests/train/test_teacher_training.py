@@ -12,8 +12,9 @@ from transformers import AutoTokenizer, CLIPModel, CLIPProcessor
 
 from spikeclip.data import Tokenizer
 from spikeclip.data.shapes import shapes
+from spikeclip.encode.embed import embed_pictures, zero_shot_classifier
 from spikeclip.errors import InputError
-from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, zero_shot_metrics
+from spikeclip.evaluate.zero_shot import zero_shot_metrics
 from spikeclip.teacher import open_teacher
 from spikeclip.train import teacher as module
 from spikeclip.train.teacher import train_teacher
@@ -73,8 +74,8 @@ def test_the_folder_is_a_hugging_face_model_with_the_same_features(trained, draw
     )
     with torch.no_grad():
         expected = model(**inputs)
-    np.testing.assert_allclose(teacher.embed_images(images), expected.image_embeds, atol=1e-5)
-    np.testing.assert_allclose(teacher.embed_texts(texts), expected.text_embeds, atol=1e-5)
+    np.testing.assert_allclose(teacher.encode_image(images), expected.image_embeds, atol=1e-5)
+    np.testing.assert_allclose(teacher.encode_text(texts), expected.text_embeds, atol=1e-5)
 
 
 def test_the_saved_features_are_those_that_were_validated(trained, drawn):
@@ -82,7 +83,7 @@ def test_the_saved_features_are_those_that_were_validated(trained, drawn):
     teacher = open_teacher(out)
     first = [group[0] for group in drawn[1].captions]
     texts = list(dict.fromkeys(first))
-    nearest = (teacher.embed_images(drawn[1].images) @ teacher.embed_texts(texts).T).argmax(1)
+    nearest = (teacher.encode_image(drawn[1].images) @ teacher.encode_text(texts).T).argmax(1)
     hits = np.mean([texts[n] == own for n, own in zip(nearest, first, strict=True)])
     assert hits == pytest.approx(result["val_recall@1"], abs=1.5 / len(first))  # one tie may fall otherwise
 
@@ -103,7 +104,7 @@ def test_labels_without_captions_become_prompts(drawn, tmp_path):
     assert "val_recall@1" not in result
     assert result["val_acc1"] >= 0.9
     teacher = open_teacher(tmp_path / "t")
-    classes = class_embeddings(teacher, held.classnames, ["a photo of a {c}."])
+    classes = zero_shot_classifier(teacher, held.classnames, ["a photo of a {c}."])
     accuracy = zero_shot_metrics(embed_pictures(teacher, held), held.labels, classes)["acc1"]
     assert accuracy == pytest.approx(result["val_acc1"])
 

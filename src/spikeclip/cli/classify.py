@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from spikeclip.cli.options import Engine, Templates, known_engine
+from spikeclip.config.run import TEMPLATE
 
 HELP = """Say which of your labels fits a picture best.
 
@@ -32,7 +34,7 @@ def classify(
         typer.Argument(metavar="PICTURE", help="Files, folders or patterns.", show_default=False),
     ],
     model: Annotated[
-        str, typer.Option(metavar="DIR", help="Saved model, run or teacher.", show_default=False)
+        str, typer.Option(metavar="MODEL", help="Saved model, run, hub name or teacher.", show_default=False)
     ],
     labels: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Labels, separated by commas.", show_default=False)
@@ -40,15 +42,9 @@ def classify(
     prompts: Annotated[
         str | None, typer.Option(help="Labels and templates of a known data set, or of a .json file.")
     ] = None,
-    template: Annotated[
-        list[str] | None,
-        typer.Option(help="Prompt with {c} for the label; repeatable.", show_default="a photo of a {c}."),
-    ] = None,
+    template: Templates = None,
     top: Annotated[int, typer.Option(min=1, help="Labels to show.")] = 5,
-    engine: Annotated[
-        str | None,
-        typer.Option(metavar="int8|fp32", help="Run on the event-driven engine (see `spikeclip lower`)."),
-    ] = None,
+    engine: Engine = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Classify pictures."""
@@ -58,26 +54,23 @@ def classify(
         raise InputError(
             'no labels to choose from: give --labels "cat,dog", or --prompts with a known data set'
         )
-    from spikeclip.data.prompts import load_prompts
+    precision = known_engine(engine)
+    from spikeclip.encode.classify import check_labels, classify_files
+    from spikeclip.encode.pictures import find_pictures
 
-    templates = template or ["a photo of a {c}."]
-    if prompts is not None:
-        known = load_prompts(prompts)
-        names, templates = known.classnames, template or known.templates
-    else:
-        names = [label.strip() for label in labels.split(",")] if labels and labels.strip() else []
-    from spikeclip.encode.pictures import check_labels, find_pictures
-
+    names, templates = _labels(labels, prompts)
     check_labels(names)
     files, missing = find_pictures(pictures)
     for name in missing:
         _skip(name, "no such picture", alone=len(pictures) == 1)
     if not files:
         raise InputError(f"none of the {len(pictures)} pictures could be found")
+    from spikeclip.open import open_encoder
 
+    encoder = open_encoder(model, precision)
     results = {}
     single = len(pictures) == 1 and not missing and files == [Path(pictures[0]).expanduser()]
-    for file, ranked in _classified(model, engine, files, names, templates, top):
+    for file, ranked in classify_files(encoder, files, names, template or templates, top):
         if ranked is None:
             _skip(str(file), "not a picture that can be read", alone=len(files) == 1 and not missing)
         else:
@@ -95,21 +88,14 @@ def classify(
         print(f"{len(results)} pictures classified, {skipped} skipped", file=sys.stderr)
 
 
-def _classified(
-    model: str, engine: str | None, files: list[Path], labels: list[str], templates: list[str], top: int
-) -> Iterator[tuple[Path, list[dict] | None]]:
-    if engine is None:
-        from spikeclip.evaluate.classify import classify_files
-        from spikeclip.evaluate.open import open_model
+def _labels(labels: str | None, prompts: str | None) -> tuple[list[str], list[str]]:
+    """Return the labels that were given, or those of `prompts`, and the templates that go with them."""
+    if prompts is None:
+        return [label.strip() for label in labels.split(",")] if labels and labels.strip() else [], [TEMPLATE]
+    from spikeclip.data.prompts import load_prompts
 
-        return classify_files(open_model(model), files, labels, templates, top)
-    from spikeclip.encode.pictures import rank_files
-    from spikeclip.engine import Runtime
-    from spikeclip.pretrained.resolve import model_folder
-
-    runtime = Runtime.from_pretrained(model_folder(Path(model).expanduser()), precision=engine)  # type: ignore[arg-type]
-    classes_KD = runtime.class_embeddings(labels, templates)
-    return rank_files(files, runtime.image_size, lambda images: runtime.rank(images, classes_KD, labels, top))
+    known = load_prompts(prompts)
+    return known.classnames, known.templates
 
 
 def _skip(name: str, reason: str, alone: bool) -> None:

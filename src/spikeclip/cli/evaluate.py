@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from spikeclip.cli.options import Renames, Templates, renames
-
-if TYPE_CHECKING:
-    from spikeclip.data.pictures import Pictures
+from spikeclip.cli.options import CACHE, Cache, Engine, Renames, Templates, known_engine, reads, renames
 
 HELP = """Evaluate models on data sets.
 
@@ -40,14 +38,13 @@ EXAMPLES = """Examples:
   spikeclip evaluate openai/clip-vit-base-patch32 --data cifar10        (a teacher)
   spikeclip evaluate runs/cifar10 runs/cifar10-relu --data cifar10 --task linear_probe --task corruption
   spikeclip evaluate runs/aligned runs/tuned runs/no-kl --data cifar10 --data cifar100    (retention)"""
-VAL_FRACTION = 0.1
-"""Of a training split without a validation split beside it, to choose a probe's penalty by."""
 
 
-def evaluate(
+@dataclass(frozen=True)
+class EvaluateOptions:
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL", help="Models or teachers.", show_default=False)
-    ],
+    ]
     data: Annotated[
         list[str],
         typer.Option(
@@ -55,14 +52,14 @@ def evaluate(
             help="Known data set, folder, or data set on the hub; repeatable.",
             show_default=False,
         ),
-    ],
-    split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",
+    ]
+    split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test"
     task: Annotated[
         list[str] | None,
         typer.Option(help="See above; repeatable.", show_default="zeroshot_classification"),
-    ] = None,
-    train_split: Annotated[str, typer.Option(help="Split that probes learn from.")] = "train",
-    seeds: Annotated[int, typer.Option(min=1, help="Draws of shots, or of names.")] = 5,
+    ] = None
+    train_split: Annotated[str, typer.Option(help="Split that probes learn from.")] = "train"
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of shots, or of names.")] = 5
     distractors: Annotated[
         str | None,
         typer.Option(
@@ -70,103 +67,71 @@ def evaluate(
             help="Names to add: a known data set's, or a .txt file's, one a line.",
             show_default="common nouns",
         ),
-    ] = None,
+    ] = None
     near: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help='Names to replace classes by: JSON {"horse": ["zebra"]}.'),
-    ] = None,
+    ] = None
     withheld: Annotated[
         str | None,
         typer.Option(metavar="A,B,...", help="Classes not trained on.", show_default="those of the recipe"),
-    ] = None,
-    template: Templates = None,
+    ] = None
+    template: Templates = None
     prompts: Annotated[
         str | None, typer.Option(help="Class names and templates: a known data set's, or a .json file.")
-    ] = None,
-    rename: Renames = None,
-    limit: Annotated[int | None, typer.Option(help="Use only this many pictures of a split.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 256,
-    bf16: Annotated[bool, typer.Option("--bf16", help="Multiply in bfloat16.")] = False,
-    cache: Annotated[str, typer.Option(help="Folder of decoded pictures.")] = "~/.cache/spikeclip",
-    out: Annotated[Path, typer.Option(help="Where the record goes.")] = Path("results.json"),
-) -> None:
+    ] = None
+    rename: Renames = None
+    limit: Annotated[int | None, typer.Option(help="Use only this many pictures of a split.")] = None
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 256
+    engine: Engine = None
+    bf16: Annotated[bool, typer.Option("--bf16", help="Multiply in bfloat16.")] = False
+    cache: Cache = CACHE
+    out: Annotated[Path, typer.Option(help="Where the record goes.")] = Path("results.json")
+
+
+@reads(EvaluateOptions)
+def evaluate(options: EvaluateOptions) -> None:
     """Evaluate models."""
-    from spikeclip.errors import InputError, unknown
+    from spikeclip.errors import InputError
 
-    tasks, names = task or ["zeroshot_classification"], renames(rename or [])
-    if prompts and (template or names):
-        raise InputError("--prompts brings class names and templates: leave out --template and --rename")
-    if prompts and len(data) > 1:
-        raise InputError("--prompts names the classes of one data set: evaluate the others by themselves")
-    if out.is_dir():
-        raise InputError(f"{out} is a folder; --out names the file of the result")
+    renamed, engine = renames(options.rename), known_engine(options.engine)
+    if options.out.is_dir():
+        raise InputError(f"{options.out} is a folder; --out names the file of the result")
     from spikeclip.cli.tables import print_comparison, print_record
-    from spikeclip.data.prompts import load_prompts, with_classnames
-    from spikeclip.data.sources import load_pictures, load_training, rename_classes
-    from spikeclip.evaluate.compare import compare_records, curves_figure, retention_figure
+    from spikeclip.evaluate.compare import compare_records
     from spikeclip.evaluate.label_sets import load_distractors, load_near_names
-    from spikeclip.evaluate.open import event_frames, image_size, open_model
-    from spikeclip.evaluate.record import evaluate_tasks
-    from spikeclip.evaluate.tasks import LEARNING, TASKS
-    from spikeclip.records import write_record
+    from spikeclip.evaluate.models import Evaluation, evaluate_models, save_results
+    from spikeclip.evaluate.tasks import TaskSettings
 
-    for name in tasks:
-        if name not in TASKS:
-            raise unknown("task", name, TASKS)
-    others, replacing = load_distractors(distractors), load_near_names(near)
-    templates = load_prompts(prompts).templates if prompts else template or ["a photo of a {c}."]
-
-    def named(parts: list[Pictures]) -> list[Pictures]:
-        if prompts:
-            return [with_classnames(part, prompts) for part in parts]
-        return rename_classes(parts, names)
-
-    def load_all(
-        size: int, frames: int | None
-    ) -> tuple[list[Pictures], list[tuple[Pictures, Pictures] | None]]:
-        shared = {"cache": cache, "limit": limit, "event_frames": frames}
-        tests = named([load_pictures(source, split, size, **shared) for source in data])
-        if not set(tasks) & set(LEARNING):
-            return tests, [None] * len(data)
-        settings = {"val_fraction": VAL_FRACTION, "train_split": train_split, "test_split": split}
-        pairs = [load_training(source, size, **settings, **shared) for source in data]
-        learn, held = (named(list(parts)) for parts in zip(*pairs, strict=True))
-        return tests, list(zip(learn, held, strict=True))
-
-    records = []
-    for model in models:
-        opened = open_model(model)
-        for pictures, training in zip(*load_all(image_size(opened), event_frames(opened)), strict=True):
-            records += evaluate_tasks(
-                opened,
-                pictures,
-                tasks,
-                templates=templates,
-                training=training,
-                seeds=seeds,
-                distractors=others,
-                near=replacing,
-                withheld=[part.strip() for part in withheld.split(",")] if withheld else None,
-                pretrained=model,
-                batch_size=batch_size,
-                bf16=bf16,
-                progress=True,
-            )
+    withheld = options.withheld.split(",") if options.withheld else None
+    settings = TaskSettings(
+        templates=options.template or TaskSettings.templates,
+        seeds=options.seeds,
+        distractors=load_distractors(options.distractors),
+        near=load_near_names(options.near),
+        withheld=[part.strip() for part in withheld] if withheld else None,
+    )
+    evaluation = Evaluation(
+        options.models,
+        options.data,
+        options.split,
+        options.task or Evaluation.tasks,
+        settings,
+        options.train_split,
+        options.prompts,
+        renamed,
+        options.limit,
+        options.batch_size,
+        engine,
+        options.bf16,
+        options.cache,
+    )
+    records = evaluate_models(evaluation)
+    figures = save_results(records, options.out)
     if len(records) == 1:
-        write_record(records[0], out)
         print_record(records[0])
     else:
-        rows = compare_records(records)
-        write_record({"records": records, "comparison": rows}, out)
-        print_comparison(rows)
-        if len(models) > 2 and len(data) > 1 and "zeroshot_classification" in tasks:
-            figure = out.with_name(f"{out.stem}-retention.png")
-            retention_figure(rows).savefig(figure)
-            print(f"figure: {figure}")
-    for name in TASKS:
-        drawn = [record for record in records if record["task"] == name and record["curves"]]
-        if drawn:
-            figure = out.with_name(f"{out.stem}-{name}.png")
-            curves_figure(drawn).savefig(figure)
-            print(f"figure: {figure}")
-    print(f"result: {out}")
+        print_comparison(compare_records(records))
+    for figure in figures:
+        print(f"figure: {figure}")
+    print(f"result: {options.out}")

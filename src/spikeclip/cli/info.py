@@ -10,7 +10,7 @@ import typer
 HELP = """Show what a model is made of.
 
 Towers, neuron, sizes and parameters. MODEL is a preset (spikeclip-tiny, spikeclip-base, spikeclip-paper),
-a saved model or the folder of a run."""
+a saved model, the folder of a run, or a name on the Hugging Face hub."""
 EXAMPLES = """Examples:
 
 \b
@@ -25,19 +25,15 @@ def info(
 ) -> None:
     """Describe a model."""
     from spikeclip.config import PRESETS
-    from spikeclip.errors import InputError, unknown
+    from spikeclip.errors import unknown
 
-    folder = Path(model).expanduser()
-    if model not in PRESETS and not folder.exists() and "/" not in model:
+    if model not in PRESETS and not Path(model).expanduser().exists() and "/" not in model:
         raise unknown("preset or folder", model, PRESETS)
     from spikeclip.cli.tables import print_table
     from spikeclip.evaluate.describe import describe_layers, describe_model
-    from spikeclip.evaluate.open import open_model
-    from spikeclip.model import SpikeCLIP, create_model
+    from spikeclip.model import create_model, from_pretrained
 
-    opened = create_model(model) if model in PRESETS else open_model(model)
-    if not isinstance(opened, SpikeCLIP):
-        raise InputError(f"{model} is a teacher; info describes spiking models")
+    opened = create_model(model) if model in PRESETS else from_pretrained(model)
     facts = describe_model(opened)
     parameters = facts.pop("parameters")
     rows = [(name.replace("_", " "), _shown(value)) for name, value in facts.items() if name != "name"]

@@ -21,8 +21,10 @@ EXAMPLES = """Examples:
 
 
 def interpolate(
-    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="Saved model or run.", show_default=False)],
-    after: Annotated[Path, typer.Argument(metavar="AFTER", help="The same, trained on.", show_default=False)],
+    before: Annotated[
+        str, typer.Argument(metavar="BEFORE", help="Saved model, run or hub name.", show_default=False)
+    ],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help="The same, trained on.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the new model.", show_default=False)],
     share: Annotated[float, typer.Option(min=0.0, max=1.0, help="0 is BEFORE, 1 is AFTER.")] = 0.5,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model in --out.")] = False,
@@ -36,11 +38,11 @@ def interpolate(
         raise InputError(f"{out} already holds a model: --overwrite replaces it")
     check_free(out, "model", held)
     from spikeclip.model import from_pretrained, interpolate
-    from spikeclip.pretrained.resolve import model_folder
+    from spikeclip.pretrained.resolve import resolve
     from spikeclip.provenance import find_recipe
     from spikeclip.records import read_record, write_record
 
-    start, end = (model_folder(folder.expanduser()) for folder in (before, after))
+    start, end = (resolve(source).folder for source in (before, after))
     interpolate(from_pretrained(start), from_pretrained(end), share).save_pretrained(out)
     recipe = find_recipe(end)
     if recipe is not None:  # which data the weights have seen

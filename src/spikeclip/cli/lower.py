@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +9,8 @@ import typer
 HELP = """Write the graphs of a saved model, for the engine and for machines without PyTorch.
 
 A graph is the trained tower as a short list of plain operations with BatchNorm folded in: MODEL/graph holds
-image.json, text.json and their weights as safetensors. Run it again after training on."""
+image.json, text.json and their weights as safetensors. Run it again after training on. MODEL is a saved model, the
+folder of a run, or a name on the Hugging Face hub, whose copy on this machine gets the graphs."""
 EXAMPLES = """Examples:
 
 \b
@@ -20,17 +20,14 @@ EXAMPLES = """Examples:
 
 
 def lower(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Saved model or run.", show_default=False)],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Saved model, run or hub name.", show_default=False)
+    ],
 ) -> None:
     """Write the graphs of a model."""
-    from spikeclip.errors import InputError
-
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        raise InputError(f"no such folder: {model}")
     from spikeclip.graph.saved import save_graphs
     from spikeclip.model import from_pretrained
-    from spikeclip.pretrained.resolve import model_folder
+    from spikeclip.pretrained.resolve import resolve
 
-    folder = model_folder(folder)
+    folder = resolve(model).folder
     print(f"graphs: {save_graphs(from_pretrained(folder), folder)}")

@@ -1,26 +1,81 @@
-"""Options that several commands have."""
+"""Options that several commands have, and commands that get theirs in one value."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
+import typing
+from collections.abc import Callable
+from inspect import Parameter, Signature
+from typing import Annotated, TypeVar
 
 import typer
 
+from spikeclip.config.run import TEMPLATE
+
+Options = TypeVar("Options")
+
+CACHE = "~/.cache/spikeclip"
+Cache = Annotated[str, typer.Option(help="Folder of decoded pictures.")]
 Templates = Annotated[
     list[str] | None,
-    typer.Option(help="Prompt with {c} for the class; repeatable.", show_default="a photo of a {c}."),
+    typer.Option(help="Prompt with {c} for the class; repeatable.", show_default=TEMPLATE),
 ]
 Renames = Annotated[list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a class; repeatable.")]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="int8|fp32",
+        help="Run on the event-driven engine (see `spikeclip lower`).",
+        show_default="PyTorch, or fp32 where that is not installed",
+    ),
+]
 
 
-def renames(pairs: list[str]) -> dict[str, str]:
+def reads(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Let a command have the fields of a dataclass as its arguments and options, and get them as one value."""
+
+    def decorate(command: Callable[[Options], None]) -> Callable[..., None]:
+        hints = typing.get_type_hints(options, include_extras=True)
+
+        def run(**given: typing.Any) -> None:
+            command(options(**given))
+
+        fields = dataclasses.fields(options)  # type: ignore[arg-type]
+        run.__signature__ = Signature(  # type: ignore[attr-defined]
+            [
+                Parameter(
+                    field.name,
+                    Parameter.KEYWORD_ONLY,
+                    default=Parameter.empty if field.default is dataclasses.MISSING else field.default,
+                    annotation=hints[field.name],
+                )
+                for field in fields
+            ]
+        )
+        run.__annotations__ = hints
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        return run
+
+    return decorate
+
+
+def renames(pairs: list[str] | None) -> dict[str, str]:
     """Return what `Renames` was given as old name: new name; raises `InputError` for anything else."""
     from spikeclip.errors import InputError
 
     names = {}
-    for pair in pairs:
+    for pair in pairs or []:
         old, equals, new = pair.partition("=")
         if not (old and equals and new):
             raise InputError(f"--rename expects OLD=NEW, got {pair!r}")
         names[old] = new
     return names
+
+
+def known_engine(engine: str | None) -> typing.Literal["fp32", "int8"] | None:
+    """Return what `Engine` was given; raises `InputError` for a precision that the engine does not have."""
+    if engine in (None, "fp32", "int8"):
+        return engine  # type: ignore[return-value]
+    from spikeclip.errors import unknown
+
+    raise unknown("precision", engine, ("fp32", "int8"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spikeclip.cli.options import Renames, Templates, renames
+from spikeclip.cli.options import CACHE, Renames, Templates, reads, renames
+from spikeclip.config.run import TEMPLATE
 
 HELP = """Teachers: train a small CLIP, store what a model says as a table, compare a student with its own.
 
@@ -108,73 +110,78 @@ def train(
     print_table(f"teacher: {out}", ("", ""), rows, numbers=(1,))
 
 
-@app.command("embed", help=EMBED_HELP, epilog=EMBED_EXAMPLES)
-def embed(
+@dataclass(frozen=True)
+class EmbedOptions:
     teacher: Annotated[
         str, typer.Argument(metavar="TEACHER", help="Model folder or hub name.", show_default=False)
-    ],
-    out: Annotated[Path, typer.Option(help="The table, an .npz file.", show_default=False)],
+    ]
+    out: Annotated[Path, typer.Option(help="The table, an .npz file.", show_default=False)]
     data: Annotated[
         list[str] | None, typer.Option(metavar="SOURCE", help="Pictures; repeatable.", show_default=False)
-    ] = None,
+    ] = None
     split: Annotated[
         list[str] | None, typer.Option(help="Split of every source; repeatable.", show_default="train")
-    ] = None,
-    template: Templates = None,
-    rename: Renames = None,
-    texts: Annotated[Path | None, typer.Option(help="More texts, one a line.", show_default=False)] = None,
+    ] = None
+    template: Templates = None
+    rename: Renames = None
+    texts: Annotated[Path | None, typer.Option(help="More texts, one a line.", show_default=False)] = None
     augmentations: Annotated[
         int, typer.Option(min=0, help="Average over this many crops and flips; 0: the picture as it is.")
-    ] = 0,
-    flip: Annotated[bool, typer.Option(help="Whether they may be flipped.")] = True,
+    ] = 0
+    flip: Annotated[bool, typer.Option(help="Whether they may be flipped.")] = True
     image_size: Annotated[
         int | None, typer.Option(min=1, help="Side of the pictures, pixels.", show_default="the teacher's")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Use only this many pictures of each split.")] = None,
-    device: Annotated[str, typer.Option(help="Where the teacher runs: cpu, cuda.")] = "cpu",
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 64,
-    cache: Annotated[
-        str, typer.Option(help="Folder of decoded pictures and of unfinished work.")
-    ] = "~/.cache/spikeclip",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table.")] = False,
-) -> None:
+    ] = None
+    limit: Annotated[int | None, typer.Option(help="Use only this many pictures of each split.")] = None
+    device: Annotated[str, typer.Option(help="Where the teacher runs: cpu, cuda.")] = "cpu"
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 64
+    cache: Annotated[str, typer.Option(help="Folder of decoded pictures and of unfinished work.")] = CACHE
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table.")] = False
+
+
+@app.command("embed", help=EMBED_HELP, epilog=EMBED_EXAMPLES)
+@reads(EmbedOptions)
+def embed(options: EmbedOptions) -> None:
     """Write a table."""
     from spikeclip.errors import InputError
 
+    out = options.out
     if out.suffix != ".npz":
         raise InputError(f"--out names a table, an .npz file; got {out}")
-    if out.exists() and not overwrite:
+    if out.exists() and not options.overwrite:
         raise InputError(f"{out} exists: --overwrite replaces it")
     from spikeclip.config import AugmentConfig, DataConfig
     from spikeclip.data.mixture import load_sources
-    from spikeclip.evaluate.open import image_size as size_of
     from spikeclip.files import read_lines
     from spikeclip.teacher import open_teacher
-    from spikeclip.teacher.embed import embed_table
+    from spikeclip.teacher.embed import Views, embed_table
 
-    names, lines = renames(rename or []), read_lines(texts) if texts else []
-    opened = open_teacher(teacher, device=device)
+    renamed = renames(options.rename)
+    lines = read_lines(options.texts) if options.texts else []
+    teacher = open_teacher(options.teacher, device=options.device)
     parts = []
-    if data:
-        size = image_size or (size_of(opened) if opened.has_images else 32)
-        wanted = DataConfig(source=data, classnames=names, cache=cache)
-        parts = [part for name in split or ["train"] for part in load_sources(wanted, name, size, limit)]
-    change = AugmentConfig(
-        crop=max((part.images.shape[1] for part in parts), default=0) // 16,
-        flip="random" if flip else "none",
-    )
+    if options.data:
+        usual = teacher.image_format.image_size if teacher.image_format else 32
+        wanted = DataConfig(source=options.data, classnames=renamed, cache=options.cache)
+        size = options.image_size or usual
+        splits = options.split or ["train"]
+        parts = [part for name in splits for part in load_sources(wanted, name, size, options.limit)]
+    views = None
+    if options.augmentations:
+        side = max((part.images.shape[1] for part in parts), default=0)
+        change = AugmentConfig(crop=side // 16, flip="random" if options.flip else "none")
+        views = Views(options.augmentations, change)
     counts = embed_table(
-        opened,
+        teacher,
         parts,
         out,
-        Path(cache).expanduser(),
-        templates=template or ["a photo of a {c}."],
+        Path(options.cache).expanduser(),
+        templates=options.template or [TEMPLATE],
         texts=lines,
-        augmentations=augmentations,
-        change=change,
-        batch_size=batch_size,
+        views=views,
+        batch_size=options.batch_size,
     )
-    print(f"{out}: {counts['images']} pictures and {counts['texts']} texts of {opened.name}")
+    print(f"{out}: {counts['images']} pictures and {counts['texts']} texts of {teacher.name}")
 
 
 @app.command("compare", help=COMPARE_HELP, epilog=COMPARE_EXAMPLES)
@@ -199,7 +206,7 @@ def compare(
     from spikeclip.records import write_record
     from spikeclip.studies.text_tower import compare_text_tower
 
-    record = compare_text_tower(run, data or [], split, renames(rename or []))
+    record = compare_text_tower(run, data or [], split, renames(rename))
     write_record(record, out)
     print_text_tower(record)
     print(f"result: {out}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ HELP = """Show what every synaptic operation of a model reads.
 
 Binary spikes, integers up to a declared D, or real values: those of the stem and of the readout are declared
 exceptions, any other is an error and the exit code is 1. I-LIF neurons are compared with their D binary
-sub-steps on pictures. MODEL is a saved model or the folder of a run."""
+sub-steps on pictures. MODEL is a saved model, the folder of a run, or a name on the Hugging Face hub."""
 EXAMPLES = """Examples:
 
 \b
@@ -20,7 +19,9 @@ EXAMPLES = """Examples:
 
 
 def verify(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Saved model or run.", show_default=False)],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Saved model, run or hub name.", show_default=False)
+    ],
     data: Annotated[
         str, typer.Option(metavar="SOURCE", help="Known data set, folder, or data set on the hub.")
     ] = "shapes",
@@ -29,26 +30,22 @@ def verify(
     cache: Annotated[str, typer.Option(help="Folder of decoded pictures.")] = "~/.cache/spikeclip",
 ) -> None:
     """Verify a model."""
-    from spikeclip.errors import InputError
-
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        raise InputError(f"no such folder: {model}")
     from spikeclip.data.sources import load_pictures
     from spikeclip.data.tokenizer import Tokenizer
+    from spikeclip.errors import InputError
     from spikeclip.graph.inputs import picture_batches
     from spikeclip.graph.saved import open_graphs
     from spikeclip.graph.verify import verify
-    from spikeclip.pretrained.resolve import model_folder
+    from spikeclip.pretrained.resolve import resolve
 
-    folder = model_folder(folder)
+    folder = resolve(model).folder
     graphs = open_graphs(folder)
-    image, tokens = graphs.image.ops[0], graphs.text.ops[0]
-    pictures = load_pictures(data, split, image.shape[0], cache, limit, None, image.event_frames)  # type: ignore[attr-defined]
+    image, tokens = graphs.image.input, graphs.text.input
+    pictures = load_pictures(data, split, image.shape[0], cache, limit, None, image.event_frames)
     texts = [f"a photo of a {name}" for name in pictures.classnames[:limit]] or ["a photo"]
     inputs = {
         "image": next(picture_batches(graphs.image, pictures.images, limit)),
-        "text": Tokenizer.load(folder).encode(texts, tokens.length),  # type: ignore[attr-defined]
+        "text": Tokenizer.load(folder).encode(texts, tokens.length),
     }
     unsound = []
     for tower, graph in (("image", graphs.image), ("text", graphs.text)):

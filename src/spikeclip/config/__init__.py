@@ -2,6 +2,7 @@
 
 from spikeclip.config.model import (
     ImageConfig,
+    ImageFormat,
     ModelConfig,
     NeuronConfig,
     NeuronKind,
@@ -22,6 +23,7 @@ from spikeclip.config.run import (
     TargetConfig,
     TeacherConfig,
 )
+from spikeclip.config.saved import read_config
 
 __all__ = [
     "PRESETS",
@@ -29,6 +31,7 @@ __all__ = [
     "AugmentConfig",
     "DataConfig",
     "ImageConfig",
+    "ImageFormat",
     "LossConfig",
     "ModelConfig",
     "NeuronConfig",
@@ -43,5 +46,6 @@ __all__ = [
     "check",
     "from_dict",
     "model_config",
+    "read_config",
     "to_dict",
 ]

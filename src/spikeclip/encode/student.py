@@ -1,11 +1,117 @@
-"""A spiking model in PyTorch as an encoder."""
+"""A spiking network in PyTorch as an encoder."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from spikeclip.config import ImageFormat, to_dict
+from spikeclip.data.transforms import normalize
+from spikeclip.encode.spikes import SpikeCounts
+from spikeclip.model import SpikeCLIP
+from spikeclip.neurons import density, mean_spikes, record
+from spikeclip.neurons.module import Neuron, ReLU
+
+
+class Student:
+    """A `SpikeCLIP` behind the face of an `Encoder`; the network stays where and as it is.
+
+    batch_size: inputs that run at a time. bf16: matrix products in bfloat16.
+    """
+
+    def __init__(self, model: SpikeCLIP, batch_size: int = 256, bf16: bool = False) -> None:
+        self.model, self.batch_size, self.bf16 = model, batch_size, bf16
+
+    @property
+    def name(self) -> str:
+        return self.model.config.name
+
+    @property
+    def dim(self) -> int:
+        return self.model.config.embed_dim
+
+    @property
+    def image_format(self) -> ImageFormat:
+        return self.model.config.image.format
+
+    @property
+    def logit_scale(self) -> float:
+        return float(self.model.logit_scale.detach())
+
+    @property
+    def fingerprint(self) -> str:
+        tokenizer = self.model.tokenizer
+        parts = [weights_hash(self.model), to_dict(self.model.config), tokenizer and tokenizer.fingerprint]
+        return hashlib.sha256(json.dumps([*parts, self.bf16], sort_keys=True).encode()).hexdigest()
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        return {
+            "config": to_dict(self.model.config),
+            "weights": weights_hash(self.model),
+            "precision": "bf16" if self.bf16 else "fp32",
+        }
+
+    def encode_image(self, images_NHWC: np.ndarray, spikes: SpikeCounts | None = None) -> np.ndarray:
+        """Embed uint8 pictures (N, *image_format.shape) -> (N, dim) float32; see `Encoder.encode_image`."""
+        device, rows = self.model.log_scale.device, []
+        with _inference(self.model), torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            for i in range(0, len(images_NHWC), self.batch_size):
+                # A copy: torch refuses to wrap a read-only memory map.
+                batch = torch.from_numpy(np.array(images_NHWC[i : i + self.batch_size])).to(device)
+                x = normalize(batch, *self.model.config.image.normalization)
+                with _counted(self.model, spikes):
+                    rows.append(self.model.encode_image(x, normalize=True).cpu())
+        return torch.cat(rows).numpy() if rows else np.empty((0, self.dim), np.float32)
+
+    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts -> (N, dim) float32; raises `InputError` where the model has no tokenizer."""
+        device, rows = self.model.log_scale.device, []
+        with _inference(self.model):
+            for i in range(0, len(texts), self.batch_size):
+                tokens_BL = self.model.tokenize(list(texts[i : i + self.batch_size])).to(device)
+                rows.append(self.model.encode_text(tokens_BL, normalize=True).cpu())
+        return torch.cat(rows).numpy() if rows else np.empty((0, self.dim), np.float32)
+
+
+@contextmanager
+def _counted(model: SpikeCLIP, spikes: SpikeCounts | None) -> Iterator[None]:
+    """Count what the neurons of `model` emit inside the `with` block, which runs the image tower once."""
+    if spikes is None:
+        yield
+        return
+    with record(model, _count) as layers:
+        yield
+    for name, counts_3 in layers.items():
+        spikes.add(name, *counts_3.tolist())
+
+
+def _count(neuron: Neuron, s_TX: Tensor) -> Tensor:
+    """Spikes, activations that are not zero, and places, float64."""
+    rate = s_TX.new_tensor(torch.nan) if isinstance(neuron, ReLU) else mean_spikes(neuron, s_TX)
+    places = s_TX.numel()
+    shares_2 = torch.stack([rate.detach().double(), density(neuron, s_TX).double()])
+    return torch.cat([shares_2 * places, shares_2.new_tensor([places])]).cpu()
+
+
+@contextmanager
+def _inference(model: SpikeCLIP) -> Iterator[None]:
+    """Evaluation mode without gradients; every module gets its own mode back."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -1,8 +1,10 @@
-"""Rows of unit length."""
+"""Rows of unit length, and whether rows are numbers at all."""
 
 from __future__ import annotations
 
 import numpy as np
+
+from spikeclip.errors import InputError
 
 
 def unit(x_ND: np.ndarray) -> np.ndarray:
@@ -16,3 +18,14 @@ def class_means(prompts_ND: np.ndarray, classes: int) -> np.ndarray:
     prompts_ND: those of the first class, then of the second, as many for each.
     """
     return unit(unit(prompts_ND).reshape(classes, -1, prompts_ND.shape[-1]).mean(1))
+
+
+def check_embeddings(what: str, embeddings_ND: np.ndarray) -> None:
+    """Raise `InputError` where there are no embeddings or some are not numbers; `what` names them."""
+    if embeddings_ND.ndim != 2 or not len(embeddings_ND):
+        raise InputError(f"expected embeddings of {what} of shape (N, D), got {tuple(embeddings_ND.shape)}")
+    bad = int((~np.isfinite(embeddings_ND).all(1)).sum())
+    if bad:
+        raise InputError(
+            f"{bad} of {len(embeddings_ND)} embeddings of {what} are not numbers (NaN or infinite)"
+        )

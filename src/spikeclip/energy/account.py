@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from spikeclip.config import to_dict
+from spikeclip.config import TEMPLATE, to_dict
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import build_prompts
 from spikeclip.data.tokenizer import Tokenizer
@@ -42,7 +42,7 @@ def account(
     pictures: Pictures,
     conventions: Conventions,
     *,
-    templates: Sequence[str] = ("a photo of a {c}.",),
+    templates: Sequence[str] = (TEMPLATE,),
     precision: Literal["fp32", "int8"] = "fp32",
     batch_size: int = 64,
 ) -> dict[str, Any]:

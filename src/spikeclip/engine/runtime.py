@@ -2,87 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 
-from spikeclip.data.decode import square
-from spikeclip.data.prompts import build_prompts
+from spikeclip.config import ImageFormat
 from spikeclip.data.tokenizer import Tokenizer
-from spikeclip.encode.pictures import check_labels
-from spikeclip.encode.vectors import class_means, unit
+from spikeclip.encode.spikes import SpikeCounts
+from spikeclip.encode.vectors import unit
 from spikeclip.engine.engine import Engine
-from spikeclip.graph import ops
 from spikeclip.graph.inputs import picture_batches
-from spikeclip.graph.saved import load_graphs
+from spikeclip.graph.saved import SavedGraphs, load_graphs
+from spikeclip.pretrained.resolve import resolve
+from spikeclip.records import read_json
+
+_BATCH = 64
 
 
 class Runtime:
-    """`encode_image`, `encode_text` and `classify` of a model that `spikeclip lower` has written graphs for."""
+    """An encoder (see `spikeclip.encode.encoder`) of a model that `spikeclip lower` has written graphs for."""
 
-    def __init__(self, image: Engine, text: Engine, tokenizer: Tokenizer, logit_scale: float) -> None:
-        self.image, self.text, self.tokenizer, self.logit_scale = image, text, tokenizer, logit_scale
-        first, tokens = image.graph.ops[0], text.graph.ops[0]
-        assert isinstance(first, ops.Image)
-        assert isinstance(tokens, ops.Tokens)
-        self.image_size, self.context_length = first.shape[0], tokens.length
+    def __init__(
+        self,
+        graphs: SavedGraphs,
+        tokenizer: Tokenizer,
+        name: str = "graphs",
+        *,
+        config: Mapping[str, Any] | None = None,
+        precision: Literal["fp32", "int8"] = "int8",
+        threads: int | None = None,
+    ) -> None:
+        self.name, self.tokenizer, self.logit_scale = name, tokenizer, graphs.logit_scale
+        self.image, self.text = (
+            Engine(graph, precision=precision, threads=threads) for graph in (graphs.image, graphs.text)
+        )
+        self.provenance = {"config": config, "weights": graphs.weights, "precision": f"engine {precision}"}
+        picture, self.context_length = graphs.image.input, graphs.text.input.length
+        self.image_format = ImageFormat(picture.shape[0], picture.event_frames)
+        self.dim = len(graphs.image.ops[-1].bias_O)  # type: ignore[attr-defined]
+        parts = [graphs.weights, picture.shape, picture.mean, picture.std, tokenizer.fingerprint, precision]
+        self.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, *, precision: Literal["fp32", "int8"] = "int8", threads: int | None = None
+        cls,
+        source: str | Path,
+        *,
+        precision: Literal["fp32", "int8"] = "int8",
+        threads: int | None = None,
     ) -> Runtime:
-        """Open a saved model with graphs. Raises `InputError` where one is missing or of other weights."""
-        folder = Path(folder).expanduser()
-        graphs = load_graphs(folder)
-        image, text = (Engine(g, precision=precision, threads=threads) for g in (graphs.image, graphs.text))
-        return cls(image, text, Tokenizer.load(folder), graphs.logit_scale)
+        """Open a saved model with graphs: a folder, a run or a hub name.
 
-    def encode_image(self, images: np.ndarray, normalize: bool = False, batch_size: int = 64) -> np.ndarray:
-        """Embed pictures (B, image_size, image_size, 3) uint8 -> (B, embed_dim) float32."""
-        return _embed(self.image, picture_batches(self.image.graph, images, batch_size), normalize)
+        Raises `InputError` where a graph is missing or of other weights.
+        """
+        folder = resolve(source).folder
+        graphs, config = load_graphs(folder), read_json(folder / "config.json", default={})
+        config.pop("model_type", None)
+        return cls(
+            graphs,
+            Tokenizer.load(folder),
+            config.get("name", folder.name),
+            config=config or None,
+            precision=precision,
+            threads=threads,
+        )
 
-    def encode_text(self, texts: Sequence[str], normalize: bool = False, batch_size: int = 64) -> np.ndarray:
-        """Embed texts -> (B, embed_dim) float32."""
-        tokens_BL = self.tokenizer.encode(list(texts), self.context_length)
-        batches = (tokens_BL[i : i + batch_size] for i in range(0, len(tokens_BL), batch_size))
-        return _embed(self.text, batches, normalize)
+    def encode_image(self, images_NHWC: np.ndarray, spikes: SpikeCounts | None = None) -> np.ndarray:
+        """Embed uint8 pictures (N, *image_format.shape) -> (N, dim) float32, unit length.
 
-    def class_embeddings(self, labels: Sequence[str], templates: Sequence[str]) -> np.ndarray:
-        """Return one unit-length embedding per label (K, embed_dim): the mean over its prompts, normalised again."""
-        prompts = build_prompts(labels, templates)
-        return class_means(self.encode_text([text for texts in prompts for text in texts]), len(labels))
+        spikes: counts what the neurons emit; then every layer runs by its events.
+        """
 
-    def classify(
-        self,
-        pictures: Sequence[Image.Image],
-        labels: Sequence[str],
-        templates: Sequence[str] = ("a photo of a {c}.",),
-        top: int | None = None,
-    ) -> list[list[dict[str, Any]]]:
-        """Return for each picture [{"score", "label"}], best first; see `spikeclip.evaluate.classify`."""
-        check_labels(labels)
-        if not pictures:
-            return []
-        images = np.stack([square(picture, self.image_size) for picture in pictures])
-        return self.rank(images, self.class_embeddings(labels, templates), labels, top)
+        def watch(layer: str, s_TX: np.ndarray) -> None:
+            assert spikes is not None
+            spikes.add(f"image.{layer}", float(s_TX.sum()), float(np.count_nonzero(s_TX)), s_TX.size)
 
-    def rank(
-        self, images_NHWC: np.ndarray, classes_KD: np.ndarray, labels: Sequence[str], top: int | None = None
-    ) -> list[list[dict[str, Any]]]:
-        """Return for each picture (uint8) the labels by their softmax score, best first."""
-        logits_NK = self.logit_scale * self.encode_image(images_NHWC, normalize=True) @ classes_KD.T
-        scores_NK = np.exp(logits_NK - logits_NK.max(1, keepdims=True))
-        scores_NK /= scores_NK.sum(1, keepdims=True)
-        best_NK = (-scores_NK).argsort(1, kind="stable")[:, :top]
-        return [
-            [{"score": float(scores_K[k]), "label": labels[k]} for k in best_K]
-            for scores_K, best_K in zip(scores_NK, best_NK, strict=True)
-        ]
+        batches = picture_batches(self.image.graph, images_NHWC, _BATCH)
+        return self._rows(self.image(batch, watch if spikes is not None else None) for batch in batches)
 
+    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts -> (N, dim) float32, unit length."""
+        tokens_NL = self.tokenizer.encode(list(texts), self.context_length)
+        return self._rows(self.text(tokens_NL[i : i + _BATCH]) for i in range(0, len(tokens_NL), _BATCH))
 
-def _embed(tower: Engine, batches: Iterable[np.ndarray], normalize: bool) -> np.ndarray:
-    rows_ND = np.concatenate([tower(batch) for batch in batches])
-    return unit(rows_ND) if normalize else rows_ND
+    def _rows(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+        rows = list(batches)
+        return unit(np.concatenate(rows)) if rows else np.empty((0, self.dim), np.float32)

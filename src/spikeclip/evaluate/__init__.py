@@ -1,4 +1,4 @@
-"""Zero-shot classification and retrieval, spike rates, and the one record that holds a result."""
+"""What a network recognises: tasks, spike rates, and the one record that holds a result."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ if TYPE_CHECKING:
     from spikeclip.evaluate.rates import mean_rates
     from spikeclip.evaluate.record import evaluate_model, evaluate_tasks
     from spikeclip.evaluate.retrieval import retrieval_metrics
-    from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, embed_texts, zero_shot_metrics
-
+    from spikeclip.evaluate.tasks import TaskSettings
+    from spikeclip.evaluate.zero_shot import zero_shot_metrics
 
 _HOME = {
-    "class_embeddings": "zero_shot",
-    "embed_pictures": "zero_shot",
-    "embed_texts": "zero_shot",
+    "TaskSettings": "tasks",
     "evaluate_model": "record",
     "evaluate_tasks": "record",
     "mean_rates": "rates",
@@ -26,9 +24,7 @@ _HOME = {
 }
 
 __all__ = [
-    "class_embeddings",
-    "embed_pictures",
-    "embed_texts",
+    "TaskSettings",
     "evaluate_model",
     "evaluate_tasks",
     "mean_rates",

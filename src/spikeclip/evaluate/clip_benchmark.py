@@ -14,8 +14,7 @@ from torch import Tensor
 
 from spikeclip.data.transforms import preprocess
 from spikeclip.errors import InputError
-from spikeclip.evaluate.open import open_model
-from spikeclip.model import SpikeCLIP
+from spikeclip.model import SpikeCLIP, from_pretrained
 
 MODEL_TYPE = "spikeclip"
 
@@ -41,9 +40,7 @@ def load(
     pretrained: a saved model, the folder of a run or a name on the Hugging Face hub. model_name and cache_dir are
     not read. Raises `InputError` where there is no spiking model.
     """
-    model = open_model(pretrained)
-    if not isinstance(model, SpikeCLIP):
-        raise InputError(f"{pretrained} is a teacher; CLIP_benchmark has loaders of its own for those")
+    model = from_pretrained(pretrained)
     settings = model.config.image
 
     def transform(picture: Image.Image) -> Tensor:

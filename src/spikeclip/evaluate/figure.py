@@ -12,7 +12,6 @@ from spikeclip.errors import InputError, missing_extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from torch import Tensor
 
     from spikeclip.data.pictures import Pictures
 
@@ -23,7 +22,7 @@ _LONGEST_NAME = 20
 
 def predictions_figure(
     pictures: Pictures,
-    scores_NK: Tensor | np.ndarray,
+    scores_NK: np.ndarray,
     classnames: Sequence[str],
     *,
     title: str = "",

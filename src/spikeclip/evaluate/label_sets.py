@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from spikeclip.data.prompts import load_prompts, text_key
 from spikeclip.errors import InputError, first_line
@@ -81,31 +79,38 @@ def near_names_of(classnames: Sequence[str], near: Mapping[str, Sequence[str]]) 
 
 
 def expanded_labels(
-    images_ND: Tensor, labels_N: Tensor, classes_KD: Tensor, distractors_MD: Tensor, seeds: int
+    images_ND: np.ndarray,
+    labels_N: np.ndarray,
+    classes_KD: np.ndarray,
+    distractors_MD: np.ndarray,
+    seeds: int,
 ) -> list[Point]:
     """Return the accuracy among the K classes and n of the M distractors, for n = 0, 1, 2, 4, ... M.
 
     A seed draws an order in which distractors come. Embeddings are of unit length.
     """
-    best_N, guess_N = (images_ND @ classes_KD.T).max(1)
-    right_N = guess_N == labels_N
+    images_ND, labels_N, classes_KD, distractors_MD = map(
+        np.asarray, (images_ND, labels_N, classes_KD, distractors_MD)
+    )
+    class_NK = images_ND @ classes_KD.T
+    best_N, right_N = class_NK.max(1), class_NK.argmax(1) == labels_N
     others_NM = images_ND @ distractors_MD.T
     total = len(distractors_MD)
     counts = [2**i for i in range(total.bit_length()) if 2**i < total] + [total]
     points = [point(0, [_share(right_N)])]
-    orders = [torch.from_numpy(np.random.default_rng(seed).permutation(total)) for seed in range(seeds)]
+    orders = [np.random.default_rng(seed).permutation(total) for seed in range(seeds)]
     for count in counts:
-        kept = [right_N & (others_NM[:, order[:count]].amax(1) <= best_N) for order in orders]
+        kept = [right_N & (others_NM[:, order[:count]].max(1) <= best_N) for order in orders]
         points.append(point(count, [_share(right_N) for right_N in kept[: 1 if count == total else None]]))
     return points
 
 
 def unseen_labels(
-    images_ND: Tensor,
-    labels_N: Tensor,
-    classes_KD: Tensor,
+    images_ND: np.ndarray,
+    labels_N: np.ndarray,
+    classes_KD: np.ndarray,
     near: Mapping[int, Sequence[str]],
-    embeddings: Mapping[str, Tensor],
+    embeddings: Mapping[str, np.ndarray],
     seeds: int,
 ) -> tuple[list[Point], list[Point]]:
     """Return the accuracy when k class names are replaced, on all pictures and on those of the replaced classes.
@@ -114,7 +119,8 @@ def unseen_labels(
     `near_names_of`; embeddings: (D,) of each of them, unit length. A seed draws which classes are replaced first,
     and by which of their names; no name stands for two classes.
     """
-    own_NK = images_ND @ classes_KD.T
+    images_ND, labels_N, classes_KD = map(np.asarray, (images_ND, labels_N, classes_KD))
+    class_NK = images_ND @ classes_KD.T
     draws = [_draw(near, seed) for seed in range(seeds)]
     most = min(map(len, draws))
     counts = sorted(
@@ -124,12 +130,13 @@ def unseen_labels(
     for count in counts:
         rights, inside = [], []
         for draw in draws[: None if count else 1]:
-            columns_NK, taken = own_NK.clone(), list(draw)[:count]
+            columns_NK, taken = class_NK.copy(), list(draw)[:count]
             for label in taken:
-                columns_NK[:, label] = images_ND @ embeddings[draw[label]]
+                columns_NK[:, label] = images_ND @ np.asarray(embeddings[draw[label]])
             right_N = columns_NK.argmax(1) == labels_N
             rights.append(_share(right_N))
-            inside.append(_share(right_N[torch.isin(labels_N, torch.tensor(taken, dtype=torch.long))]))
+            if taken:
+                inside.append(_share(right_N[np.isin(labels_N, taken)]))
         everywhere.append(point(count, rights))
         if count:
             replaced.append(point(count, inside))
@@ -137,29 +144,31 @@ def unseen_labels(
 
 
 def open_vocabulary(
-    images_ND: Tensor, labels_N: Tensor, classes_KD: Tensor, withheld: Sequence[int]
+    images_ND: np.ndarray, labels_N: np.ndarray, classes_KD: np.ndarray, withheld: Sequence[int]
 ) -> dict[str, float]:
     """Return the accuracy on classes that training saw and on the labels `withheld` from it, each among all K classes.
 
     `harmonic_mean` is that of both (Xian et al., arXiv 1707.00600); `acc1_withheld_names` is the accuracy on the
     withheld classes among their names alone. Raises `InputError` for none withheld, or pictures of one kind alone.
     """
-    apart = torch.tensor(sorted(withheld), dtype=torch.long)
-    new_N = torch.isin(labels_N, apart)
-    if not len(apart):
+    images_ND, labels_N, classes_KD = map(np.asarray, (images_ND, labels_N, classes_KD))
+    unseen = np.array(sorted(withheld), np.int64)
+    new_N = np.isin(labels_N, unseen)
+    if not len(unseen):
         raise InputError(
             "no classes were withheld from training: name them (--withheld), or train with data.withhold"
         )
     if new_N.all() or not new_N.any():
         raise InputError("the split needs pictures of withheld classes and of others")
     new_ND, new_labels_N = images_ND[new_N], labels_N[new_N]
-    seen = zero_shot_metrics(images_ND[~new_N], labels_N[~new_N], classes_KD)["acc1"]
-    unseen = zero_shot_metrics(new_ND, new_labels_N, classes_KD)["acc1"]
-    among = zero_shot_metrics(new_ND, torch.searchsorted(apart, new_labels_N), classes_KD[apart])["acc1"]
+    acc_seen = zero_shot_metrics(images_ND[~new_N], labels_N[~new_N], classes_KD)["acc1"]
+    acc_unseen = zero_shot_metrics(new_ND, new_labels_N, classes_KD)["acc1"]
+    among = zero_shot_metrics(new_ND, np.searchsorted(unseen, new_labels_N), classes_KD[unseen])["acc1"]
+    both = acc_seen + acc_unseen
     return {
-        "acc1_seen": seen,
-        "acc1_withheld": unseen,
-        "harmonic_mean": 2 * seen * unseen / (seen + unseen) if seen + unseen else 0.0,
+        "acc1_seen": acc_seen,
+        "acc1_withheld": acc_unseen,
+        "harmonic_mean": 2 * acc_seen * acc_unseen / both if both else 0.0,
         "acc1_withheld_names": among,
     }
 
@@ -175,5 +184,5 @@ def _draw(near: Mapping[int, Sequence[str]], seed: int) -> dict[int, str]:
     return drawn
 
 
-def _share(right_N: Tensor) -> float:
-    return right_N.double().mean().item()
+def _share(right_N: np.ndarray) -> float:
+    return float(right_N.mean())

@@ -1,4 +1,4 @@
-"""What a model can be asked on a data set: each task is a function from a `Job` to metrics and curves."""
+"""What a network can be tested on: each task is a function from a `Job` to metrics and curves."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from spikeclip.config import TEMPLATE
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import text_key
+from spikeclip.encode.embed import embed_texts, zero_shot_classifier
+from spikeclip.encode.encoder import Encoder
 from spikeclip.errors import InputError, unknown
 from spikeclip.evaluate.corruption import CORRUPTIONS, corrupt
 from spikeclip.evaluate.label_sets import (
@@ -24,45 +25,58 @@ from spikeclip.evaluate.label_sets import (
     open_vocabulary,
     unseen_labels,
 )
-from spikeclip.evaluate.probe import HELD_SHOTS, SHOTS, Labelled, draw_shots, linear_probe
 from spikeclip.evaluate.retrieval import retrieval_metrics
+from spikeclip.evaluate.shots import HELD_SHOTS, SHOTS, draw_shots
 from spikeclip.evaluate.statistics import Point, point
-from spikeclip.evaluate.zero_shot import class_embeddings, embed_texts, tracked, zero_shot_metrics
-from spikeclip.model import SpikeCLIP
-from spikeclip.teacher import Teacher
+from spikeclip.evaluate.zero_shot import Labelled, zero_shot_metrics
+from spikeclip.progress import tracked
 
 _CHUNK = 4096  # pictures that are held in a corrupted copy
 
 
 @dataclass(frozen=True)
-class Job:
-    """A model, the pictures of a split, and what the tasks need besides; see `evaluate_tasks`."""
+class TaskSettings:
+    """What tasks need besides a network and the pictures of a split."""
 
-    model: SpikeCLIP | Teacher
+    templates: Sequence[str] = (TEMPLATE,)
+    """Prompts of a class; {c} is its name."""
+    training: tuple[Pictures, Pictures] | None = None
+    """Pictures to learn from and to select by, as of `load_training`, for linear_probe and few_shot."""
+    seeds: int = 5
+    """Draws of shots, of `distractors` and of `near`."""
+    distractors: Sequence[str] | None = None
+    """Names to add to the classes; None for common nouns."""
+    near: Mapping[str, Sequence[str]] | None = None
+    """Names that may replace a class; None for those of `label_sets.json`."""
+    withheld: Sequence[str] | None = None
+    """Classes that training did not see; None for those that the recipes beside the weights withheld."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A network, the pictures of a split, and what the tasks need besides."""
+
+    encoder: Encoder
     pictures: Pictures
-    templates: Sequence[str]
-    embed: Callable[[Pictures | Tensor], Tensor]
+    settings: TaskSettings
+    embed: Callable[[Pictures | np.ndarray], np.ndarray]
     """Embeddings (N, D) of unit length of a split, which are kept, or of pictures (N, H, W, 3) uint8."""
-    training: tuple[Pictures, Pictures] | None
-    seeds: int
-    distractors: Sequence[str] | None
-    near: Mapping[str, Sequence[str]] | None
     withheld: Sequence[str]
     progress: bool
 
     @cached_property
-    def classes_KD(self) -> Tensor:
+    def classes_KD(self) -> np.ndarray:
         """The zero-shot classifier."""
         return self.embed_names(self.pictures.classnames)
 
-    def embed_names(self, names: Sequence[str]) -> Tensor:
-        return class_embeddings(self.model, names, self.templates)
+    def embed_names(self, names: Sequence[str]) -> np.ndarray:
+        return zero_shot_classifier(self.encoder, names, self.settings.templates)
 
 
 @dataclass(frozen=True)
 class Outcome:
     """metrics: fractions, of curves the first and the last point, of corruptions the mean over strengths. curves: by
-    name. names: the words that were put beside, in place of or apart from the classes."""
+    name. names: the words that stood beside the classes or replaced them, or the classes withheld."""
 
     metrics: dict[str, float]
     curves: dict[str, list[Point]] = field(default_factory=dict)
@@ -77,56 +91,64 @@ def _retrieval(job: Job) -> Outcome:
     captions = job.pictures.captions
     assert captions is not None
     owners = np.repeat(np.arange(len(captions)), [len(texts) for texts in captions])
-    texts_MD = embed_texts(job.model, [text for texts in captions for text in texts])
+    texts_MD = embed_texts(job.encoder, [text for texts in captions for text in texts])
     return Outcome(retrieval_metrics(job.embed(job.pictures), texts_MD, owners))
 
 
 def _linear_probe(job: Job) -> Outcome:
-    assert job.training is not None
-    learn, held = (_labelled(job, part) for part in job.training)
+    from spikeclip.evaluate.probe import linear_probe
+
+    assert job.settings.training is not None
+    learn, held = (_labelled(job, part) for part in job.settings.training)
     test, classes = _labelled(job, job.pictures), len(job.pictures.classnames)
     return Outcome(linear_probe(learn, held, test, classes, job.progress)[0])
 
 
 def _few_shot(job: Job) -> Outcome:
-    assert job.training is not None
+    from spikeclip.evaluate.probe import linear_probe
+
+    assert job.settings.training is not None
     (learn, learn_SKM), (held, held_SKM) = (
-        _shots(job, part, most) for part, most in zip(job.training, (SHOTS[-1], HELD_SHOTS), strict=True)
+        _shots(job, part, most)
+        for part, most in zip(job.settings.training, (SHOTS[-1], HELD_SHOTS), strict=True)
     )
     test, classes = _labelled(job, job.pictures), len(job.pictures.classnames)
     values: dict[int, list[float]] = {k: [] for k in SHOTS if k <= learn_SKM.shape[2]}
-    for k, seed in tracked([(k, seed) for k in values for seed in range(job.seeds)], "probes", job.progress):
+    draws = [(k, seed) for k in values for seed in range(job.settings.seeds)]
+    for k, seed in tracked(draws, "probes", shown=job.progress):
         chosen = ((learn, learn_SKM[seed, :, :k].flatten()), (held, held_SKM[seed, :, :k].flatten()))
-        few, apart = ((rows_ND[places], labels_N[places]) for (rows_ND, labels_N), places in chosen)
-        values[k].append(linear_probe(few, apart, test, classes)[0]["acc1"])
+        few, few_held = ((rows_ND[places], labels_N[places]) for (rows_ND, labels_N), places in chosen)
+        values[k].append(linear_probe(few, few_held, test, classes)[0]["acc1"])
     zero_shot = zero_shot_metrics(*test, job.classes_KD)["acc1"]
     points = [point(0, [zero_shot]), *(point(k, accuracies) for k, accuracies in values.items())]
     return Outcome({f"acc1_{p['x']}_shot": p["mean"] for p in points}, {"accuracy": points})
 
 
-def _shots(job: Job, pictures: Pictures, most: int) -> tuple[Labelled, Tensor]:
+def _shots(job: Job, pictures: Pictures, most: int) -> tuple[Labelled, np.ndarray]:
     """The pictures that the seeds draw, embedded, and the places in them of each seed's shots (seeds, K, most)."""
-    labels_N = torch.from_numpy(np.asarray(pictures.labels, np.int64))
-    drawn_SKM = torch.stack([draw_shots(labels_N, most, seed) for seed in range(job.seeds)])
-    rows = drawn_SKM.unique()  # a few hundred of what may be a million
-    return _labelled(job, pictures.subset(rows.numpy())), torch.searchsorted(rows, drawn_SKM)
+    labels_N = np.asarray(pictures.labels, np.int64)
+    drawn_SKM = np.stack([draw_shots(labels_N, most, seed) for seed in range(job.settings.seeds)])
+    rows = np.unique(drawn_SKM)  # a few hundred of what may be a million
+    return _labelled(job, pictures.subset(rows)), np.searchsorted(rows, drawn_SKM)
 
 
 def _expanded_labels(job: Job) -> Outcome:
-    given = load_distractors() if job.distractors is None else job.distractors
+    given = load_distractors() if job.settings.distractors is None else job.settings.distractors
     names = distractors_of(job.pictures.classnames, given)
     pictures = _labelled(job, job.pictures)
-    points = expanded_labels(*pictures, job.classes_KD, job.embed_names(names), job.seeds)
+    points = expanded_labels(*pictures, job.classes_KD, job.embed_names(names), job.settings.seeds)
     metrics = {"acc1": points[0]["mean"], "acc1_expanded": points[-1]["mean"]}
     return Outcome(metrics, {"accuracy": points}, {"distractors": names})
 
 
 def _unseen_labels(job: Job) -> Outcome:
-    near = near_names_of(job.pictures.classnames, load_near_names() if job.near is None else job.near)
+    near = near_names_of(
+        job.pictures.classnames, load_near_names() if job.settings.near is None else job.settings.near
+    )
     names = sorted({name for others in near.values() for name in others})
     embeddings = dict(zip(names, job.embed_names(names), strict=True))
     pictures = _labelled(job, job.pictures)
-    everywhere, replaced = unseen_labels(*pictures, job.classes_KD, near, embeddings, job.seeds)
+    everywhere, replaced = unseen_labels(*pictures, job.classes_KD, near, embeddings, job.settings.seeds)
     metrics = {"acc1": everywhere[0]["mean"], "acc1_unseen": everywhere[-1]["mean"]}
     curves = {"all pictures": everywhere, "pictures of replaced classes": replaced}
     return Outcome(metrics, curves, {"near": {job.pictures.classnames[i]: near[i] for i in near}})
@@ -147,10 +169,10 @@ def _corruption(job: Job) -> Outcome:
 
     def accuracy(kind: str, strength: int) -> float:
         parts = [
-            job.embed(torch.from_numpy(corrupt(images[i : i + _CHUNK], kind, strength, seed=i)))
+            job.embed(corrupt(images[i : i + _CHUNK], kind, strength, seed=i))
             for i in range(0, len(images), _CHUNK)
         ]
-        return zero_shot_metrics(torch.cat(parts), labels_N, job.classes_KD)["acc1"]
+        return zero_shot_metrics(np.concatenate(parts), labels_N, job.classes_KD)["acc1"]
 
     clean = zero_shot_metrics(clean_ND, labels_N, job.classes_KD)["acc1"]
     curves = {
@@ -162,7 +184,7 @@ def _corruption(job: Job) -> Outcome:
 
 
 def _labelled(job: Job, pictures: Pictures) -> Labelled:
-    return job.embed(pictures), torch.from_numpy(np.asarray(pictures.labels, np.int64))
+    return job.embed(pictures), np.asarray(pictures.labels, np.int64)
 
 
 TASKS: dict[str, Callable[[Job], Outcome]] = {
@@ -185,8 +207,9 @@ PROMPTED = tuple(task for task in TASKS if task not in ("zeroshot_retrieval", "l
 def run_task(task: str, job: Job) -> Outcome:
     """Run a task of `TASKS`; raises `InputError` where the data lacks what it needs."""
     pictures, where = job.pictures, f"{job.pictures.name} {job.pictures.split}"
-    if job.seeds < 1:
-        raise InputError(f"seeds must be at least 1, got {job.seeds}")
+    training = job.settings.training
+    if job.settings.seeds < 1:
+        raise InputError(f"seeds must be at least 1, got {job.settings.seeds}")
     if task == "zeroshot_retrieval":
         if pictures.captions is None:
             raise InputError(f"{where} has no captions: use task zeroshot_classification")
@@ -195,8 +218,8 @@ def run_task(task: str, job: Job) -> Outcome:
     if task == "corruption" and pictures.images.shape[-1] != 3:
         raise InputError(f"{where} holds event recordings: corruption is of pictures")
     if task in LEARNING:
-        if job.training is None or job.training[0].labels is None:
+        if training is None or training[0].labels is None:
             raise InputError(f"{task} learns from labelled pictures: give it a training split")
-        if job.training[0].classnames != pictures.classnames:
-            raise InputError(f"{where} and its training split {job.training[0].split} have different classes")
+        if training[0].classnames != pictures.classnames:
+            raise InputError(f"{where} and its training split {training[0].split} have different classes")
     return TASKS[task](job)

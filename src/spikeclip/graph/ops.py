@@ -8,7 +8,7 @@ division by D is folded into the weights that read them. BatchNorm is folded too
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -167,6 +167,10 @@ class Graph:
     """Operations in an order in which every one follows its inputs; the first is the input, the last the output."""
 
     ops: list[Op]
+
+    @property
+    def input(self) -> Any:
+        return self.ops[0]
 
     def __getitem__(self, name: str) -> Op:
         return next(op for op in self.ops if op.name == name)

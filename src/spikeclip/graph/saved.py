@@ -20,6 +20,8 @@ class SavedGraphs(NamedTuple):
     image: Graph
     text: Graph
     logit_scale: float
+    weights: str = ""
+    """Hash of the file of weights that they were made of."""
 
 
 def save_graphs(model: SpikeCLIP, folder: Path) -> Path:
@@ -45,7 +47,8 @@ def load_graphs(folder: Path) -> SavedGraphs:
         raise InputError(
             f"{graphs} is of other weights than {folder} has now; run `spikeclip lower {folder}`"
         )
-    return SavedGraphs(load_graph(graphs / "image"), load_graph(graphs / "text"), facts["logit_scale"])
+    image, text = load_graph(graphs / "image"), load_graph(graphs / "text")
+    return SavedGraphs(image, text, facts["logit_scale"], facts["weights"])
 
 
 def open_graphs(folder: Path) -> SavedGraphs:
@@ -57,7 +60,7 @@ def open_graphs(folder: Path) -> SavedGraphs:
 
     model = from_pretrained(folder)
     image, text = lower(model.image, model.config.image), lower(model.text)
-    return SavedGraphs(image, text, float(model.logit_scale.detach()))
+    return SavedGraphs(image, text, float(model.logit_scale.detach()), _weights_hash(folder))
 
 
 def _weights_hash(folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 import time
 from pathlib import Path
@@ -14,16 +15,16 @@ from spikeclip.config import RunConfig
 from spikeclip.data.pictures import Pictures, validation_split
 from spikeclip.data.shapes import shapes
 from spikeclip.data.tokenizer import Tokenizer
+from spikeclip.encode.classify import class_scores
+from spikeclip.encode.embed import embed_pictures, zero_shot_classifier
 from spikeclip.energy.account import account, teacher_cost
 from spikeclip.energy.conventions import load_conventions
 from spikeclip.energy.report import write_report
 from spikeclip.errors import InputError
 from spikeclip.evaluate.figure import predictions_figure
-from spikeclip.evaluate.open import open_model
 from spikeclip.evaluate.record import evaluate_model
-from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures
 from spikeclip.graph.saved import open_graphs
-from spikeclip.model import SpikeCLIP, from_pretrained
+from spikeclip.open import open_encoder
 from spikeclip.records import write_record
 from spikeclip.train.recipe import load_recipe
 from spikeclip.train.run import train_run
@@ -82,25 +83,26 @@ def _students(config: RunConfig) -> dict[str, RunConfig]:
 def _evaluate(
     name: str, folder: Path, pictures: dict[str, Pictures], config: RunConfig
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    model = open_model(folder)
+    encoder = open_encoder(folder)
     records = {
         key: evaluate_model(
-            model, part, templates=config.data.templates, seed=config.seed, pretrained=str(folder)
+            encoder, part, templates=config.data.templates, seed=config.seed, pretrained=str(folder)
         )
         for key, part in pictures.items()
     }
     accuracies = {key: record["metrics"]["acc1"] for key, record in records.items()}
-    spiking = isinstance(model, SpikeCLIP) and model.config.neuron.kind != "relu"
-    rate = records["seen"]["spikes"]["mean_rate"] if spiking else None
-    return {"name": name, **accuracies, "mean_rate": rate}, list(records.values())
+    rate = (records["seen"]["spikes"] or {}).get("mean_rate", math.nan)
+    return {"name": name, **accuracies, "mean_rate": None if math.isnan(rate) else rate}, list(
+        records.values()
+    )
 
 
 def _draw(out: Path, pictures: Pictures, config: RunConfig, accuracy: float) -> None:
     """Save predictions.png: the first held-out pictures and what the saved model takes them for."""
-    model = from_pretrained(out / "model")
+    encoder = open_encoder(out / "model")
     shown = pictures.subset(np.arange(_SHOWN))
-    classes_KD = class_embeddings(model, shown.classnames, config.data.templates)
-    scores_NK = (model.logit_scale.item() * embed_pictures(model, shown) @ classes_KD.T).softmax(-1)
+    classes_KD = zero_shot_classifier(encoder, shown.classnames, config.data.templates)
+    scores_NK = class_scores(encoder, embed_pictures(encoder, shown), classes_KD)
     title = f"Colour-shape pairs that no training picture showed: {accuracy:.0%} of {len(pictures)} right"
     figure = predictions_figure(shown, scores_NK, shown.classnames, title=title)
     figure.savefig(out / "predictions.png")

@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from spikeclip.config import RunConfig, from_dict
 from spikeclip.data.mixture import class_keys, split_sources
 from spikeclip.data.prompts import build_prompts, text_key
 from spikeclip.data.sources import load_pictures
+from spikeclip.encode.embed import embed_texts, zero_shot_classifier
+from spikeclip.encode.encoder import Encoder, format_of
 from spikeclip.errors import InputError
-from spikeclip.evaluate.open import event_frames, image_size
-from spikeclip.evaluate.zero_shot import class_embeddings, embed_texts, zero_shot_metrics
-from spikeclip.model import SpikeCLIP, from_pretrained
-from spikeclip.pretrained.resolve import model_folder
+from spikeclip.evaluate.zero_shot import zero_shot_metrics
+from spikeclip.open import open_encoder
 from spikeclip.provenance import environment
 from spikeclip.records import read_record
 from spikeclip.teacher import Teacher, open_teacher
@@ -38,20 +37,22 @@ def compare_text_tower(
     """
     if not (run / "recipe.json").is_file():
         raise InputError(f"{run} is not the folder of a run: its recipe says which texts were held out")
-    model = from_pretrained(model_folder(run))
+    student = open_encoder(run)
     config = from_dict(RunConfig, read_record(run / "recipe.json"))
     if config.teacher.path is None:
         raise InputError(f"{run} was trained without a teacher: there is nothing to compare its texts with")
     teacher = open_teacher(config.teacher.path)
-    size, frames = image_size(model), event_frames(model)
+    size, frames = format_of(student).image_size, format_of(student).event_frames
 
     def row(
         name: str, found_ND: np.ndarray, labels_N: np.ndarray, classnames: Sequence[str]
     ) -> dict[str, Any]:
         known_N = np.isfinite(found_ND).all(1)
-        embeddings, labels = torch.from_numpy(found_ND[known_N]), torch.from_numpy(labels_N[known_N])
-        told = recognised_by_text(embeddings, labels, classnames, config.data.templates, model, teacher)
-        return {"embeddings": name, **told}
+        classes = (classnames, config.data.templates)
+        return {
+            "embeddings": name,
+            **recognised_by_text(found_ND[known_N], labels_N[known_N], *classes, student, teacher),
+        }
 
     rows = []
     parts, _ = split_sources(config.data, size, config.seed, frames)
@@ -71,13 +72,13 @@ def compare_text_tower(
         rows.append(row(f"pictures of {part.name} {part.split}", found_ND, part.labels, part.classnames))
     return {
         "run": str(run),
-        "texts": text_agreement(model, gather_material(config, size, event_frames=frames)),
+        "texts": text_agreement(student, gather_material(config, size, event_frames=frames)),
         "recognition": rows,
         "provenance": environment(),
     }
 
 
-def text_agreement(model: SpikeCLIP, material: Material) -> dict[str, dict[str, float]]:
+def text_agreement(student: Encoder, material: Material) -> dict[str, dict[str, float]]:
     """Return `cosine` and `centred_cosine` of student and teacher, means over the `texts` of a group.
 
     The groups are those that the teacher itself embeds and the student learned, `learned`, and those that training held
@@ -92,10 +93,8 @@ def text_agreement(model: SpikeCLIP, material: Material) -> dict[str, dict[str, 
     mean_D = material.teacher_texts_ND[groups["learned"]].mean(0)
     agreement = {}
     for name, rows in groups.items():
-        made_ND, wanted_ND = (
-            embed_texts(model, [material.texts[i] for i in rows]),
-            material.teacher_texts_ND[rows],
-        )
+        made_ND = torch.from_numpy(embed_texts(student, [material.texts[i] for i in rows]))
+        wanted_ND = material.teacher_texts_ND[rows]
         agreement[name] = {
             "texts": len(rows),
             "cosine": F.cosine_similarity(made_ND, wanted_ND).mean().item(),
@@ -105,30 +104,32 @@ def text_agreement(model: SpikeCLIP, material: Material) -> dict[str, dict[str, 
 
 
 def recognised_by_text(
-    embeddings_ND: Tensor,
-    labels_N: Tensor,
+    embeddings_ND: np.ndarray,
+    labels_N: np.ndarray,
     classnames: Sequence[str],
     templates: Sequence[str],
-    model: SpikeCLIP,
+    student: Encoder,
     teacher: Teacher,
 ) -> dict[str, Any]:
-    """Return how many of the teacher's embeddings of pictures are told by text, the student's beside the teacher's.
+    """Return how many of the teacher's embeddings of pictures are recognised by texts, the student's and the teacher's.
 
     `named`: of the classes whose prompts the teacher itself embeds, with `classes`, `pictures`, and `teacher` and
     `student`, the fractions right among them. `all`: the same of all classes, without `teacher` where it knows too few.
     """
     prompts = build_prompts(classnames, templates)
     known = [i for i, group in enumerate(prompts) if all(map(teacher.knows, group))]
-    told = {}
+    found = {}
     for name, classes in (("named", known), ("all", list(range(len(classnames))))):
-        chosen_N = torch.isin(labels_N, torch.tensor(classes, dtype=torch.long))
+        chosen_N = np.isin(labels_N, classes)
         if not chosen_N.any():
             continue
-        places = torch.searchsorted(torch.tensor(classes), labels_N[chosen_N])
+        places = np.searchsorted(classes, labels_N[chosen_N])
         names = [classnames[i] for i in classes]
-        told[name] = {"classes": len(classes), "pictures": int(chosen_N.sum())}
-        for who, asked in (("teacher", teacher), ("student", model)):
-            if who == "student" or len(known) >= len(classes):
-                texts_KD = class_embeddings(asked, names, templates)
-                told[name][who] = zero_shot_metrics(embeddings_ND[chosen_N], places, texts_KD)["acc1"]
-    return told
+        found[name] = {"classes": len(classes), "pictures": int(chosen_N.sum())}
+        encoders: dict[str, Encoder] = {"student": student}
+        if len(known) >= len(classes):
+            encoders = {"teacher": teacher, **encoders}
+        for who, encoder in encoders.items():
+            texts_KD = zero_shot_classifier(encoder, names, templates)
+            found[name][who] = zero_shot_metrics(embeddings_ND[chosen_N], places, texts_KD)["acc1"]
+    return found

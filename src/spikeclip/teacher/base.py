@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from spikeclip.config import ImageFormat
 from spikeclip.data.pictures import Pictures
+from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.errors import InputError
 
 
 class Teacher:
     """A frozen model that a student learns from. `open_teacher` returns the right kind.
 
-    Every embedding is (N, dim) float32 and of unit length. A teacher without images has `has_images` False.
+    An encoder (see `spikeclip.encode.encoder`) and what training needs besides. Every embedding is (N, dim) float32
+    and of unit length.
     """
 
     name: str
     dim: int
     fingerprint: str
-    """Hash of weights, configuration and tokenizer."""
-    transform_fingerprint: str = ""
-    """Hash of what happens to a picture before the network, and of the precision."""
-    has_images: bool = False
+    """Hash of weights, configuration, tokenizer, of what happens to a picture before the network, and of precision."""
+    image_format: ImageFormat | None = None
+    """Pictures as its network reads them; it resizes others. None for a teacher of texts alone."""
     logit_scale: float = 100.0
     """Factor (not its logarithm) on the cosine between image and text."""
     logit_bias: float = 0.0
@@ -33,16 +36,23 @@ class Teacher:
     texts: list[str] | None = None
     """All the texts a table knows; None for a teacher that reads any text."""
 
-    def embed_images(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
-        """Embed pictures (N, H, W, 3) uint8 -> (N, dim)."""
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """See `Encoder.provenance`."""
+        return {"config": None, "weights": self.fingerprint, "precision": None}
+
+    def encode_image(
+        self, images_NHWC: np.ndarray, spikes: SpikeCounts | None = None, *, batch_size: int = 64
+    ) -> np.ndarray:
+        """Embed pictures (N, H, W, 3) uint8 -> (N, dim). Nothing spikes here: `spikes` stays as it is."""
         raise InputError(f"teacher {self.name} embeds text only; images need a CLIP or SigLIP teacher")
 
-    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts -> (N, dim)."""
         raise NotImplementedError
 
     def knows(self, text: str) -> bool:
-        """Whether `embed_texts` has this text; a table holds only some."""
+        """Whether `encode_text` has this text; a table holds only some."""
         return True
 
     def find_images(self, pictures: Pictures) -> np.ndarray:

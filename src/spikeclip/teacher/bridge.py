@@ -28,7 +28,7 @@ def bridged_text_embeddings(
             f"teacher.encoder learns from texts that teacher.path knows, and has {len(learned)} of them"
         )
     known = np.array([teacher.knows(text) for text in texts])
-    y_ND = teacher.embed_texts(learned)
+    y_ND = teacher.encode_text(learned)
     x_NE = np.asarray(cached_text_embeddings(encoder, [*learned, *texts], cache), np.float32)
     x_NE, asked_NE = x_NE[: len(learned)], x_NE[len(learned) :]
     mean_E, mean_D = x_NE.mean(0), y_ND.mean(0)
@@ -36,5 +36,5 @@ def bridged_text_embeddings(
     w_ED = np.linalg.solve(x_NE.T @ x_NE + RIDGE * np.eye(x_NE.shape[1]), x_NE.T @ (y_ND - mean_D))
     out_ND = ((asked_NE - mean_E) @ w_ED + mean_D).astype(np.float32)
     out_ND /= np.linalg.norm(out_ND, axis=1, keepdims=True)
-    out_ND[known] = teacher.embed_texts([text for text, there in zip(texts, known, strict=True) if there])
+    out_ND[known] = teacher.encode_text([text for text, there in zip(texts, known, strict=True) if there])
     return out_ND

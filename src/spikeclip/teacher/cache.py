@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from spikeclip.data.pictures import Pictures
 from spikeclip.encode.vectors import unit
 from spikeclip.teacher.base import Teacher
+from spikeclip.teacher.folder import combined
 
 _TEXT_CHUNK = 1024
 
@@ -36,18 +36,14 @@ def cached_image_embeddings(
     views(rows): several versions (K, H, W, 3) uint8 of the pictures `rows`, whose embeddings are averaged and get
     unit length again; a function of the rows alone. views_key: what tells these views from others.
     """
-    key = _hash(
-        teacher.fingerprint,
-        teacher.transform_fingerprint,
-        pictures.fingerprint,
-        dtype,
-        *filter(None, [views_key]),
-    )
+    key = _key(teacher.fingerprint, pictures.fingerprint, dtype, *filter(None, [views_key]))
 
     def embed(rows: slice) -> np.ndarray:
         if views is None:
-            return teacher.embed_images(np.asarray(pictures.images[rows]), batch_size)
-        return unit(np.sum([teacher.embed_images(view, batch_size) for view in views(rows)], axis=0))
+            return teacher.encode_image(np.asarray(pictures.images[rows]), batch_size=batch_size)
+        return unit(
+            np.sum([teacher.encode_image(view, batch_size=batch_size) for view in views(rows)], axis=0)
+        )
 
     return _cached(
         embed,
@@ -67,9 +63,9 @@ def cached_text_embeddings(
     dtype: Literal["float32", "float16"] = "float32",
 ) -> np.ndarray:
     """Return the teacher's embeddings of texts (N, dim) as a memory map; compute what is not on disk."""
-    key = _hash(teacher.fingerprint, teacher.transform_fingerprint, json.dumps(list(texts)), dtype)
+    key = _key(teacher.fingerprint, json.dumps(list(texts)), dtype)
     return _cached(
-        lambda rows: teacher.embed_texts(texts[rows]),
+        lambda rows: teacher.encode_text(texts[rows]),
         shape=(len(texts), teacher.dim),
         file=Path(cache).expanduser() / "embeddings" / f"texts-{key}.npy",
         chunk=_TEXT_CHUNK,
@@ -78,8 +74,8 @@ def cached_text_embeddings(
     )
 
 
-def _hash(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+def _key(*parts: str) -> str:
+    return combined(*parts)[:32]
 
 
 def _cached(

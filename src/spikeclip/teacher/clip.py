@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from spikeclip.config import ImageFormat
+from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.records import read_json
+from spikeclip.teacher.folder import combined
 from spikeclip.teacher.network import TEXT_BATCH, NetworkTeacher, load
 from spikeclip.teacher.transform import Transform
 
@@ -23,8 +26,6 @@ PADDING = {
 class ClipTeacher(NetworkTeacher):
     """A Hugging Face CLIP or SigLIP model."""
 
-    has_images = True
-
     def __init__(self, folder: Path, name: str, device: str = "cpu", precision: str = "fp32") -> None:
         from transformers import CLIPModel, SiglipModel
 
@@ -33,7 +34,8 @@ class ClipTeacher(NetworkTeacher):
         cls = {"clip": CLIPModel, "siglip": SiglipModel}[self.kind]
         self.model: Any = load(cls, folder, name).to(device).eval()
         self.transform = Transform(folder, self.model.config.vision_config.image_size, self.kind)
-        self.transform_fingerprint = f"{self.transform.fingerprint}-{precision}"
+        self.image_format = ImageFormat(self.transform.image_size)
+        self.fingerprint = combined(self.fingerprint, self.transform.fingerprint)
         self.logit_scale = float(self.model.logit_scale.detach().exp())
         self.logit_bias = float(self.model.logit_bias.detach()) if self.kind == "siglip" else 0.0
         self.context_length: int = self.model.config.text_config.max_position_embeddings
@@ -42,16 +44,18 @@ class ClipTeacher(NetworkTeacher):
         config = self.model.config
         self.dim = config.projection_dim if self.kind == "clip" else config.vision_config.hidden_size
 
-    def embed_images(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
+    def encode_image(
+        self, images_NHWC: np.ndarray, spikes: SpikeCounts | None = None, *, batch_size: int = 64
+    ) -> np.ndarray:
         """Embed pictures (N, H, W, 3) uint8, resized and normalised as in training -> (N, dim)."""
 
         def embed(batch_NHWC: np.ndarray) -> Tensor:
             x_BCHW = self.transform(batch_NHWC).to(self.device)
             return self.model.get_image_features(pixel_values=x_BCHW).pooler_output
 
-        return self._batched(images, batch_size, embed)
+        return self._batched(images_NHWC, batch_size, embed)
 
-    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts -> (N, dim); longer ones are cut to the model's context."""
 
         def embed(batch: Sequence[str]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,15 @@ from spikeclip.teacher.base import Teacher
 from spikeclip.teacher.cache import cached_image_embeddings, cached_text_embeddings
 
 
+@dataclass(frozen=True)
+class Views:
+    """Versions of a picture whose embeddings are averaged."""
+
+    count: int
+    change: AugmentConfig
+    """How they are drawn."""
+
+
 def embed_table(
     teacher: Teacher,
     parts: Sequence[Pictures],
@@ -28,38 +38,35 @@ def embed_table(
     *,
     templates: Sequence[str],
     texts: Sequence[str] = (),
-    augmentations: int = 0,
-    change: AugmentConfig | None = None,
+    views: Views | None = None,
     batch_size: int = 64,
-    progress: bool = True,
 ) -> dict[str, int]:
-    """Write the table `out` (.npz, layout of `TableTeacher`) of what `teacher` says of pictures and texts.
+    """Write the table `out` (.npz, layout of `TableTeacher`) of a teacher's embeddings of pictures and texts.
 
     parts: splits of data sets. Their captions, the prompts of their class names and `texts` are embedded too.
-    augmentations: so many versions of each picture, drawn as `change` says, are averaged; 0 embeds it as it is.
+    views: versions of each picture whose embeddings are averaged; None embeds it as it is.
     A teacher without an image side makes a table of texts. Rows are float16. What is computed is kept in `cache`
     as it comes, so that an interrupted call goes on where it was. Returns the number of `images` and `texts`.
     Raises `InputError` where there is nothing to embed, and where a table is to teach a table.
     """
     if teacher.texts is not None:
-        raise InputError(f"{teacher.name} is a table already; `teacher embed` asks a model")
+        raise InputError(f"{teacher.name} is a table already; `teacher embed` takes a model")
     captions = [text for part in parts for own in part.captions or [] for text in own]
     names = list(dict.fromkeys(name for part in parts if part.labels is not None for name in part.classnames))
     prompts = [p for group in build_prompts(names, templates) for p in group] if names else []
     wanted = list(dict.fromkeys([*prompts, *captions, *texts]))
     columns: dict[str, np.ndarray] = {"logit_scale": np.array(teacher.logit_scale)}
     if wanted:
-        rows_ND = cached_text_embeddings(teacher, wanted, cache, progress)
+        rows_ND = cached_text_embeddings(teacher, wanted, cache)
         columns |= {"texts": np.array(wanted), "text_embeddings": rows_ND.astype(np.float16)}
-    if teacher.has_images and parts:
-        change = change or AugmentConfig(flip="random")
-        rows = [_embed(teacher, part, cache, augmentations, change, batch_size, progress) for part in parts]
+    if teacher.image_format and parts:
+        rows = [_embed(teacher, part, cache, views, batch_size) for part in parts]
         columns |= {
             "sources": np.array([part.name for part in parts for _ in part.ids]),
             "splits": np.array([part.split for part in parts for _ in part.ids]),
             "images": np.array([key for part in parts for key in part.ids]),
             "image_embeddings": np.concatenate(rows).astype(np.float16),
-            "n_aug": np.full(sum(map(len, parts)), augmentations),
+            "n_aug": np.full(sum(map(len, parts)), views.count if views else 0),
         }
     if len(columns) == 1:
         raise InputError("nothing to embed: no pictures, captions, class names or texts")
@@ -69,23 +76,16 @@ def embed_table(
     return {"images": len(columns.get("images", ())), "texts": len(wanted)}
 
 
-def _embed(
-    teacher: Teacher,
-    part: Pictures,
-    cache: Path,
-    augmentations: int,
-    change: AugmentConfig,
-    batch_size: int,
-    progress: bool,
-) -> np.ndarray:
-    find = partial(cached_image_embeddings, teacher, part, cache, batch_size, progress)
-    if not augmentations:
+def _embed(teacher: Teacher, part: Pictures, cache: Path, views: Views | None, batch_size: int) -> np.ndarray:
+    find = partial(cached_image_embeddings, teacher, part, cache, batch_size)
+    if views is None:
         return find()
 
-    def views(rows: slice) -> Iterator[np.ndarray]:
+    def versions(rows: slice) -> Iterator[np.ndarray]:
         images_BHWC = torch.from_numpy(np.array(part.images[rows]))
-        for i in range(augmentations):  # drawn by the place alone: a call that goes on draws the same
+        for i in range(views.count):  # drawn by the place alone: a call that goes on draws the same
             generator = torch.Generator().manual_seed(rows.start * 1_000_003 + i)
-            yield augment(images_BHWC, change, i, generator, torch.arange(rows.start, rows.stop)).numpy()
+            indices_B = torch.arange(rows.start, rows.stop)
+            yield augment(images_BHWC, views.change, i, generator, indices_B).numpy()
 
-    return find(views=views, views_key=json.dumps([augmentations, to_dict(change)]))
+    return find(views=versions, views_key=json.dumps([views.count, to_dict(views.change)]))

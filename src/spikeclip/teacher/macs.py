@@ -17,9 +17,9 @@ def count_macs(teacher: Teacher, image_HWC: np.ndarray, texts: Sequence[str]) ->
     Every text runs by itself, so none pays for the padding of another. Raises `InputError` for a teacher of texts
     alone.
     """
-    image = _macs(lambda: teacher.embed_images(np.array(image_HWC)[None]))
+    image = _macs(lambda: teacher.encode_image(np.array(image_HWC)[None]))
     return image, round(
-        sum(_macs(lambda text=text: teacher.embed_texts([text])) for text in texts) / len(texts)
+        sum(_macs(lambda text=text: teacher.encode_text([text])) for text in texts) / len(texts)
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spikeclip.errors import InputError, first_line
 from spikeclip.teacher.base import Teacher
-from spikeclip.teacher.folder import folder_fingerprint
+from spikeclip.teacher.folder import combined, folder_fingerprint
 
 TEXT_BATCH = 256
 
@@ -24,7 +24,7 @@ class NetworkTeacher(Teacher):
 
     def __init__(self, folder: Path, name: str, device: str, precision: str) -> None:
         self.folder, self.name, self.device, self.precision = folder, name, device, precision
-        self.fingerprint = folder_fingerprint(folder)
+        self.fingerprint = combined(folder_fingerprint(folder), precision)
         tokenizer_file = folder / "tokenizer.json"
         self.tokenizer_file = tokenizer_file if tokenizer_file.is_file() else None
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from spikeclip.errors import InputError, missing_extra
+from spikeclip.pretrained.resolve import resolve
 from spikeclip.records import read_json
 from spikeclip.teacher.base import Teacher
-from spikeclip.teacher.folder import local_folder
 from spikeclip.teacher.table import TableTeacher
 
 
@@ -19,10 +19,11 @@ def open_teacher(
     *,
     device: str = "cpu",
     precision: Literal["fp32", "bf16"] = "fp32",
+    name: str = "",
 ) -> Teacher:
-    """Open a CLIP or SigLIP model, a sentence encoder (folder or hub name), or `.npz` tables of embeddings.
+    """Open a CLIP or SigLIP model, a sentence encoder (see `resolve`), or `.npz` tables of embeddings.
 
-    A folder that exists is never looked up on the hub. Raises `InputError` where nothing usable is found.
+    name: what results call it, the source by default. Raises `InputError` where nothing usable is found.
     """
     sources = [source] if isinstance(source, (str, Path)) else list(source)
     paths = [Path(s).expanduser() for s in sources]
@@ -35,8 +36,8 @@ def open_teacher(
     from spikeclip.teacher.clip import PADDING, ClipTeacher
     from spikeclip.teacher.sentence import SentenceTeacher
 
-    source = str(sources[0])
-    folder = local_folder(source)
+    source = name or str(sources[0])
+    folder = resolve(sources[0]).folder
     if (folder / "modules.json").is_file():
         return SentenceTeacher(folder, source, device, precision)
     config = read_json(folder / "config.json")

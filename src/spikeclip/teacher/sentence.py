@@ -43,7 +43,7 @@ class SentenceTeacher(NetworkTeacher):
         self.max_length = self.max_length or min(self.model.config.max_position_embeddings, 512)
         self.dim = self.model.config.hidden_size
 
-    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts -> (N, dim)."""
 
         def embed(batch: Sequence[str]) -> Tensor:

@@ -68,10 +68,10 @@ class TableTeacher(Teacher):
         self.logit_scale = self._rows.logit_scale or Teacher.logit_scale
 
     def knows(self, text: str) -> bool:
-        """Whether `embed_texts` has this text."""
+        """Whether `encode_text` has this text."""
         return text_key(text) in self._rows.text
 
-    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """Look texts up -> (N, dim). Raises `InputError` that names what the table does not hold."""
         known = self._rows.text
         absent = [t for t in dict.fromkeys(texts) if not self.knows(t)]

@@ -173,7 +173,9 @@ def known_or(a_ND: Tensor, b_ND: Tensor) -> Tensor:
 
 def _images(teacher: Teacher, parts: list[Pictures], cache: Path) -> Tensor | None:
     find = (
-        partial(cached_image_embeddings, teacher, cache=cache) if teacher.has_images else teacher.find_images
+        partial(cached_image_embeddings, teacher, cache=cache)
+        if teacher.image_format
+        else teacher.find_images
     )
     found_ND = torch.cat([torch.from_numpy(np.array(find(part), np.float32)) for part in parts])
     return None if found_ND.isnan().all() else found_ND

@@ -12,13 +12,15 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from spikeclip.config import RunConfig, model_config, to_dict
+from spikeclip.config import RunConfig, model_config, read_config, to_dict
 from spikeclip.data.mixture import join, load_sources
 from spikeclip.data.transforms import normalize
+from spikeclip.encode.student import Student
 from spikeclip.errors import InputError
 from spikeclip.evaluate.record import evaluate_model
 from spikeclip.files import check_free
 from spikeclip.model import SpikeCLIP, from_pretrained
+from spikeclip.pretrained.resolve import resolve
 from spikeclip.records import write_record
 from spikeclip.towers.synapses import int8_weights
 from spikeclip.train.checkpoint import load_checkpoint, save_checkpoint
@@ -125,7 +127,7 @@ def train_run(
         model.save_pretrained(out / "model")
         if test and config.data.test_split:
             pictures = join(load_sources(config.data, config.data.test_split, image_size, None, event_frames))
-            saved = from_pretrained(out / "model").to(accelerator.device)
+            saved = Student(from_pretrained(out / "model").to(accelerator.device))
             task = "zeroshot_retrieval" if pictures.labels is None else "zeroshot_classification"
             result["test"] = evaluate_model(
                 saved, pictures, task=task, templates=config.data.templates, seed=config.seed
@@ -188,9 +190,7 @@ def model_settings(config: RunConfig) -> dict[str, Any]:
             raise InputError(
                 "model.pretrained takes the saved model as it is; remove the other model settings"
             )
-        from spikeclip.model import read_config
-
-        return to_dict(read_config(Path(config.model["pretrained"])))
+        return to_dict(read_config(resolve(config.model["pretrained"]).folder))
     return to_dict(model_config(**config.model))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,9 +14,11 @@ from spikeclip import losses
 from spikeclip.config import LossConfig, StageConfig
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.transforms import augment, normalize
+from spikeclip.encode.embed import embed_pictures, zero_shot_classifier
+from spikeclip.encode.student import Student
 from spikeclip.errors import InputError
 from spikeclip.evaluate.retrieval import retrieval_metrics
-from spikeclip.evaluate.zero_shot import class_embeddings, embed_pictures, zero_shot_metrics
+from spikeclip.evaluate.zero_shot import zero_shot_metrics
 from spikeclip.model import SpikeCLIP
 from spikeclip.train.material import Material, known_or
 from spikeclip.train.targets import draw_text, picture_of_text, target_embeddings
@@ -159,12 +162,12 @@ def _align_image(config: StageConfig, material: Material, model: SpikeCLIP) -> S
         return terms
 
     def score(model: SpikeCLIP) -> float:
-        made = embed_pictures(model, material.pictures["val"])
+        made = embed_pictures(Student(model), material.pictures["val"])
         if scored_KD is not None:
-            return zero_shot_metrics(made, material.labels["val"], scored_KD)["acc1"]
+            return zero_shot_metrics(made, material.labels["val"].numpy(), scored_KD.numpy())["acc1"]
         wanted, images = texts_ND[material.text_of["val"][:, 0]], material.teacher_images["val"]
         wanted = wanted if images is None else known_or(images, wanted)
-        return F.cosine_similarity(made, wanted).mean().item()
+        return F.cosine_similarity(torch.from_numpy(made), wanted).mean().item()
 
     name = "val_acc1" if labelled else "val_cosine"
     return Stage(
@@ -197,7 +200,9 @@ def _finetune(config: StageConfig, material: Material, model: SpikeCLIP) -> Stag
         )
     student_KD = class_embeddings_of(model, material)
     scaled_DN = _scaled_texts(material)
-    said_ND = embed_pictures(model, pictures, progress=True) if weights.keep else None
+    said_ND = (
+        torch.from_numpy(embed_pictures(Student(model), pictures, progress=True)) if weights.keep else None
+    )
 
     def targets(indices: Tensor, generator: torch.Generator) -> Batch:
         # Of a picture that it does not know the teacher's view is the name of its class.
@@ -221,8 +226,8 @@ def _finetune(config: StageConfig, material: Material, model: SpikeCLIP) -> Stag
         return terms
 
     def score(model: SpikeCLIP) -> float:
-        made = embed_pictures(model, material.pictures["val"])
-        return zero_shot_metrics(made, material.labels["val"], student_KD)["acc1"]
+        made = embed_pictures(Student(model), material.pictures["val"])
+        return zero_shot_metrics(made, material.labels["val"].numpy(), student_KD.numpy())["acc1"]
 
     return Stage(
         config,
@@ -264,13 +269,13 @@ def _contrastive(config: StageConfig, material: Material, model: SpikeCLIP) -> S
         return {"infonce": losses.contrastive_loss(made["image"], made["text"], scale, same)}
 
     def score(model: SpikeCLIP) -> float:
-        made = embed_pictures(model, material.pictures["val"])
+        made = embed_pictures(Student(model), material.pictures["val"])
         if len(material.labels["val"]):
-            return zero_shot_metrics(made, material.labels["val"], class_embeddings_of(model, material))[
-                "acc1"
-            ]
+            return zero_shot_metrics(
+                made, material.labels["val"].numpy(), class_embeddings_of(model, material).numpy()
+            )["acc1"]
         texts = _encode_texts(model, tokens_NL[material.text_of["val"][:, 0]])
-        return retrieval_metrics(made, texts, torch.arange(len(made)))["image_retrieval_recall@1"]
+        return retrieval_metrics(made, texts.numpy(), np.arange(len(made)))["image_retrieval_recall@1"]
 
     trains = ("image", "text", "log_scale", *(["logit_bias"] if config.loss.contrastive == "sigmoid" else []))
     name = "val_acc1" if len(material.labels["val"]) else "val_recall@1"
@@ -281,7 +286,7 @@ def class_embeddings_of(model: SpikeCLIP, material: Material) -> Tensor:
     """Return the model's embeddings (K, D) of the classes that occur in training."""
     present = torch.unique(torch.from_numpy(material.pictures["train"].labels)).tolist()
     names = [material.pictures["train"].classnames[i] for i in present]
-    return class_embeddings(model, names, material.config.data.templates)
+    return torch.from_numpy(zero_shot_classifier(Student(model), names, material.config.data.templates))
 
 
 def trim(tokens_BL: Tensor, eos_id: int) -> Tensor:

@@ -1,0 +1,93 @@
+"""Zero-shot classification of single pictures against a user's own labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from spikeclip.config import TEMPLATE
+from spikeclip.data.decode import decode, square
+from spikeclip.encode.embed import zero_shot_classifier
+from spikeclip.encode.encoder import Encoder, format_of
+from spikeclip.errors import InputError
+
+_BATCH = 64
+
+
+def classify(
+    encoder: Encoder,
+    pictures: Sequence[Image.Image],
+    labels: Sequence[str],
+    templates: Sequence[str] = (TEMPLATE,),
+    top: int | None = None,
+) -> list[list[dict[str, Any]]]:
+    """Return for each picture [{"score", "label"}], best first, as Hugging Face's pipeline does.
+
+    The scores are a softmax over all labels of the scaled cosines; `top` keeps the best. Raises `InputError`
+    for labels that are missing, empty or given twice.
+    """
+    check_labels(labels)
+    if not pictures:
+        return []
+    size = format_of(encoder).image_size
+    classes_KD = zero_shot_classifier(encoder, labels, templates)
+    return rank(encoder, np.stack([square(picture, size) for picture in pictures]), classes_KD, labels, top)
+
+
+def classify_files(
+    encoder: Encoder,
+    files: Sequence[Path],
+    labels: Sequence[str],
+    templates: Sequence[str] = (TEMPLATE,),
+    top: int | None = None,
+) -> Iterator[tuple[Path, list[dict[str, Any]] | None]]:
+    """Yield each file with its answer as `classify` gives it, None for a file that is not a readable picture."""
+    check_labels(labels)
+    size = format_of(encoder).image_size
+    classes_KD = zero_shot_classifier(encoder, labels, templates)
+    for start in range(0, len(files), _BATCH):
+        batch = files[start : start + _BATCH]
+        images = [decode(file, size) for file in batch]
+        readable = [image for image in images if image is not None]
+        answers = iter(rank(encoder, np.stack(readable), classes_KD, labels, top) if readable else [])
+        for file, image in zip(batch, images, strict=True):
+            yield file, None if image is None else next(answers)
+
+
+def rank(
+    encoder: Encoder,
+    images_NHWC: np.ndarray,
+    classes_KD: np.ndarray,
+    labels: Sequence[str],
+    top: int | None = None,
+) -> list[list[dict[str, Any]]]:
+    """Return for each picture (uint8) the labels by their softmax score, best first."""
+    scores_NK = class_scores(encoder, encoder.encode_image(images_NHWC), classes_KD)
+    best_NK = (-scores_NK).argsort(1, kind="stable")[:, :top]
+    return [
+        [{"score": float(scores_K[k]), "label": labels[k]} for k in best_K]
+        for scores_K, best_K in zip(scores_NK, best_NK, strict=True)
+    ]
+
+
+def class_scores(encoder: Encoder, images_ND: np.ndarray, classes_KD: np.ndarray) -> np.ndarray:
+    """Return the softmax over the classes of the scaled cosines (N, K)."""
+    logits_NK = encoder.logit_scale * images_ND @ classes_KD.T
+    scores_NK = np.exp(logits_NK - logits_NK.max(1, keepdims=True))
+    return scores_NK / scores_NK.sum(1, keepdims=True)
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Raise `InputError` for labels that are missing, empty or given twice."""
+    if not labels:
+        raise InputError("no labels to choose from: give at least two, such as 'cat,dog'")
+    if any(not label.strip() for label in labels):
+        raise InputError(f"an empty label in {list(labels)}: remove the comma too many, or name the label")
+    seen = [label.strip().lower() for label in labels]
+    twice = next((label for i, label in enumerate(labels) if seen[i] in seen[:i]), None)
+    if twice is not None:
+        raise InputError(f"label {twice.strip()!r} is given twice; every label must differ")

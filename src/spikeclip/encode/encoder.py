@@ -1,0 +1,68 @@
+"""The one face of everything that embeds: a spiking network, the same on the engine, a teacher, a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from spikeclip.config import ImageFormat
+from spikeclip.encode.spikes import SpikeCounts
+from spikeclip.errors import InputError
+
+
+class Encoder(Protocol):
+    """Pictures and texts in, rows of unit length out; who classifies, evaluates or searches needs no more.
+
+    `open_encoder` returns one for whatever a person names. Equal calls give equal rows.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the network is called in results."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the embedding space."""
+        ...
+
+    @property
+    def image_format(self) -> ImageFormat | None:
+        """The pictures that it reads; None for an encoder of texts alone."""
+        ...
+
+    @property
+    def logit_scale(self) -> float:
+        """Factor (not its logarithm) on the cosine between a picture and a text."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of weights and preprocessing: encoders that differ in it have different embeddings."""
+        ...
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What a result says of the network: `config`, a hash of its `weights`, and `precision`; None if unknown."""
+        ...
+
+    def encode_image(self, images_NHWC: np.ndarray, spikes: SpikeCounts | None = None) -> np.ndarray:
+        """Embed uint8 pictures (N, *image_format.shape) -> (N, dim) float32.
+
+        spikes: where a spiking network counts what its neurons emit; others leave it empty. Raises `InputError` for
+        pictures of another shape and for an encoder of texts alone.
+        """
+        ...
+
+    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts -> (N, dim) float32. Raises `InputError` for a text that it cannot embed."""
+        ...
+
+
+def format_of(encoder: Encoder) -> ImageFormat:
+    """Return the pictures that an encoder reads; raises `InputError` for an encoder of texts alone."""
+    if encoder.image_format is None:
+        raise InputError(f"{encoder.name} embeds text only; this needs a model that embeds pictures too")
+    return encoder.image_format

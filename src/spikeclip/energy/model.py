@@ -1,0 +1,113 @@
+"""The energy of a saved model on a data set: from names to energy.json and a report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from spikeclip.config import TEMPLATE
+from spikeclip.data.sources import CACHE, load_pictures
+from spikeclip.data.tokenizer import Tokenizer
+from spikeclip.energy.account import account, measured, merged, teacher_cost
+from spikeclip.energy.conventions import load_conventions
+from spikeclip.energy.report import write_report
+from spikeclip.errors import InputError, unknown
+from spikeclip.graph.saved import open_graphs
+from spikeclip.pretrained.resolve import resolve
+from spikeclip.records import read_record, write_record
+
+
+@dataclass(frozen=True)
+class EnergyQuestion:
+    """Which model runs on which pictures, and what it is compared with."""
+
+    model: str
+    """Saved model, run or hub name, as `resolve` takes it."""
+    data: str
+    """Data set, as `load_pictures` takes it."""
+    split: str = "test"
+    """Split of it."""
+    templates: Sequence[str] = (TEMPLATE,)
+    """Prompts of a class; {c} is its name."""
+    rename: Mapping[str, str] = field(default_factory=dict)
+    """Class names to replace, old name: new name."""
+    limit: int | None = None
+    """Use only this many pictures."""
+    precision: Literal["fp32", "int8"] = "fp32"
+    """Weights of the run."""
+    conventions: Path | None = None
+    """YAML file with constants to change."""
+    twin: Path | None = None
+    """Run of the ReLU twin, for its accuracy."""
+    teacher: str | None = None
+    """A CLIP or SigLIP to count and compare with."""
+    measure: bool = False
+    """Measure time and joules too (level 4)."""
+    cache: str = CACHE
+    """Folder of decoded pictures."""
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("fp32", "int8"):
+            raise unknown("precision", self.precision, ("fp32", "int8"))
+
+
+def account_for(question: EnergyQuestion, out: Path, into: Path | None = None) -> dict[str, Any]:
+    """Account for a model; leave energy.json and report.html in the folder `out` and return what the former holds.
+
+    into: a record of `evaluate_models`, or of a run, on the same pictures, which gets `energy` and `spikes`. Raises
+    `InputError` for what does not exist or does not fit.
+    """
+    if out.is_file():
+        raise InputError(f"{out} is a file; --out names a folder")
+    found = resolve(question.model)
+    conventions = load_conventions(question.conventions)
+    record = read_record(into) if into else None
+    twin = _twin(question)
+    graphs = open_graphs(found.folder)
+    image = graphs.image.input
+    pictures = load_pictures(
+        question.data,
+        question.split,
+        image.shape[0],
+        question.cache,
+        question.limit,
+        dict(question.rename),
+        image.event_frames,
+    )
+    if question.teacher:
+        cost = teacher_cost(question.teacher, pictures, question.templates)
+        conventions = dataclasses.replace(conventions, teacher=cost)
+    result = account(
+        graphs,
+        Tokenizer.load(found.folder),
+        pictures,
+        conventions,
+        templates=question.templates,
+        precision=question.precision,
+    )
+    result |= {"model": question.model, "twin": twin}
+    if question.measure:
+        result["energy"]["measured"] = measured(graphs.image, pictures.images, question.precision)
+    write_record(result, out / "energy.json")
+    log = (found.run or found.folder) / "metrics.jsonl"
+    title = f"Energy of {question.model}"
+    write_report(result, out / "report.html", graphs.image, pictures.images[0], log, title)
+    if record is not None and into is not None:
+        write_record(merged(record, result), into)
+    return result
+
+
+def _twin(question: EnergyQuestion) -> dict[str, Any] | None:
+    """Return run, pictures and metrics of the twin's test."""
+    if question.twin is None:
+        return None
+    test = read_record(question.twin / "results.json").get("test") or {}
+    data = test.get("provenance", {}).get("data", {})
+    if data.get("split") != question.split:
+        raise InputError(
+            f"{question.twin} has no result on the split {question.split!r}: --twin names a finished run"
+        )
+    return {"run": str(question.twin), "pictures": data["pictures"], **test["metrics"]}

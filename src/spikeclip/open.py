@@ -1,0 +1,61 @@
+"""The one loader: from what a person typed to an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from spikeclip.encode.encoder import Encoder
+from spikeclip.errors import InputError, missing_extra
+from spikeclip.pretrained.resolve import Found, resolve
+
+Source = str | Path | Sequence[str | Path]
+
+
+def open_encoder(
+    source: Source, engine: Literal["fp32", "int8"] | None = None, *, bf16: bool = False
+) -> Encoder:
+    """Open a spiking network, a teacher, or tables of embeddings, by what `resolve` finds.
+
+    source: a folder with a model, the folder of a run, a name on the Hugging Face hub; or `.npz` tables. engine: run a
+    spiking network's graphs on the event-driven engine, with weights of that precision. Without PyTorch the engine runs
+    by itself, in fp32, which fires the same spikes up to rounding. bf16: matrix products of a network in PyTorch in
+    bfloat16. Raises `InputError` where there is nothing of the kind, and where an extra is missing.
+    """
+    if engine and bf16:
+        raise InputError("bf16 is for networks in PyTorch, and the engine runs fp32 or int8: choose one")
+    if not isinstance(source, (str, Path)) or Path(source).suffix == ".npz":
+        return _teacher(source, engine)
+    found = resolve(source)
+    if found.kind == "teacher":
+        return _teacher(found.folder, engine, str(source))
+    if engine or (find_spec("torch") is None and _has_graphs(found)):
+        return _runtime(found, engine or "fp32")
+    if find_spec("torch") is None:
+        raise missing_extra("torch", "train")
+    from spikeclip.encode.student import Student
+    from spikeclip.model import from_pretrained
+
+    return Student(from_pretrained(found.folder), bf16=bf16)
+
+
+def _has_graphs(found: Found) -> bool:
+    return (found.folder / "graph" / "model.json").is_file()
+
+
+def _runtime(found: Found, precision: Literal["fp32", "int8"]) -> Encoder:
+    from spikeclip.engine import Runtime
+
+    return Runtime.from_pretrained(found.folder, precision=precision)
+
+
+def _teacher(source: Source, engine: str | None, name: str = "") -> Encoder:
+    if engine:
+        raise InputError(
+            f"{name or source} is a teacher: the engine runs spiking networks, from their graphs"
+        )
+    from spikeclip.teacher import open_teacher
+
+    return open_teacher(source, name=name)

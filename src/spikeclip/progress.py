@@ -1,0 +1,24 @@
+"""A progress bar with an estimate, for whoever sits at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def tracked(
+    items: Iterable[Item], title: str, total: int | None = None, shown: bool = True
+) -> Iterable[Item]:
+    """Return `items` with a progress bar around them, where one is wanted and stderr is a terminal.
+
+    total: how many there are, where `items` does not say it by itself.
+    """
+    if not shown:
+        return items
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(items, title, total, console=console, transient=True) if console.is_terminal else items

@@ -1,0 +1,111 @@
+"""What one command accepts as MODEL, every command accepts: a run, a model folder, a hub name, with the engine too."""
+
+import json
+import shutil
+
+import pytest
+
+from spikeclip.graph.saved import save_graphs
+from spikeclip.model import from_pretrained
+
+KINDS = {"run": "run", "folder": "run/model", "hub": "owner/model", "graphs": "lowered"}
+SHAPES = ("--data", "shapes", "--limit", "40", "--cache", "cache")
+COMMANDS = {
+    "classify": ("classify", "pictures/one.png", "--labels", "red circle,blue bar", "--model", "MODEL"),
+    "evaluate": ("evaluate", "MODEL", *SHAPES, "--out", "kinds.json"),
+    "energy": ("energy", "MODEL", *SHAPES, "--out", "kinds-energy"),
+    "verify": ("verify", "MODEL", "--limit", "2", "--cache", "cache"),
+    "info": ("info", "MODEL"),
+    "interpolate": ("interpolate", "MODEL", "MODEL", "--overwrite", "--out", "kinds-between"),
+    "lower": ("lower", "MODEL"),
+    "train": ("train", "kinds.yaml", "model.pretrained=MODEL", "--overwrite", "--out", "kinds-run"),
+}
+ON_THE_ENGINE = ("classify", "evaluate")
+WITHOUT_TORCH = ("classify", "evaluate", "energy", "verify")
+RECIPE = """
+model: {}
+data: {source: shapes, limit: 640, val_fraction: 0.5, test_split: null, cache: cache}
+stages: [{stage: contrastive, epochs: 1, batch_size: 8}]
+"""
+
+
+@pytest.fixture
+def models(folder, monkeypatch):
+    """Models of every kind in `folder`; the hub hands out a copy."""
+    if not (folder / "lowered").exists():
+        shutil.copytree(folder / "run" / "model", folder / "lowered")
+        save_graphs(from_pretrained(folder / "lowered"), folder / "lowered")
+        shutil.copytree(folder / "lowered", folder / "snapshot")
+    (folder / "kinds.yaml").write_text(RECIPE)
+
+    def download(name, **options):
+        assert name == "owner/model"
+        return str(folder / "snapshot")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+
+
+def call(name, kind, *more):
+    return [part.replace("MODEL", KINDS[kind]) for part in (*COMMANDS[name], *more)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_takes_every_kind_of_model(name, kind, command, models, folder):
+    code, out, error = command(*call(name, kind))
+    assert code == 0, error
+    assert name == "train" or out
+    shutil.rmtree(folder / "run" / "model" / "graph", ignore_errors=True)  # other tests have none there
+
+
+@pytest.mark.parametrize("kind", ["hub", "graphs"])
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+@pytest.mark.parametrize("name", ON_THE_ENGINE)
+def test_the_engine_runs_every_kind_that_has_graphs(name, precision, kind, command, models, folder):
+    code, out, error = command(*call(name, kind, "--engine", precision))
+    assert (code, error) == (0, "")
+    assert out
+    if name == "evaluate":
+        record = json.loads((folder / "kinds.json").read_text())
+        assert record["provenance"]["precision"] == f"engine {precision}"
+        command(*call(name, kind))
+        plain = json.loads((folder / "kinds.json").read_text())
+        assert record["metrics"]["acc1"] == pytest.approx(plain["metrics"]["acc1"], abs=0.051)
+        assert record["spikes"]["rates"].keys() == plain["spikes"]["rates"].keys()
+        assert record["spikes"]["mean_rate"] == pytest.approx(plain["spikes"]["mean_rate"], rel=0.05)
+        assert record["provenance"]["config"] == plain["provenance"]["config"]
+
+
+@pytest.mark.parametrize("name", ON_THE_ENGINE)
+def test_the_engine_says_what_makes_the_graphs(name, command, models):
+    code, _, error = command(*call(name, "folder", "--engine", "int8"))
+    assert code == 1
+    assert "run/model holds no graphs; `spikeclip lower run/model` makes them" in error
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_without_pytorch_the_engine_runs_by_itself(name, process, models):
+    code = "import sys; sys.modules['torch'] = None; from spikeclip.cli import main; main(sys.argv[1:])"
+    status, out, error = process(*call(name, "graphs"), code=code)
+    assert (status, error) == (0, "")
+    assert process(*call(name, "graphs"))[1] == out
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "train"])
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nowhere", "nowhere"),
+        ("no/such/folder", "no such folder: no/such/folder"),
+        ("pictures", "pictures is not a model: expected config.json in the folder"),
+        ("stopped", "the run in stopped has not finished"),
+    ],
+)
+def test_what_is_no_model_is_one_line_everywhere(name, source, message, command, models, folder):
+    (folder / "stopped").mkdir(exist_ok=True)
+    (folder / "stopped" / "recipe.json").write_text("{}")
+    arguments = [part.replace("MODEL", source) for part in COMMANDS[name]]
+    code, out, error = command(*arguments)
+    assert (code, out) == (1, "")
+    assert error.startswith("Error: ") and error.count("\n") == 1  # noqa: PT018
+    assert message in error
