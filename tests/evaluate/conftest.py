@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from spikeclip.config import model_config
+from spikeclip.config import ImageFormat, model_config
 from spikeclip.data import Pictures, Tokenizer, load_pictures
 from spikeclip.model import SpikeCLIP
 
 
 @pytest.fixture(scope="session")
 def pictures() -> Pictures:
-    return load_pictures("shapes", "test", 32, limit=60)
+    return load_pictures("shapes", "test", ImageFormat(32), limit=60)
 
 
 @pytest.fixture(scope="session")

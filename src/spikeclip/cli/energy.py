@@ -76,6 +76,7 @@ def energy(
     twin_test = (read_record(twin / "results.json").get("test") or {}) if twin else None
     if twin_test is not None and twin_test.get("provenance", {}).get("data", {}).get("split") != split:
         raise InputError(f"{twin} has no result on the split {split!r}: --twin names a finished run")
+    from spikeclip.config import ImageFormat
     from spikeclip.data.sources import load_pictures
     from spikeclip.data.tokenizer import Tokenizer
     from spikeclip.energy.report import write_report
@@ -85,7 +86,8 @@ def energy(
     saved = model_folder(folder)
     graphs = open_graphs(saved)
     image: Any = graphs.image.ops[0]
-    pictures = load_pictures(data, split, image.shape[0], cache, limit, names, image.event_frames)
+    format = ImageFormat(image.shape[0], image.event_frames)
+    pictures = load_pictures(data, split, format, cache=cache, limit=limit, classnames=names)
     templates = template or ["a photo of a {c}."]
     if teacher:
         assumed = dataclasses.replace(assumed, teacher=teacher_cost(teacher, pictures, templates))

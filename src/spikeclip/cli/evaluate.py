@@ -101,8 +101,9 @@ def evaluate(
     if out.is_dir():
         raise InputError(f"{out} is a folder; --out names the file of the result")
     from spikeclip.cli.tables import print_comparison, print_record
+    from spikeclip.config import ImageFormat
     from spikeclip.data.prompts import load_prompts, with_classnames
-    from spikeclip.data.sources import load_pictures, load_training, rename_classes
+    from spikeclip.data.sources import Splits, load_pictures, load_training, rename_classes
     from spikeclip.evaluate.compare import compare_records, curves_figure, retention_figure
     from spikeclip.evaluate.label_sets import load_distractors, load_near_names
     from spikeclip.evaluate.open import event_frames, image_size, open_model
@@ -124,12 +125,12 @@ def evaluate(
     def load_all(
         size: int, frames: int | None
     ) -> tuple[list[Pictures], list[tuple[Pictures, Pictures] | None]]:
-        shared = {"cache": cache, "limit": limit, "event_frames": frames}
-        tests = named([load_pictures(source, split, size, **shared) for source in data])
+        format = ImageFormat(size, frames)
+        tests = named([load_pictures(source, split, format, cache=cache, limit=limit) for source in data])
         if not set(tasks) & set(LEARNING):
             return tests, [None] * len(data)
-        settings = {"val_fraction": VAL_FRACTION, "train_split": train_split, "test_split": split}
-        pairs = [load_training(source, size, **settings, **shared) for source in data]
+        splits = Splits(VAL_FRACTION, train=train_split, test=split)
+        pairs = [load_training(source, format, splits, cache=cache, limit=limit) for source in data]
         learn, held = (named(list(parts)) for parts in zip(*pairs, strict=True))
         return tests, list(zip(learn, held, strict=True))
 

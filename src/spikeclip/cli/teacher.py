@@ -86,12 +86,12 @@ def train(
     if (out / "config.json").exists() and not overwrite:
         raise InputError(f"{out} already holds a model: --overwrite replaces it")
     from spikeclip.cli.tables import print_table
-    from spikeclip.data import load_training
+    from spikeclip.config import ImageFormat
+    from spikeclip.data import Splits, load_training
     from spikeclip.train.teacher import train_teacher
 
-    pictures, validation = load_training(
-        data, image_size, val_fraction=val_fraction, seed=seed or 0, train_split=split, limit=limit
-    )
+    splits = Splits(val_fraction, seed or 0, train=split)
+    pictures, validation = load_training(data, ImageFormat(image_size), splits, limit=limit)
     given = {
         "width": width,
         "layers": layers,
@@ -145,7 +145,7 @@ def embed(
         raise InputError(f"--out names a table, an .npz file; got {out}")
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists: --overwrite replaces it")
-    from spikeclip.config import AugmentConfig, DataConfig
+    from spikeclip.config import AugmentConfig, DataConfig, ImageFormat
     from spikeclip.data.mixture import load_sources
     from spikeclip.evaluate.open import image_size as size_of
     from spikeclip.files import read_lines
@@ -158,7 +158,11 @@ def embed(
     if data:
         size = image_size or (size_of(opened) if opened.has_images else 32)
         wanted = DataConfig(source=data, classnames=names, cache=cache)
-        parts = [part for name in split or ["train"] for part in load_sources(wanted, name, size, limit)]
+        parts = [
+            part
+            for name in split or ["train"]
+            for part in load_sources(wanted, name, ImageFormat(size), limit)
+        ]
     change = AugmentConfig(
         crop=max((part.images.shape[1] for part in parts), default=0) // 16,
         flip="random" if flip else "none",

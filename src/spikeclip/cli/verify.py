@@ -34,6 +34,7 @@ def verify(
     folder = Path(model).expanduser()
     if not folder.is_dir():
         raise InputError(f"no such folder: {model}")
+    from spikeclip.config import ImageFormat
     from spikeclip.data.sources import load_pictures
     from spikeclip.data.tokenizer import Tokenizer
     from spikeclip.graph.inputs import picture_batches
@@ -44,7 +45,8 @@ def verify(
     folder = model_folder(folder)
     graphs = open_graphs(folder)
     image, tokens = graphs.image.ops[0], graphs.text.ops[0]
-    pictures = load_pictures(data, split, image.shape[0], cache, limit, None, image.event_frames)  # type: ignore[attr-defined]
+    format = ImageFormat(image.shape[0], image.event_frames)  # type: ignore[attr-defined]
+    pictures = load_pictures(data, split, format, cache=cache, limit=limit)
     texts = [f"a photo of a {name}" for name in pictures.classnames[:limit]] or ["a photo"]
     inputs = {
         "image": next(picture_batches(graphs.image, pictures.images, limit)),

@@ -2,6 +2,7 @@
 
 from spikeclip.config.model import (
     ImageConfig,
+    ImageFormat,
     ModelConfig,
     NeuronConfig,
     NeuronKind,
@@ -29,6 +30,7 @@ __all__ = [
     "AugmentConfig",
     "DataConfig",
     "ImageConfig",
+    "ImageFormat",
     "LossConfig",
     "ModelConfig",
     "NeuronConfig",
