@@ -53,9 +53,9 @@ class Pictures:
 
 
 def validation_split(pictures: Pictures, fraction: float, seed: int = 0) -> tuple[Pictures, Pictures]:
-    """Split off a validation set: `fraction` of the pictures, drawn by `seed`, the same share of each class.
+    """Divide pictures into (train, validation), both in the original order.
 
-    Returns (train, validation), both in the original order.
+    Validation is `fraction` of the pictures, the same share of each class, drawn by `seed`.
     """
     rng = np.random.default_rng(seed)
     labels = np.zeros(len(pictures), np.int64) if pictures.labels is None else pictures.labels

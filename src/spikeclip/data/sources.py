@@ -186,7 +186,5 @@ def rename_classes(parts: Sequence[Pictures], names: Mapping[str, str]) -> list[
     for old in names:
         if old not in known:
             raise unknown(f"class of {' and '.join(part.name for part in parts)}", old, known)
-    own = [{old: new for old, new in names.items() if old in part.classnames} for part in parts]
-    return [
-        rename(part, part_names) if part_names else part for part, part_names in zip(parts, own, strict=True)
-    ]
+    present = [{old: new for old, new in names.items() if old in part.classnames} for part in parts]
+    return [rename(part, found) if found else part for part, found in zip(parts, present, strict=True)]
