@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from benchmarks.plain import PlainTower
 from spikeclip.config import DataConfig, ImageConfig, RunConfig, from_dict, to_dict
+from spikeclip.data.images import Images
 from spikeclip.data.sources import load_pictures
 from spikeclip.data.transforms import normalize
 from spikeclip.encode.embed import zero_shot_classifier
@@ -52,10 +53,10 @@ def prepare(source: Path, data: str, pictures: int, batches: Sequence[int], out:
     """
     model = from_pretrained(source)
     settings = prompts(source)
-    size = model.config.image.image_size
+    format = model.config.image.format
 
     def load(split: str, limit: int) -> Any:
-        return load_pictures(data, split, size, limit=limit, classnames=settings.classnames)
+        return load_pictures(data, split, format, limit=limit, classnames=settings.classnames)
 
     test = load("test", pictures)
     if test.labels is None:
@@ -89,7 +90,7 @@ def prompts(source: Path) -> DataConfig:
     return from_dict(RunConfig, json.loads(recipe.read_text()), str(recipe)).data
 
 
-def normalized(config: ImageConfig, images_NHWC: np.ndarray) -> np.ndarray:
+def normalized(config: ImageConfig, images_NHWC: np.ndarray | Images) -> np.ndarray:
     """Return uint8 pictures as a tower of `config` reads them, (N, H, W, 3) float32."""
     x_NCHW = normalize(torch.from_numpy(np.array(images_NHWC)), config.mean, config.std)
     return np.ascontiguousarray(x_NCHW.permute(0, 2, 3, 1).numpy())

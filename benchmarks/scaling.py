@@ -72,9 +72,7 @@ def write_calibrated(T: int, arguments: argparse.Namespace, folder: Path) -> flo
     """
     torch.manual_seed(0)
     model = create_model(arguments.model, neuron="lif", T=T, text={"vocab_size": 8, "eos_id": 7})
-    pictures = load_pictures(
-        arguments.data, "test", model.config.image.image_size, limit=max(arguments.batch)
-    )
+    pictures = load_pictures(arguments.data, "test", model.config.image.format, limit=max(arguments.batch))
     images_NHWC = normalized(model.config.image, pictures.images)
     calibrate(model, torch.from_numpy(images_NHWC).permute(0, 3, 1, 2), arguments.spikes / T)
     write_network(model, images_NHWC, folder)

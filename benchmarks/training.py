@@ -52,7 +52,7 @@ def main() -> None:
 def write_task(arguments: argparse.Namespace, folder: Path) -> None:
     """Write what `step` reads: the configuration and training pictures."""
     config = dataclasses.replace(model_config(arguments.model), neuron=NeuronConfig())
-    pictures = load_pictures(arguments.data, "train", config.image.image_size, limit=max(arguments.batch))
+    pictures = load_pictures(arguments.data, "train", config.image.format, limit=max(arguments.batch))
     np.save(folder / "pictures.npy", normalized(config.image, pictures.images))
     (folder / "config.json").write_text(json.dumps({"model_type": "spikeclip", **to_dict(config)}))
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from small_run import CLASSES, DIM, MODEL
 
-from spikeclip.config import RunConfig, from_dict
+from spikeclip.config import ImageFormat, RunConfig, from_dict
 from spikeclip.data import load_pictures, mixture, sources
 from spikeclip.data.shapes import COLOURS, PAIRS, SHAPES
 from spikeclip.train.material import gather_material
@@ -20,7 +20,7 @@ from spikeclip.train.run import build_model, train_run
 def root(tmp_path_factory) -> Path:
     """`pictures` (train: 30 of each class, test: 10), `table.npz` and an empty `cache`."""
     root = tmp_path_factory.mktemp("train")
-    drawn = load_pictures("shapes", "train", 32, limit=2500)
+    drawn = load_pictures("shapes", "train", ImageFormat(32), limit=2500)
     for name in CLASSES:
         rows = np.flatnonzero(drawn.labels == PAIRS.index(name))[:40]
         for i, row in enumerate(rows):
@@ -48,9 +48,9 @@ def pictures_once():
     """Load pictures once for all tests: drawing the built-in ones takes two seconds."""
     draw = functools.cache(load_pictures)
 
-    def remembered(source, split, size, cache, limit=None, classnames=None, event_frames=None):
+    def remembered(source, split, format, *, cache, limit=None, classnames=None):
         load = load_pictures if classnames else draw
-        return load(source, split, size, str(cache), limit, classnames or None, event_frames)
+        return load(source, split, format, cache=str(cache), limit=limit, classnames=classnames or None)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mixture, "load_pictures", remembered)

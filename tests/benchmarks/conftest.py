@@ -4,6 +4,7 @@ import torch
 from benchmarks.plain import PlainTower
 from benchmarks.prepare import export_twin, normalized, write_network
 from spikeclip import create_model
+from spikeclip.config import ImageFormat
 from spikeclip.data import load_pictures
 from spikeclip.towers.norm import BatchNorm
 
@@ -18,7 +19,7 @@ _TEXT = {"vocab_size": 60, "eos_id": 59, "width": 16, "depth": 1, "num_heads": 2
 @pytest.fixture(scope="session", params=_SMALL)
 def network(request, tmp_path_factory):
     """Write a small network of one neuron, with BatchNorm statistics: folder, tower and pictures."""
-    images_NHWC = load_pictures("shapes", "test", 32, limit=2 * BATCH).images
+    images_NHWC = load_pictures("shapes", "test", ImageFormat(32), limit=2 * BATCH).images
     made = {}
 
     def network(neuron):

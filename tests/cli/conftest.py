@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from spikeclip.cli import main
-from spikeclip.config import model_config
+from spikeclip.config import ImageFormat, model_config
 from spikeclip.data import Tokenizer, load_pictures
 from spikeclip.model import SpikeCLIP
 
@@ -17,7 +17,7 @@ from spikeclip.model import SpikeCLIP
 def folder(tmp_path_factory) -> Path:
     """A folder with a saved model (as a run leaves it), two pictures and one that is none."""
     root = tmp_path_factory.mktemp("cli")
-    pictures = load_pictures("shapes", "test", 32, limit=60)
+    pictures = load_pictures("shapes", "test", ImageFormat(32), limit=60)
     tokenizer = Tokenizer.train([text for texts in pictures.captions for text in texts], 300)
     text = {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id}
     text |= {"width": 16, "depth": 1, "num_heads": 2}

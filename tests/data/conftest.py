@@ -5,6 +5,7 @@ import warnings
 import pytest
 from small_sources import class_label, noise, png, write_parquet
 
+from spikeclip.config import ImageFormat
 from spikeclip.data import Pictures, load_pictures
 
 
@@ -21,9 +22,10 @@ def folder(tmp_path):
 
 @pytest.fixture
 def load(tmp_path):
-    def load(source, split="train", image_size=32, **options) -> Pictures:
+    def load(source, split="train", image_size=32, event_frames=None, **options) -> Pictures:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            return load_pictures(str(source), split, image_size, tmp_path / "cache", **options)
+            format = ImageFormat(image_size, event_frames)
+            return load_pictures(str(source), split, format, cache=tmp_path / "cache", **options)
 
     return load

@@ -52,9 +52,9 @@ def write_events(path, recordings, labels, **arrays):
     """Write recordings, lists of (microseconds, x, y, polarity) in order of time, as N-MNIST's .npz files are."""
     events = [event for recording in recordings for event in recording]
     times = [[0, *(t for t, *_ in recording)] for recording in recordings]
-    dt = np.array([b - a for own in times for a, b in itertools.pairwise(own)], np.uint32)
+    dt = np.array([b - a for row in times for a, b in itertools.pairwise(row)], np.uint32)
     _, x, y, p = np.array(events, np.int64).reshape(-1, 4).T
-    made = {
+    columns = {
         "x": x.astype(np.uint8),
         "y": y.astype(np.uint8),
         "p": np.packbits(p.astype(np.uint8)),
@@ -64,4 +64,4 @@ def write_events(path, recordings, labels, **arrays):
         "label": np.array(labels, np.uint8),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **{name: value for name, value in {**made, **arrays}.items() if value is not None})
+    np.savez(path, **{name: value for name, value in {**columns, **arrays}.items() if value is not None})

@@ -5,7 +5,8 @@ import pytest
 from huggingface_hub import HfApi
 from small_sources import class_label, noise, png, write_parquet
 
-from spikeclip.data import known_datasets, load_pictures, load_prompts, load_training
+from spikeclip.config import ImageFormat
+from spikeclip.data import Splits, known_datasets, load_pictures, load_prompts, load_training
 from spikeclip.data.locate import find_source
 from spikeclip.errors import InputError
 
@@ -122,10 +123,10 @@ def test_the_validation_split_of_a_known_set(known, name, splits, expected):
 
 
 def test_a_folders_validation_split_serves_for_selection_unless_it_is_tested(folder, tmp_path):
-    train, val = load_training(str(folder), 32, val_fraction=0.3, cache=tmp_path / "cache")
+    train, val = load_training(str(folder), ImageFormat(32), Splits(0.3), cache=tmp_path / "cache")
     assert (len(train), val.split, len(val)) == (11, "val", 1)
     train, val = load_training(
-        str(folder), 32, val_fraction=0.3, test_split="validation", cache=tmp_path / "cache"
+        str(folder), ImageFormat(32), Splits(0.3, test="validation"), cache=tmp_path / "cache"
     )
     assert (train.split, val.split) == ("train", "train")
     assert len(train) + len(val) == 11
@@ -136,7 +137,7 @@ def test_without_a_validation_split_a_fixed_part_is_drawn_by_the_seed(known, tmp
     known("cifar10", {"train": [0, 1] * 10}, CIFAR10)
 
     def ids(seed):
-        train, val = load_training("cifar10", 32, val_fraction=0.2, seed=seed, cache=tmp_path / "cache")
+        train, val = load_training("cifar10", ImageFormat(32), Splits(0.2, seed), cache=tmp_path / "cache")
         assert np.bincount(val.labels).tolist() == [2, 2]
         assert sorted([*train.ids, *val.ids]) == sorted(f"{i}.png" for i in range(20))
         return val.ids
@@ -146,11 +147,11 @@ def test_without_a_validation_split_a_fixed_part_is_drawn_by_the_seed(known, tmp
 
 def test_classes_that_training_lacks_are_not_selected_by(known, tmp_path):
     known("caltech101", {"train": [0, 0, 2, 2], "val": [0, 1, 2]}, ["a", "b", "c"])
-    _, val = load_training("caltech101", 32, val_fraction=0.5, cache=tmp_path / "cache")
+    _, val = load_training("caltech101", ImageFormat(32), Splits(0.5), cache=tmp_path / "cache")
     assert val.labels.tolist() == [0, 2]
     known("caltech101", {"train": [0], "val": [1]}, ["a", "b", "c"])
     with pytest.raises(InputError, match="leave none for validation"):
-        load_training("caltech101", 32, val_fraction=0.5, cache=tmp_path / "cache")
+        load_training("caltech101", ImageFormat(32), Splits(0.5), cache=tmp_path / "cache")
 
 
 def test_real_sets_by_name(shared, tmp_path, monkeypatch):
@@ -163,7 +164,7 @@ def test_real_sets_by_name(shared, tmp_path, monkeypatch):
     monkeypatch.setenv("SPIKECLIP_DATA", str(tmp_path))
 
     def load(source, split):
-        return load_pictures(source, split, 16, tmp_path / "cache", limit=40)
+        return load_pictures(source, split, ImageFormat(16), cache=tmp_path / "cache", limit=40)
 
     assert load("cifar10", "test").fingerprint == load(str(shared / "cifar10"), "test").fingerprint
     tiny = load("tinyimagenet", "test")

@@ -44,7 +44,7 @@ def test_captions_say_what_the_picture_shows():
     pictures = shapes("test", count=600)
     area = {}
     for image, label, texts in zip(
-        pictures.images.astype(float), pictures.labels, pictures.captions, strict=True
+        pictures.images[:].astype(float), pictures.labels, pictures.captions, strict=True
     ):
         paper = next(rgb for name, rgb in BACKGROUNDS.items() if f"on a {name} background" in texts[0])
         colour, shape = PAIRS[label].split()

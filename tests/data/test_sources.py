@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from small_sources import class_label, noise, png, write_parquet
 
+from spikeclip.config import ImageFormat
 from spikeclip.data import cache as store
 from spikeclip.data import load_pictures
 from spikeclip.errors import InputError
@@ -29,7 +30,7 @@ def test_parquet_pixels_labels_and_names_arrive_unchanged(folder, load):
 def test_a_damaged_picture_is_left_out_named_and_warned_about_every_time(folder, tmp_path):
     for _ in range(2):
         with pytest.warns(UserWarning, match=r"train: 1 unreadable pictures left out: 3\.png"):
-            pictures = load_pictures(str(folder), "train", 32, tmp_path / "cache")
+            pictures = load_pictures(str(folder), "train", ImageFormat(32), cache=tmp_path / "cache")
         assert pictures.skipped == ["3.png"]
         assert len(pictures) == len(pictures.ids) == len(pictures.labels) == 11
 
@@ -46,9 +47,10 @@ def test_the_second_call_reads_the_cache(folder, load, monkeypatch):
     monkeypatch.setattr(store, "decode", lambda *_: pytest.fail("decoded a second time"))
     second = load(folder)
     same(first, second)
-    assert isinstance(second.images, np.memmap)
-    second.images[:] = 0
-    assert load(folder).images.any()  # what is written stays in memory
+    (pixels,) = second.images.sources
+    assert isinstance(pixels, np.memmap)
+    pixels[:] = 0
+    assert np.any(load(folder).images)  # what is written stays in memory
 
 
 def test_the_cache_notices_changed_files(folder, load):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from spikeclip.config import ImageFormat
 from spikeclip.data import Tokenizer, load_pictures
 from spikeclip.energy import load_conventions
 from spikeclip.energy.account import account
@@ -10,7 +11,7 @@ from spikeclip.graph.saved import SavedGraphs
 
 @pytest.fixture(scope="session")
 def shapes():
-    return load_pictures("shapes", "test", 32, limit=60)
+    return load_pictures("shapes", "test", ImageFormat(32), limit=60)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from spikeclip.config import model_config
+from spikeclip.config import ImageFormat, model_config
 from spikeclip.data import Pictures, Tokenizer, load_pictures
 from spikeclip.encode.student import Student
 from spikeclip.model import SpikeCLIP
@@ -9,7 +9,7 @@ from spikeclip.model import SpikeCLIP
 
 @pytest.fixture(scope="session")
 def pictures() -> Pictures:
-    return load_pictures("shapes", "test", 32, limit=60)
+    return load_pictures("shapes", "test", ImageFormat(32), limit=60)
 
 
 @pytest.fixture(scope="session")

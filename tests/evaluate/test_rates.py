@@ -16,7 +16,7 @@ def test_rates_of_batches_are_those_of_the_whole(make_model, pictures, neuron, T
     model = make_model(neuron=neuron, T=T)
     settings = model.config.image
     with torch.no_grad(), record(model, mean_spikes) as expected:
-        model.encode_image(normalize(torch.from_numpy(pictures.images), settings.mean, settings.std))
+        model.encode_image(normalize(torch.from_numpy(pictures.images[:]), settings.mean, settings.std))
     for batch_size in (7, 60):  # 60 = 8 x 7 + 4: the last batch is smaller
         found = mean_rates(Student(model), pictures, batch_size)
         assert found["rates"].keys() == expected.keys()
@@ -27,7 +27,7 @@ def test_rates_of_batches_are_those_of_the_whole(make_model, pictures, neuron, T
 
 def test_the_mean_counts_neurons_not_layers(model, pictures):
     settings = model.config.image
-    images = normalize(torch.from_numpy(pictures.images), settings.mean, settings.std)
+    images = normalize(torch.from_numpy(pictures.images[:]), settings.mean, settings.std)
     with (
         torch.no_grad(),
         record(

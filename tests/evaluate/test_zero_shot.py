@@ -69,7 +69,7 @@ def test_embeddings_do_not_depend_on_the_batch(model, pictures):
 
 
 def test_read_only_pictures_are_fine(model, pictures):
-    images = pictures.images.view()
+    images = pictures.images[:].view()
     images.flags.writeable = False
     frozen = type(pictures)("p", "test", images, pictures.ids, "0", pictures.labels, pictures.classnames)
     assert embed_pictures(Student(model), frozen).shape == (len(pictures), 16)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from spikeclip.config import model_config
+from spikeclip.config import ImageFormat, model_config
 from spikeclip.data import Tokenizer, load_pictures
 from spikeclip.encode.student import Student
 from spikeclip.errors import InputError
@@ -47,7 +47,7 @@ class Dataset(torch.utils.data.Dataset):
 
 @pytest.fixture(scope="module")
 def pictures():
-    return load_pictures("shapes", "test", 32, limit=60)
+    return load_pictures("shapes", "test", ImageFormat(32), limit=60)
 
 
 @pytest.fixture(scope="module")

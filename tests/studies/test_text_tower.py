@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_run import CLASSES, DIM
 
-from spikeclip.config import RunConfig, from_dict
+from spikeclip.config import ImageFormat, RunConfig, from_dict
 from spikeclip.data import load_pictures
 from spikeclip.data.shapes import PAIRS
 from spikeclip.errors import InputError
@@ -17,7 +17,7 @@ from spikeclip.train.run import train_run
 def tables(root):
     """The table of texts; one of the test pictures, their class's text and noise; one of two classes' prototypes."""
     texts = open_teacher(root / "table.npz")
-    drawn = load_pictures(str(root / "pictures"), "test", 32, str(root / "cache"))
+    drawn = load_pictures(str(root / "pictures"), "test", ImageFormat(32), cache=str(root / "cache"))
     of_class_KD = texts.encode_text([f"a photo of a {name}." for name in drawn.classnames])
     noise_ND = np.random.default_rng(0).normal(0, 0.6, (len(drawn), DIM))
     np.savez(
@@ -49,7 +49,7 @@ def test_texts_and_pictures(run, root, tables):
     prototypes, pictures = record["recognition"]
     assert prototypes["named"] == {"classes": 6, "pictures": 2, "teacher": 1.0, "student": 1.0}
     teacher = open_teacher(tables)
-    test = load_pictures(str(root / "pictures"), "test", 32, str(root / "cache"))
+    test = load_pictures(str(root / "pictures"), "test", ImageFormat(32), cache=str(root / "cache"))
     names_KD = teacher.encode_text([f"a photo of a {name}." for name in test.classnames])
     right = (teacher.find_images(test) @ names_KD.T).argmax(1) == test.labels
     assert 0.5 < right.mean() < 1

@@ -92,6 +92,7 @@ def show_dataset(
 ) -> None:
     """Show one data set."""
     from spikeclip.cli.tables import print_table
+    from spikeclip.config import ImageFormat
     from spikeclip.data.locate import find_source
     from spikeclip.data.readers.events import SENSOR
     from spikeclip.data.sheet import contact_sheet
@@ -105,9 +106,8 @@ def show_dataset(
     known = source.known if source else None
     events = source is not None and source.events
     usual = SENSOR if events else (known.pixels if known else None) or (96 if source else 32)
-    pictures = load_pictures(
-        name, split, image_size or usual, cache, limit, event_frames=1 if events else None
-    )
+    format = ImageFormat(image_size or usual, 1 if events else None)
+    pictures = load_pictures(name, split, format, cache=cache, limit=limit)
     title = f"{known.title} ({name})" if known else pictures.name
     print(f"{title}, {f'from {source.place}' if source else 'built in'}")
     if source is not None:

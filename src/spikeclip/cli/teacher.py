@@ -88,12 +88,12 @@ def train(
     if (out / "config.json").exists() and not overwrite:
         raise InputError(f"{out} already holds a model: --overwrite replaces it")
     from spikeclip.cli.tables import print_table
-    from spikeclip.data import load_training
+    from spikeclip.config import ImageFormat
+    from spikeclip.data import Splits, load_training
     from spikeclip.train.teacher import train_teacher
 
-    pictures, validation = load_training(
-        data, image_size, val_fraction=val_fraction, seed=seed or 0, train_split=split, limit=limit
-    )
+    splits = Splits(val_fraction, seed or 0, train=split)
+    pictures, validation = load_training(data, ImageFormat(image_size), splits, limit=limit)
     given = {
         "width": width,
         "layers": layers,
@@ -150,7 +150,7 @@ def embed(options: EmbedOptions) -> None:
         raise InputError(f"--out names a table, an .npz file; got {out}")
     if out.exists() and not options.overwrite:
         raise InputError(f"{out} exists: --overwrite replaces it")
-    from spikeclip.config import AugmentConfig, DataConfig
+    from spikeclip.config import AugmentConfig, DataConfig, ImageFormat
     from spikeclip.data.mixture import load_sources
     from spikeclip.files import read_lines
     from spikeclip.teacher import open_teacher
@@ -163,7 +163,7 @@ def embed(options: EmbedOptions) -> None:
     if options.data:
         usual = teacher.image_format.image_size if teacher.image_format else 32
         wanted = DataConfig(source=options.data, classnames=renamed, cache=options.cache)
-        size = options.image_size or usual
+        size = ImageFormat(options.image_size or usual)
         splits = options.split or ["train"]
         parts = [part for name in splits for part in load_sources(wanted, name, size, options.limit)]
     views = None

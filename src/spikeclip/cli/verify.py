@@ -41,7 +41,7 @@ def verify(
     folder = resolve(model).folder
     graphs = open_graphs(folder)
     image, tokens = graphs.image.input, graphs.text.input
-    pictures = load_pictures(data, split, image.shape[0], cache, limit, None, image.event_frames)
+    pictures = load_pictures(data, split, image.format, cache=cache, limit=limit)
     texts = [f"a photo of a {name}" for name in pictures.classnames[:limit]] or ["a photo"]
     inputs = {
         "image": next(picture_batches(graphs.image, pictures.images, limit)),

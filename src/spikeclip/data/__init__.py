@@ -1,4 +1,4 @@
-"""Pictures, captions, prompts, the tokenizer augmentation; names resolve on first use."""
+"""Pictures, captions, prompts, the tokenizer and augmentation; names resolve on first use."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spikeclip.data.draws import Draws
+    from spikeclip.data.images import Images
     from spikeclip.data.known import known_datasets
     from spikeclip.data.pictures import Pictures, validation_split
     from spikeclip.data.prompts import Prompts, build_prompts, load_prompts
-    from spikeclip.data.sources import load_pictures, load_training
+    from spikeclip.data.sources import Splits, load_pictures, load_training
     from spikeclip.data.tokenizer import Tokenizer
     from spikeclip.data.transforms import augment, normalize, preprocess
 
 _HOME = {
+    "Draws": "draws",
+    "Images": "images",
     "Pictures": "pictures",
     "validation_split": "pictures",
     "Prompts": "prompts",
     "build_prompts": "prompts",
     "load_prompts": "prompts",
+    "Splits": "sources",
     "load_pictures": "sources",
     "load_training": "sources",
     "known_datasets": "known",
@@ -29,8 +34,11 @@ _HOME = {
 }
 
 __all__ = [
+    "Draws",
+    "Images",
     "Pictures",
     "Prompts",
+    "Splits",
     "Tokenizer",
     "augment",
     "build_prompts",

@@ -13,8 +13,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from spikeclip.config import ImageConfig
+from spikeclip.config import ImageFormat
 from spikeclip.data.decode import decode
+from spikeclip.data.images import Images
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.readers.events import count_events
 from spikeclip.data.readers.listing import Listing, Recording
@@ -30,23 +31,18 @@ def read(path: Path) -> Pictures | None:
     try:
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         # Copy on write: nothing reaches the file, and PyTorch warns of arrays that it must not write to.
-        images = np.load(path.with_suffix(".npy"), mmap_mode="c", allow_pickle=False)
-        if len(images) != len(about["ids"]):
+        pixels = np.load(path.with_suffix(".npy"), mmap_mode="c", allow_pickle=False)
+        if len(pixels) != len(about["ids"]):
             return None
         labels = about.pop("labels")
-        return Pictures(images=images, labels=None if labels is None else np.array(labels, np.int64), **about)
+        labels = None if labels is None else np.array(labels, np.int64)
+        return Pictures(images=Images([pixels]), labels=labels, **about)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def write(
-    path: Path,
-    name: str,
-    split: str,
-    listing: Listing,
-    chosen: np.ndarray,
-    image_size: int,
-    event_frames: int | None = None,
+    path: Path, name: str, split: str, listing: Listing, chosen: np.ndarray, format: ImageFormat
 ) -> None:
     """Decode the pictures `chosen` (K,) of a listing, or sum recordings into frames, and store them under `path`.
 
@@ -56,9 +52,8 @@ def write(
     kept: list[int] = []
     skipped: list[str] = []
     with replacing(path.with_suffix(".npy")) as file:
-        shape = ImageConfig(image_size=image_size, event_frames=event_frames).shape
-        _header(file, (len(chosen), *shape))
-        pixels = _decoded(listing.read(chosen), image_size, event_frames or 1)
+        _header(file, (len(chosen), *format.shape))
+        pixels = _decoded(listing.read(chosen), format)
         for i, image in _progress(zip(chosen.tolist(), pixels, strict=True), len(chosen), f"{name} {split}"):
             if image is None:
                 skipped.append(listing.ids[i])
@@ -71,7 +66,7 @@ def write(
             raise InputError(f"{name}: none of the {len(chosen)} pictures of {split!r} can be read")
         if skipped:
             file.seek(0)
-            _header(file, (len(kept), *shape))
+            _header(file, (len(kept), *format.shape))
     about: dict[str, Any] = {
         "name": name,
         "split": split,
@@ -92,12 +87,12 @@ def _header(file: IO[bytes], shape: tuple[int, ...]) -> None:
 
 
 def _decoded(
-    encoded: Iterator[bytes | Path] | Iterator[Recording], image_size: int, frames: int
+    encoded: Iterator[bytes | Path] | Iterator[Recording], format: ImageFormat
 ) -> Iterator[np.ndarray | None]:
     def decoded(item: bytes | Path | Recording) -> np.ndarray | None:
         if isinstance(item, Recording):
-            return count_events(item, image_size, frames)
-        return decode(item, image_size)
+            return count_events(item, format.image_size, format.event_frames or 1)
+        return decode(item, format.image_size)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(islice(encoded, _CHUNK)):

@@ -35,9 +35,8 @@ def decode(encoded: bytes | Path, image_size: int) -> np.ndarray | None:
     try:
         with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as picture:
             return square(picture, image_size)
-    except (
-        Exception
-    ):  # Pillow's decoders raise nearly anything on damaged bytes (struct, zlib, syntax, index)
+    except Exception:
+        # Pillow's decoders raise nearly anything on damaged bytes: errors of struct, zlib, syntax, index.
         return None
 
 

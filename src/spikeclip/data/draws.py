@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 from zlib import crc32
 
 import torch
 from torch import Tensor
+
+_Number = TypeVar("_Number", int, Tensor)
 
 _MASK = 0xFFFFFFFF
 
@@ -38,7 +41,8 @@ class Draws:
         return low + (self.uniform(purpose) * (high - low + 1)).long().clamp(max=high - low)
 
 
-def _fold(x):  # noqa: ANN001  (whole numbers of 32 bits, one or a tensor of them)
+def _fold(x: _Number) -> _Number:
+    """Mix the bits of whole numbers of 32 bits, one or a tensor of them."""
     x = (x ^ (x >> 16)) * 0x85EBCA6B & _MASK
     x = (x ^ (x >> 13)) * 0xC2B2AE35 & _MASK
     return x ^ (x >> 16)

@@ -1,4 +1,4 @@
-"""Data sets known by name: what datasets.yaml says of them, and where they are read from."""
+"""Data sets known by name: their entries in datasets.yaml, and the folders they are read from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDER_VARIABLE = "SPIKECLIP_DATA"
 
 @dataclass(frozen=True)
 class Known:
-    """One entry of datasets.yaml, which documents the fields. splits: our name -> (the source's, its pictures)."""
+    """One entry of datasets.yaml, which explains the fields. splits: our name -> (the source's name, its pictures)."""
 
     name: str
     title: str
@@ -33,7 +33,7 @@ class Known:
 
     @property
     def folder(self) -> Path | None:
-        """Its folder inside $SPIKECLIP_DATA, where that has one of its name."""
+        """The folder of this name in $SPIKECLIP_DATA, or None; `InputError` where $SPIKECLIP_DATA is no folder."""
         root = os.environ.get(FOLDER_VARIABLE)
         if not root:
             return None

@@ -8,58 +8,41 @@ from pathlib import Path
 
 import numpy as np
 
-from spikeclip.config import DataConfig
+from spikeclip.config import DataConfig, ImageFormat
+from spikeclip.data.images import Images
 from spikeclip.data.known import known_datasets
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import load_prompts, text_key
-from spikeclip.data.sources import load_pictures, load_training, rename_classes
+from spikeclip.data.sources import Splits, load_pictures, load_training, rename_classes
 from spikeclip.errors import InputError, unknown
 from spikeclip.records import read_json
 
 
 def load_sources(
-    data: DataConfig,
-    split: str,
-    image_size: int,
-    limit: int | None = None,
-    event_frames: int | None = None,
+    data: DataConfig, split: str, format: ImageFormat, limit: int | None = None
 ) -> list[Pictures]:
     """Load a split of every source of a run, classes renamed; raises `InputError` as `load_pictures` does."""
     cache = Path(data.cache).expanduser()
-    parts = [
-        load_pictures(source, split, image_size, cache, limit, event_frames=event_frames)
-        for source in source_names(data)
-    ]
+    parts = [load_pictures(source, split, format, cache=cache, limit=limit) for source in source_names(data)]
     return rename_classes(parts, data.classnames)
 
 
-def split_sources(
-    data: DataConfig, image_size: int, seed: int, event_frames: int | None = None
-) -> tuple[list[Pictures], list[Pictures]]:
+def split_sources(data: DataConfig, format: ImageFormat, seed: int) -> tuple[list[Pictures], list[Pictures]]:
     """Return the training and the validation part of every source, as `load_training` does of one.
 
-    Neither shows a class of `data.withhold`. Raises `InputError` for one that no source has.
+    Neither has a picture of a class of `data.withhold`. Raises `InputError` for a class that no source has.
     """
+    cache = Path(data.cache).expanduser()
+    splits = Splits(data.val_fraction, seed, data.train_split, data.test_split)
     parts = [
-        load_training(
-            source,
-            image_size,
-            val_fraction=data.val_fraction,
-            seed=seed,
-            train_split=data.train_split,
-            test_split=data.test_split,
-            cache=Path(data.cache).expanduser(),
-            limit=data.limit,
-            event_frames=event_frames,
-        )
-        for source in source_names(data)
+        load_training(source, format, splits, cache=cache, limit=data.limit) for source in source_names(data)
     ]
     trains, vals = (rename_classes(part, data.classnames) for part in zip(*parts, strict=True))
     return _without(data, trains), _without(data, vals)
 
 
 def _without(data: DataConfig, parts: list[Pictures]) -> list[Pictures]:
-    """Leave out the pictures of the classes withheld. Labels stay, as those of classes that no picture shows."""
+    """Leave out the pictures of withheld classes. Class names and labels stay as they are."""
     withheld = {text_key(name): name for name in data.withhold}
     known = {text_key(name): name for part in parts for name in part.classnames}
     for key, name in withheld.items():
@@ -106,31 +89,31 @@ def join(parts: Sequence[Pictures]) -> Pictures:
     return Pictures(
         name="+".join(part.name for part in parts),
         split=parts[0].split,
-        images=np.concatenate([part.images for part in parts]),
+        images=Images.join([part.images for part in parts]),
         ids=[f"{part.name}/{key}" for part in parts for key in part.ids],
         fingerprint=hashlib.sha256("".join(part.fingerprint for part in parts).encode()).hexdigest(),
         labels=labels,
         classnames=list(classnames.values()) if all(labelled) else [],
-        captions=None if None in captions else [texts for own in captions for texts in own or []],
+        captions=None if None in captions else [texts for group in captions for texts in group or []],
         skipped=[f"{part.name}/{key}" for part in parts for key in part.skipped],
     )
 
 
 def class_keys(data: DataConfig, parts: Sequence[Pictures]) -> dict[str, list[str]]:
-    """Return what a table may know each class by, most certain first: WordNet ids, then the name.
+    """Return the keys that a table of embeddings may have for each class, most certain first: WordNet ids, the name.
 
-    A data set known by name has them among its prompts; a folder that names its classes by words says them in
+    A data set known by name has them among its prompts; a folder whose class names are words has them in
     classes.json, [{"wnid": ...}, ...] in label order. Keys of the result are `text_key` of the names.
     """
     keys: dict[str, list[str]] = {}
     for source, part in zip(source_names(data), parts, strict=True):
-        for name, own in zip(part.classnames, _wordnet_ids(source, len(part.classnames)), strict=True):
-            keys[text_key(name)] = [*own, *keys.get(text_key(name), [name])]
+        for name, ids in zip(part.classnames, _wordnet_ids(source, len(part.classnames)), strict=True):
+            keys[text_key(name)] = [*ids, *keys.get(text_key(name), [name])]
     return keys
 
 
 def _wordnet_ids(source: str, classes: int) -> list[list[str]]:
-    """Return the id of each class of a source in a list, empty where it says none."""
+    """Return a list with the id of each class of a source, an empty list for a class without one."""
     known = known_datasets().get(source)
     if known is not None:
         ids = load_prompts(source).ids if classes and known.names == "ours" else []

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 
+from spikeclip.data.images import Images
 from spikeclip.data.pictures import Pictures
 from spikeclip.errors import InputError, unknown
 
@@ -79,7 +80,7 @@ def shapes(split: str, count: int | None = None, image_size: int = 32, seed: int
     digest = hashlib.sha256(images.tobytes())
     digest.update(json.dumps([split, labels.tolist(), PAIRS, captions]).encode())
     ids = [f"{split}/{i}" for i in range(count)]
-    return Pictures("shapes", split, images, ids, digest.hexdigest(), labels, list(PAIRS), captions)
+    return Pictures("shapes", split, Images([images]), ids, digest.hexdigest(), labels, list(PAIRS), captions)
 
 
 _LONG = (

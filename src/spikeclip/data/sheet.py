@@ -35,7 +35,7 @@ def contact_sheet(pictures: Pictures, title: str = "") -> Figure:
     width = gap + columns * (side + gap)
     height = head + -(-len(chosen) // columns) * (side + below)
     figure = Figure(figsize=(width, height), dpi=110)
-    axes = figure.add_axes((0, 0, 1, 1))  # one for all: forty axes of their own take seconds
+    axes = figure.add_axes((0, 0, 1, 1))  # one for all pictures: forty axes take seconds
     axes.set_axis_off()
     for place, i in enumerate(chosen):
         left = gap + place % columns * (side + gap)

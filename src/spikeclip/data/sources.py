@@ -8,11 +8,14 @@ import json
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from spikeclip.config import ImageFormat
 from spikeclip.data import cache as store
+from spikeclip.data.images import Images
 from spikeclip.data.locate import Source, find_source
 from spikeclip.data.pictures import Pictures, validation_split
 from spikeclip.data.prompts import with_classnames
@@ -21,52 +24,67 @@ from spikeclip.errors import InputError, unknown
 
 CACHE = "~/.cache/spikeclip"
 
-_FORMAT = 1  # part of every cache key: raise it when decoding or the files in the cache change
+_VERSION = 1  # part of every cache key: raise it when decoding or the files in the cache change
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Which pictures of a source are for training and which for validation; see `load_training`."""
+
+    val_fraction: float
+    """Share of the training pictures that validates where the source has no validation split of its own."""
+    seed: int = 0
+    """Draws that share."""
+    train: str = "train"
+    """Split to train on."""
+    test: str | None = "test"
+    """Split that is reported at the end, and so is not for validation; None for none."""
 
 
 def load_pictures(
     source: str,
     split: str,
-    image_size: int,
+    format: ImageFormat,
+    *,
     cache: str | Path = CACHE,
     limit: int | None = None,
     classnames: dict[str, str] | None = None,
-    event_frames: int | None = None,
 ) -> Pictures:
-    """Return a split as uint8 pictures of `image_size` pixels, decoded once, then memory-mapped from `cache`.
+    """Return a split as uint8 pictures of `format.image_size` pixels, decoded once, then memory-mapped from `cache`.
 
     source: "shapes" (built in); a name of `known_datasets`, read from $SPIKECLIP_DATA/name where that is a folder
     and else from the hub, with the class names of its prompts; a folder with `{split}*.parquet`, with webdataset
     shards `{split}/*.tar`, with `{split}/{class}/*.jpg` or with `{class}/*.jpg` (then "train"); or a data set's
     name on the Hugging Face hub. "val" and "validation" are one split. limit: this many pictures, drawn evenly
-    from the classes, always the same ones. classnames: class names to replace, old name: new name. event_frames:
-    frames that each recording of a folder with `{split}.npz` (see `events.list_events`) is summed into, of
-    `image_size` pixels around its centre; None for pictures.
+    from the classes, always the same ones. classnames: class names to replace, old name: new name. Each recording of
+    a folder with `{split}.npz` (see `events.list_events`) is summed into `format.event_frames` frames of
+    `format.image_size` pixels around its centre; for pictures `format.event_frames` is None.
 
     Pictures that cannot be read are left out, named in `skipped`, and warned about. Raises `InputError` for a
     source, split or class name that does not exist, for pictures where recordings are wanted and the reverse, for
     class names of a known set in another order, and when no picture can be read.
     """
-    if image_size < 1:
-        raise InputError(f"image_size must be at least 1 pixel, got {image_size}")
+    if format.image_size < 1:
+        raise InputError(f"image_size must be at least 1 pixel, got {format.image_size}")
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1 picture, got {limit}")
     found = None if source == "shapes" else find_source(source)
-    if found is not None and found.events and event_frames is None:
+    if found is not None and found.events and format.event_frames is None:
         raise InputError(
             f"{source} holds event recordings: only a model with image.event_frames reads them, not one of pictures"
         )
-    if event_frames is not None and not (found and found.events):
+    if format.event_frames is not None and not (found and found.events):
         raise InputError(
             f"{source} holds pictures, but a model with image.event_frames reads event recordings"
         )
     if found is None:
-        pictures = shapes(split, image_size=image_size)
+        pictures = shapes(split, image_size=format.image_size)
         if limit is not None and limit < len(pictures):
             pictures = pictures.subset(draw(len(pictures), pictures.labels, limit))
+            # A copy, so that the pictures that are not wanted leave the memory.
+            pictures = dataclasses.replace(pictures, images=Images([np.asarray(pictures.images)]))
     else:
-        folder = Path(cache).expanduser()
-        pictures = _cached(found, found.split(split), image_size, folder, limit, event_frames)
+        pictures = _cached(found, found.split(split), format, Path(cache).expanduser(), limit)
         if found.known and pictures.labels is not None and found.known.names == "ours":
             pictures = with_classnames(pictures, found.known.name)
     if pictures.skipped:
@@ -78,33 +96,29 @@ def load_pictures(
 
 def load_training(
     source: str,
-    image_size: int,
+    format: ImageFormat,
+    splits: Splits,
     *,
-    val_fraction: float,
-    seed: int = 0,
-    train_split: str = "train",
-    test_split: str | None = "test",
     cache: str | Path = CACHE,
     limit: int | None = None,
     classnames: dict[str, str] | None = None,
-    event_frames: int | None = None,
 ) -> tuple[Pictures, Pictures]:
     """Return (train, validation) of a source, as `load_pictures` does.
 
-    Validation is the source's own validation split where it has one that is neither `train_split` nor
-    `test_split`, less the classes that training lacks; else `val_fraction` of the training pictures, drawn by
-    `seed`. limit: of the pictures that are trained on. Raises `InputError` where none are left for validation.
+    Validation is the source's own validation split where it has one that is neither `splits.train` nor
+    `splits.test`, less the classes that training lacks; else `splits.val_fraction` of the training pictures, drawn by
+    `splits.seed`. limit: of the training split. Raises `InputError` where no picture is left for validation.
     """
-    taken = [train_split, *([test_split] if test_split else [])]
-    own = None if source == "shapes" else find_source(source).validation(*taken)
-    train = load_pictures(source, train_split, image_size, cache, limit, classnames, event_frames)
-    if own is None:
-        train, val = validation_split(train, val_fraction, seed)
+    taken = [splits.train, *([splits.test] if splits.test else [])]
+    name = None if source == "shapes" else find_source(source).validation(*taken)
+    train = load_pictures(source, splits.train, format, cache=cache, limit=limit, classnames=classnames)
+    if name is None:
+        train, val = validation_split(train, splits.val_fraction, splits.seed)
     else:
-        val = load_pictures(source, own, image_size, cache, None, classnames, event_frames)
+        val = load_pictures(source, name, format, cache=cache, classnames=classnames)
         if val.classnames != train.classnames:
             raise InputError(
-                f"{source}: {train_split!r} and {own!r} do not have the same classes in one order"
+                f"{source}: {splits.train!r} and {name!r} do not have the same classes in one order"
             )
         if val.labels is not None and train.labels is not None:
             shared = np.isin(val.labels, train.labels)
@@ -117,15 +131,13 @@ def load_training(
     return train, val
 
 
-def _cached(
-    source: Source, split: str, image_size: int, cache: Path, limit: int | None, event_frames: int | None
-) -> Pictures:
+def _cached(source: Source, split: str, format: ImageFormat, cache: Path, limit: int | None) -> Pictures:
     found = source.open(split)
-    key = [_FORMAT, source.name, found.identity, split, image_size, limit]
-    if event_frames is not None:
-        key.append(event_frames)
+    key = [_VERSION, source.name, found.identity, split, format.image_size, limit]
+    if format.event_frames is not None:
+        key.append(format.event_frames)
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
-    path = cache / "pictures" / f"{Path(source.name).name}-{split}-{image_size}-{digest}"
+    path = cache / "pictures" / f"{Path(source.name).name}-{split}-{format.image_size}-{digest}"
     pictures = store.read(path)
     if pictures is not None:
         return pictures
@@ -136,7 +148,7 @@ def _cached(
         ) as scratch:
             listing = found.listing(Path(scratch))
             chosen = draw(len(listing.ids), listing.labels, limit)
-            store.write(path, source.name, split, listing, chosen, image_size, event_frames)
+            store.write(path, source.name, split, listing, chosen, format)
     except OSError as error:
         raise InputError(f"cannot write decoded pictures to the cache {cache}: {error}") from error
     pictures = store.read(path)
@@ -174,7 +186,5 @@ def rename_classes(parts: Sequence[Pictures], names: Mapping[str, str]) -> list[
     for old in names:
         if old not in known:
             raise unknown(f"class of {' and '.join(part.name for part in parts)}", old, known)
-    own = [{old: new for old, new in names.items() if old in part.classnames} for part in parts]
-    return [
-        rename(part, part_names) if part_names else part for part, part_names in zip(parts, own, strict=True)
-    ]
+    present = [{old: new for old, new in names.items() if old in part.classnames} for part in parts]
+    return [rename(part, found) if found else part for part, found in zip(parts, present, strict=True)]

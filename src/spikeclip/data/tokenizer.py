@@ -40,7 +40,7 @@ class Tokenizer:
         """Id of the token after every text; what follows the first one is padding."""
         pad = self._find(_PADS)
         self.pad_id: int = end if pad is None else pad
-        """Id that fills shorter texts of a batch; the end's where there is none (CLIP)."""
+        """Id that fills shorter texts of a batch; `eos_id` where the tokenizer has no padding token (CLIP)."""
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int = 2048) -> Tokenizer:
@@ -107,7 +107,7 @@ class Tokenizer:
         room = context_length - len(start) - 1
         if room < 0:
             raise InputError(f"context_length must be at least {len(start) + 1}, got {context_length}")
-        # The tokenizer's own template would add its special tokens a second time.
+        # The template of the tokenizer would add its special tokens a second time.
         encoded = self._inner.encode_batch_fast([_clean(text) for text in texts], add_special_tokens=False)
         rows = [[*start, *item.ids[:room], self.eos_id] for item in encoded]
         ids = np.full((len(rows), max(map(len, rows), default=0)), self.pad_id, np.int64)

@@ -64,8 +64,8 @@ class Student:
         device, rows = self.model.log_scale.device, []
         with _inference(self.model), torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             for i in range(0, len(images_NHWC), self.batch_size):
-                # A copy: torch refuses to wrap a read-only memory map.
-                batch = torch.from_numpy(np.array(images_NHWC[i : i + self.batch_size])).to(device)
+                images = np.require(images_NHWC[i : i + self.batch_size], requirements="W")  # as PyTorch asks
+                batch = torch.from_numpy(images).to(device)
                 x = normalize(batch, *self.model.config.image.normalization)
                 with _counted(self.model, spikes):
                     rows.append(self.model.encode_image(x, normalize=True).cpu())

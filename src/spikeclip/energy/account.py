@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from spikeclip.config import TEMPLATE, to_dict
+from spikeclip.data.images import Images
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import build_prompts
 from spikeclip.data.tokenizer import Tokenizer
@@ -132,7 +133,9 @@ def firing_record(image_groups: list[Group], text_groups: list[Group]) -> dict[s
     }
 
 
-def measured(graph: Graph, images_NHWC: np.ndarray, precision: Literal["fp32", "int8"]) -> dict[str, Any]:
+def measured(
+    graph: Graph, images_NHWC: np.ndarray | Images, precision: Literal["fp32", "int8"]
+) -> dict[str, Any]:
     """Return level 4 of an image tower: the engine, each layer as is fastest here, batches of 16 (see `measure`)."""
     from spikeclip.engine import Engine
 

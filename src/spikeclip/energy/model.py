@@ -67,15 +67,13 @@ def account_for(question: EnergyQuestion, out: Path, into: Path | None = None) -
     record = read_record(into) if into else None
     twin = _twin(question)
     graphs = open_graphs(found.folder)
-    image = graphs.image.input
     pictures = load_pictures(
         question.data,
         question.split,
-        image.shape[0],
-        question.cache,
-        question.limit,
-        dict(question.rename),
-        image.event_frames,
+        graphs.image.input.format,
+        cache=question.cache,
+        limit=question.limit,
+        classnames=dict(question.rename),
     )
     if question.teacher:
         cost = teacher_cost(question.teacher, pictures, question.templates)

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from spikeclip.config import ImageFormat
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.encode.vectors import unit
@@ -42,7 +41,7 @@ class Runtime:
         )
         self.provenance = {"config": config, "weights": graphs.weights, "precision": f"engine {precision}"}
         picture, self.context_length = graphs.image.input, graphs.text.input.length
-        self.image_format = ImageFormat(picture.shape[0], picture.event_frames)
+        self.image_format = picture.format
         self.dim = len(graphs.image.ops[-1].bias_O)  # type: ignore[attr-defined]
         parts = [graphs.weights, picture.shape, picture.mean, picture.std, tokenizer.fingerprint, precision]
         self.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()

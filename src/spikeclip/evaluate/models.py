@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from spikeclip.config import ImageFormat
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import load_prompts, with_classnames
-from spikeclip.data.sources import CACHE, load_pictures, load_training, rename_classes
+from spikeclip.data.sources import CACHE, Splits, load_pictures, load_training, rename_classes
 from spikeclip.encode.encoder import format_of
 from spikeclip.errors import InputError, unknown
 from spikeclip.evaluate.compare import compare_records, curves_figure, retention_figure
@@ -74,9 +75,8 @@ def evaluate_models(evaluation: Evaluation, progress: bool = True) -> list[dict[
     records = []
     for model in evaluation.models:
         encoder = open_encoder(model, evaluation.engine, bf16=evaluation.bf16)
-        image_format = format_of(encoder)
-        tests = _tests(evaluation, image_format.image_size, image_format.event_frames)
-        pairs = _training(evaluation, image_format.image_size, image_format.event_frames)
+        tests = _tests(evaluation, format_of(encoder))
+        pairs = _training(evaluation, format_of(encoder))
         for pictures, training in zip(tests, pairs, strict=True):
             records += evaluate_tasks(
                 encoder,
@@ -115,24 +115,18 @@ def save_results(records: Sequence[Mapping[str, Any]], out: Path) -> list[Path]:
     return figures
 
 
-def _tests(evaluation: Evaluation, size: int, frames: int | None) -> list[Pictures]:
-    shared = {"cache": evaluation.cache, "limit": evaluation.limit, "event_frames": frames}
-    return _named(
-        evaluation, [load_pictures(source, evaluation.split, size, **shared) for source in evaluation.data]
-    )
+def _tests(evaluation: Evaluation, format: ImageFormat) -> list[Pictures]:
+    shared = {"cache": evaluation.cache, "limit": evaluation.limit}
+    parts = [load_pictures(source, evaluation.split, format, **shared) for source in evaluation.data]
+    return _named(evaluation, parts)
 
 
-def _training(
-    evaluation: Evaluation, size: int, frames: int | None
-) -> list[tuple[Pictures, Pictures] | None]:
+def _training(evaluation: Evaluation, format: ImageFormat) -> list[tuple[Pictures, Pictures] | None]:
     if not set(evaluation.tasks) & set(LEARNING):
         return [None] * len(evaluation.data)
-    shared = {"cache": evaluation.cache, "limit": evaluation.limit, "event_frames": frames}
-    splits = {"train_split": evaluation.train_split, "test_split": evaluation.split}
-    pairs = [
-        load_training(source, size, val_fraction=VAL_FRACTION, **splits, **shared)
-        for source in evaluation.data
-    ]
+    shared = {"cache": evaluation.cache, "limit": evaluation.limit}
+    splits = Splits(VAL_FRACTION, train=evaluation.train_split, test=evaluation.split)
+    pairs = [load_training(source, format, splits, **shared) for source in evaluation.data]
     learn, held = (_named(evaluation, list(parts)) for parts in zip(*pairs, strict=True))
     return list(zip(learn, held, strict=True))
 

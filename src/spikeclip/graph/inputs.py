@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from spikeclip.data.images import Images
 from spikeclip.errors import InputError
 from spikeclip.graph import ops
 from spikeclip.graph.ops import Graph
 
 
-def picture_batches(graph: Graph, images_NHWC: np.ndarray, batch_size: int = 64) -> Iterator[np.ndarray]:
+def picture_batches(
+    graph: Graph, images_NHWC: np.ndarray | Images, batch_size: int = 64
+) -> Iterator[np.ndarray]:
     """Yield pictures (N, H, W, 3), or recordings, uint8, as the graph reads them: batches of normalised float32.
 
     Raises `InputError` for another number of channels.

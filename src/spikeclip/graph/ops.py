@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from spikeclip.config.model import ImageFormat
+
 
 @dataclass(frozen=True, eq=False)
 class Op:
@@ -30,6 +32,11 @@ class Image(Op):
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     event_frames: int | None = None
     """Frames of a recording, of which one alone has no axis of its own; None for pictures."""
+
+    @property
+    def format(self) -> ImageFormat:
+        """The pictures as data holds them, before normalisation."""
+        return ImageFormat(self.shape[0], self.event_frames)
 
     @property
     def constant(self) -> bool:

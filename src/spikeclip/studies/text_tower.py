@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from spikeclip.config import RunConfig, from_dict
+from spikeclip.config import ImageFormat, RunConfig, from_dict
 from spikeclip.data.mixture import class_keys, split_sources
 from spikeclip.data.prompts import build_prompts, text_key
 from spikeclip.data.sources import load_pictures
@@ -55,7 +55,7 @@ def compare_text_tower(
         }
 
     rows = []
-    parts, _ = split_sources(config.data, size, config.seed, frames)
+    parts, _ = split_sources(config.data, ImageFormat(size, frames), config.seed)
     keys = class_keys(config.data, parts)
     for part in parts:
         found_KD = teacher.find_classes([keys[text_key(name)] for name in part.classnames])
@@ -63,9 +63,8 @@ def compare_text_tower(
             name = f"class prototypes of {part.name}"
             rows.append(row(name, found_KD, np.arange(len(found_KD)), part.classnames))
     for source in sources:
-        part = load_pictures(
-            source, split, size, config.data.cache, classnames=classnames, event_frames=frames
-        )
+        format = ImageFormat(size, frames)
+        part = load_pictures(source, split, format, cache=config.data.cache, classnames=classnames)
         found_ND = teacher.find_images(part)
         if part.labels is None or not np.isfinite(found_ND).any():
             raise InputError(f"{teacher.name} holds no embedding of a labelled picture of {source} {split}")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from spikeclip.config import AugmentConfig, to_dict
+from spikeclip.data.draws import Draws
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import build_prompts
 from spikeclip.data.transforms import augment
@@ -19,6 +20,8 @@ from spikeclip.errors import InputError
 from spikeclip.files import replacing
 from spikeclip.teacher.base import Teacher
 from spikeclip.teacher.cache import cached_image_embeddings, cached_text_embeddings
+
+_DRAWN_BY = "place"  # part of the key of stored embeddings: another text when views are drawn in another way
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,8 @@ def _embed(teacher: Teacher, part: Pictures, cache: Path, views: Views | None, b
 
     def versions(rows: slice) -> Iterator[np.ndarray]:
         images_BHWC = torch.from_numpy(np.array(part.images[rows]))
+        indices_B = torch.arange(rows.start, rows.stop)
         for i in range(views.count):  # drawn by the place alone: a call that goes on draws the same
-            generator = torch.Generator().manual_seed(rows.start * 1_000_003 + i)
-            indices_B = torch.arange(rows.start, rows.stop)
-            yield augment(images_BHWC, views.change, i, generator, indices_B).numpy()
+            yield augment(images_BHWC, views.change, Draws(0, i, indices_B)).numpy()
 
-    return find(views=versions, views_key=json.dumps([views.count, to_dict(views.change)]))
+    return find(views=versions, views_key=json.dumps([_DRAWN_BY, views.count, to_dict(views.change)]))

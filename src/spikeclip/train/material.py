@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spikeclip.config import RunConfig
+from spikeclip.config import ImageFormat, RunConfig
 from spikeclip.data.mixture import class_keys, join, split_sources
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import build_prompts, text_key
@@ -77,7 +77,7 @@ def gather_material(
 ) -> Material:
     """Load pictures, texts and teacher of a run. A live teacher embeds once, on `device`; what it made is stored."""
     data, cache = config.data, Path(config.data.cache).expanduser()
-    trains, vals = split_sources(data, image_size, config.seed, event_frames)
+    trains, vals = split_sources(data, ImageFormat(image_size, event_frames), config.seed)
     parts = {"train": trains, "val": vals}
     pictures = {split: join(own) for split, own in parts.items()}
     train = pictures["train"]

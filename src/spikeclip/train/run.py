@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from spikeclip.config import RunConfig, model_config, read_config, to_dict
+from spikeclip.config import ImageFormat, RunConfig, model_config, read_config, to_dict
 from spikeclip.data.mixture import join, load_sources
 from spikeclip.data.transforms import normalize
 from spikeclip.encode.student import Student
@@ -126,7 +126,9 @@ def train_run(
     if accelerator.is_main_process:
         model.save_pretrained(out / "model")
         if test and config.data.test_split:
-            pictures = join(load_sources(config.data, config.data.test_split, image_size, None, event_frames))
+            pictures = join(
+                load_sources(config.data, config.data.test_split, ImageFormat(image_size, event_frames))
+            )
             saved = Student(from_pretrained(out / "model").to(accelerator.device))
             task = "zeroshot_retrieval" if pictures.labels is None else "zeroshot_classification"
             result["test"] = evaluate_model(

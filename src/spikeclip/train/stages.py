@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spikeclip import losses
 from spikeclip.config import LossConfig, StageConfig
-from spikeclip.data.pictures import Pictures
+from spikeclip.data.draws import Draws
 from spikeclip.data.transforms import augment, normalize
 from spikeclip.encode.embed import embed_pictures, zero_shot_classifier
 from spikeclip.encode.student import Student
@@ -174,7 +174,7 @@ def _align_image(config: StageConfig, material: Material, model: SpikeCLIP) -> S
         config,
         len(pictures),
         ("image", *_scale(weights)),
-        _picture_inputs(config, pictures, model),
+        _picture_inputs(config, material, model),
         targets,
         _encode_pictures,
         loss,
@@ -233,7 +233,7 @@ def _finetune(config: StageConfig, material: Material, model: SpikeCLIP) -> Stag
         config,
         len(pictures),
         ("image", "log_scale"),
-        _picture_inputs(config, pictures, model),
+        _picture_inputs(config, material, model),
         targets,
         _encode_pictures,
         loss,
@@ -246,7 +246,7 @@ def _contrastive(config: StageConfig, material: Material, model: SpikeCLIP) -> S
     """Both towers on picture-text pairs, without a teacher."""
     pictures, text_of = material.pictures["train"], material.text_of["train"]
     tokens_NL = material.tokenizer(material.texts, model.config.text.context_length)
-    picture_inputs = _picture_inputs(config, pictures, model)
+    picture_inputs = _picture_inputs(config, material, model)
 
     def inputs(indices: Tensor, epoch: int, generator: torch.Generator) -> Batch:
         # The text is drawn first and `targets` gets a generator in the same state, so both see the same one.
@@ -335,12 +335,13 @@ def _encode_texts(model: SpikeCLIP, tokens_NL: Tensor) -> Tensor:
     )
 
 
-def _picture_inputs(config: StageConfig, pictures: Pictures, model: SpikeCLIP) -> Callable:
-    images_NHWC = torch.from_numpy(pictures.images)
+def _picture_inputs(config: StageConfig, material: Material, model: SpikeCLIP) -> Callable:
+    pictures, seed = material.pictures["train"].images, material.config.seed
     mean, std = model.config.image.normalization
 
     def inputs(indices: Tensor, epoch: int, generator: torch.Generator) -> Batch:
-        images = augment(images_NHWC[indices], config.augment, epoch, generator, indices, mean)
+        images = torch.from_numpy(pictures[indices.numpy()])
+        images = augment(images, config.augment, Draws(seed, epoch, indices), mean)
         return {"images": normalize(images, mean, std)}
 
     return inputs

@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
 from spikeclip.config import AugmentConfig, OptimizerConfig
+from spikeclip.data.draws import Draws
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import build_prompts
 from spikeclip.data.tokenizer import END, PAD, START, Tokenizer
@@ -109,7 +110,7 @@ def train_teacher(
                 ids_B = _draw(own_NM[indices], generator)
                 same_BB = (own_NM[indices][:, None, :] == ids_B[None, :, None]).any(-1)
                 images_BHWC = torch.from_numpy(pictures.images[indices.numpy()])
-                images_BHWC = augment(images_BHWC, augmentation, epoch, generator)
+                images_BHWC = augment(images_BHWC, augmentation, Draws(seed, epoch, indices))
                 x_BCHW = normalize(images_BHWC.to(device), MEAN, STD)
                 tokens_BL = trim(tokens_NL[ids_B], tokenizer.eos_id).to(device)
                 loss = _loss(model, x_BCHW, tokens_BL, same_BB.to(device), precision)

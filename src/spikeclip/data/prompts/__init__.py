@@ -20,7 +20,7 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Prompts:
-    """Class names in label order and templates with {c}. hash: of both; it belongs into every result.
+    """Class names in label order and templates with {c}. hash: of both, part of every result.
 
     ids: what the source may call the classes, in the same order (WordNet ids); empty where there are none.
     """
@@ -52,25 +52,25 @@ def load_prompts(name: str) -> Prompts:
 
 
 def with_classnames(pictures: Pictures, name: str) -> Pictures:
-    """Return pictures with the class names of `load_prompts(name)` in place of their own.
+    """Return pictures with the class names of `load_prompts(name)` in place of those they have.
 
-    Raises `InputError` where the number of classes differs, or where a name stands in another place than in the
+    Raises `InputError` where the number of classes differs, or where a name has another place than in the
     data: every label would then mean another class. Names of the data are compared without case and "_", a
-    WordNet synset by its first word; names that occur twice there, or not at all here, say nothing.
+    WordNet synset by its first word; names that occur twice there, or not at all here, are not compared.
     """
     prompts = load_prompts(name)
-    own, new = pictures.classnames, prompts.classnames
-    if len(own) != len(new):
-        raise InputError(f"prompts {name!r} have {len(new)} classes, {pictures.name} has {len(own)}")
-    keys = [_key(old) for old in own]
+    old, new = pictures.classnames, prompts.classnames
+    if len(old) != len(new):
+        raise InputError(f"prompts {name!r} have {len(new)} classes, {pictures.name} has {len(old)}")
+    keys = [_key(name) for name in old]
     places = {_key(key): i for keys in (prompts.ids, new) for i, key in enumerate(keys)}
     for i, key in enumerate(keys):
         if places.get(key, i) != i and keys.count(key) == 1:
             raise InputError(
                 f"prompts {name!r} name the classes of {pictures.name} in another order: label {i} is "
-                f"{own[i]!r} in the data and {new[i]!r} in the prompts"
+                f"{old[i]!r} in the data and {new[i]!r} in the prompts"
             )
-    if own == new:
+    if old == new:
         return pictures
     digest = hashlib.sha256(json.dumps([pictures.fingerprint, new]).encode()).hexdigest()
     return dataclasses.replace(pictures, classnames=new, fingerprint=digest)

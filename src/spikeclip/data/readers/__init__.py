@@ -1,1 +1,1 @@
-"""Readers: from files and tables to a `Listing` of encoded pictures. Each knows one layout."""
+"""Readers: from files and tables to a `Listing` of encoded pictures. Each reads one layout."""

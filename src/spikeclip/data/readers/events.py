@@ -19,8 +19,8 @@ _ARRAYS = ("x", "y", "p", "dt_lo", "dt_hi", "offsets", "label")
 def count_events(recording: Recording, image_size: int, frames: int) -> np.ndarray | None:
     """Return how often each pixel fired, (H, W, 2) or for several frames (H, W, frames, 2), uint8; 255 is the most.
 
-    The frames are equal parts of the recording's own length. The sensor's pixels are cropped or surrounded by
-    zeros, never resized. None for a recording that cannot be: no events, or events beside the sensor.
+    The frames are equal parts of the recording's length. The sensor's pixels are cropped or surrounded by
+    zeros, never resized. None for a recording that cannot be right: no events, or events outside the sensor.
     """
     x, y, p, dt = recording.x, recording.y, recording.p, recording.dt
     if not len(x) or max(x.max(), y.max()) >= SENSOR:
@@ -36,7 +36,7 @@ def count_events(recording: Recording, image_size: int, frames: int) -> np.ndarr
 
 
 def as_picture(image: np.ndarray) -> np.ndarray:
-    """Return what a person can look at, (H, W, 3) uint8: pictures as they are, of a recording the sum of its frames.
+    """Return an image to look at, (H, W, 3) uint8: a picture as it is, of a recording the sum of its frames.
 
     Blue are pixels that became darker, red those that became brighter; the most active is brightest.
     """
@@ -66,18 +66,18 @@ def list_events(folder: Path, path: Path) -> Listing:
     """
     arrays = _read(path, _ARRAYS)
     offsets, labels = arrays["offsets"].astype(np.int64), arrays["label"].astype(np.int64)
-    events = len(arrays["x"])
-    fits = all(len(arrays[name]) == events for name in ("y", "dt_lo", "dt_hi"))
-    ordered = len(offsets) == len(labels) + 1 and (np.diff(offsets, prepend=0, append=events) >= 0).all()
-    if not fits or not ordered or 8 * len(arrays["p"]) < events:
+    count = len(arrays["x"])
+    fits = all(len(arrays[name]) == count for name in ("y", "dt_lo", "dt_hi"))
+    ordered = len(offsets) == len(labels) + 1 and (np.diff(offsets, prepend=0, append=count) >= 0).all()
+    if not fits or not ordered or 8 * len(arrays["p"]) < count:
         raise InputError(f"{path}: events, offsets and labels do not fit each other; is the file whole?")
-    p = np.unpackbits(arrays["p"])[:events]
+    p = np.unpackbits(arrays["p"])[:count]
     dt = arrays["dt_lo"].astype(np.uint32) | arrays["dt_hi"].astype(np.uint32) << 8
 
     def read(indices: np.ndarray) -> Iterator[Recording]:
         for i in indices:
-            own = slice(offsets[i], offsets[i + 1])
-            yield Recording(arrays["x"][own], arrays["y"][own], p[own], dt[own])
+            events = slice(offsets[i], offsets[i + 1])
+            yield Recording(arrays["x"][events], arrays["y"][events], p[events], dt[events])
 
     names = arrays.get("sample_id", np.arange(len(labels)))
     return Listing(
@@ -92,7 +92,7 @@ def _holds_events(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return {"x.npy", "y.npy", "offsets.npy"} <= set(archive.namelist())
-    except (OSError, zipfile.BadZipFile):  # damaged: `list_events` says so when it is asked for
+    except (OSError, zipfile.BadZipFile):  # damaged: an error of `list_events`, when someone reads it
         return True
 
 

@@ -45,7 +45,7 @@ def list_parquet(folder: Path, files: list[Path], split: str, scratch: Path) -> 
             split="rows",
             cache_dir=str(scratch),
         )
-    except Exception as error:  # pyarrow and datasets raise their own families on damaged files
+    except Exception as error:  # on damaged files pyarrow and datasets raise many kinds of errors
         cause = error.__cause__ or error
         raise InputError(
             f"{folder}: cannot read the parquet files of {split!r} ({first_line(cause)})"
@@ -58,7 +58,7 @@ def list_parquet(folder: Path, files: list[Path], split: str, scratch: Path) -> 
 
 
 def count_parquet(files: list[Path]) -> int:
-    """Return the rows of parquet files, as their footers say; raises `InputError` for a damaged one."""
+    """Return the number of rows of parquet files, from their footers; raises `InputError` for a damaged one."""
     import pyarrow.parquet
 
     try:

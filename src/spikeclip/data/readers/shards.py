@@ -50,7 +50,7 @@ def list_shards(folder: Path, files: list[Path]) -> Listing:
     """List the pictures of shards, which stay in their archives; only the small files are read.
 
     Labels are .cls (a number) or .json {"label": ...}; captions .txt (one a line) or .json {"caption": ...}. Class
-    names stand in `folder`/classnames.txt, one a line, or names.json. A sample whose picture is missing is listed as
+    names are in `folder`/classnames.txt, one a line, or names.json. A sample whose picture is missing is listed as
     one that cannot be read. Raises `InputError` for a damaged or missing shard, and samples without label or
     caption where others have one.
     """
@@ -153,12 +153,12 @@ def _names(folder: Path) -> list[str]:
 
 
 def _check_count(files: list[Path]) -> None:
-    """Compare with nshards.txt, where it lies beside the shards."""
+    """Raise `InputError` where nshards.txt, if it is beside the shards, gives another number of them."""
     path = files[0].with_name("nshards.txt")
-    said = path.read_text().strip() if path.is_file() else str(len(files))
-    if said != str(len(files)):
+    expected = path.read_text().strip() if path.is_file() else str(len(files))
+    if expected != str(len(files)):
         raise InputError(
-            f"{path.parent} holds {len(files)} shards, nshards.txt says {said}: fetch the others"
+            f"{path.parent} holds {len(files)} shards, nshards.txt says {expected}: fetch the others"
         )
 
 

@@ -1,0 +1,94 @@
+"""Data sets of the Hugging Face hub: their splits as tables, from the network or from an earlier download."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from spikeclip.data.known import FOLDER_VARIABLE, Known, known_datasets
+from spikeclip.errors import InputError, first_line, missing_extra
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def hub_splits(name: str, known: Known | None = None) -> dict[str, Callable[[], datasets.Dataset]]:
+    """Return the splits of a data set on the hub, by their names there; a call returns the table of one.
+
+    name: owner/name on the hub. known: its entry in datasets.yaml; where that gives the files of each split, a split
+    is fetched when it is called, and else all of them are fetched here. Raises `InputError` where the hub has no such
+    data set, cannot be reached or does not deliver it.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise missing_extra("datasets", "train") from None
+    offline = not _answers(name, known)
+
+    def load(**options: Any) -> Any:
+        try:
+            with _without_network() if offline else nullcontext():
+                return datasets.load_dataset(name, **options)
+        except Exception as error:
+            # Missing files, an ambiguous configuration and the rest have no common class of errors.
+            problem = f"could not deliver it ({first_line(error)})"
+            if offline:
+                problem = f"could not be reached: {_instead(known)}"
+            raise InputError(f"{_what(name, known)}, which {problem}") from error
+
+    if known is not None and known.files is not None:
+        # All splits share one verification of sizes, so it is off where only one is fetched.
+        files = {theirs: known.files.format(split=theirs) for theirs, _ in known.splits.values()}
+        return {
+            split: partial(load, data_files={split: pattern}, split=split, verification_mode="no_checks")
+            for split, pattern in files.items()
+        }
+    whole = load()
+    return {str(split): partial(whole.__getitem__, split) for split in whole}
+
+
+def _answers(name: str, known: Known | None) -> bool:
+    """Return whether the hub answers a quick question; without one, `datasets` would retry for half a minute."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+    try:
+        HfApi().dataset_info(name, timeout=10)
+    except RepositoryNotFoundError:
+        raise InputError(f"{_what(name, known)}, which has no data set of that name") from None
+    except HfHubHTTPError as error:
+        raise InputError(f"{_what(name, known)}, which refused it ({first_line(error)})") from error
+    except Exception:
+        # No network, whatever the reason: a copy that `datasets` downloaded earlier will do.
+        return False
+    return True
+
+
+def _what(name: str, known: Known | None) -> str:
+    if known is not None:
+        return f"{known.name} is {name!r} on the Hugging Face hub"
+    near = difflib.get_close_matches(name, known_datasets(), n=1, cutoff=0.6)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"{name!r} is neither a folder nor a known data set{hint}, so it is looked for on the Hugging Face hub"
+
+
+def _instead(known: Known | None) -> str:
+    if known is None:
+        return "give a folder instead, or a name from `spikeclip data list`"
+    return f"fetch it once with a connection, or let {FOLDER_VARIABLE} name a folder that holds it as {known.name}/"
+
+
+@contextmanager
+def _without_network() -> Iterator[None]:
+    """Let the hub's client answer from its cache, as HF_HUB_OFFLINE=1 set before import would."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
