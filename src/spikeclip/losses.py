@@ -67,11 +67,13 @@ def kl_loss(student_BK: Tensor, teacher_BK: Tensor, temperature: float = 1.0) ->
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
-def rate_loss(rates: dict[str, Tensor], synapses: dict[str, int], target: float) -> Tensor:
-    """Mean over synapses of relu(rate - target): a layer weighs as much as its spikes cost.
+def rate_loss(rates: dict[str, Tensor], accumulates: dict[str, int], target: float) -> Tensor:
+    """Mean over layers of relu(rate - target), each weighted by the accumulates that its spikes drive.
 
-    rates: mean spikes per neuron and time step of each layer. synapses: how many multiply-accumulates of a dense run
-    each layer drives. With a target of 0 the loss is the network's accumulates over those of one spike per neuron.
+    rates: mean spikes per neuron and time step of each layer. accumulates: how many multiply-accumulates of a dense
+    run each layer drives. With a target of 0 the loss is the network's accumulates over those of one spike per neuron.
     """
-    total = sum(synapses[name] for name in rates)
-    return torch.stack([synapses[name] / total * F.relu(rate - target) for name, rate in rates.items()]).sum()
+    total = sum(accumulates[name] for name in rates)
+    return torch.stack(
+        [accumulates[name] / total * F.relu(rate - target) for name, rate in rates.items()]
+    ).sum()

@@ -166,7 +166,7 @@ def test_a_later_engine_runs_what_was_chosen(monkeypatch, choices):
     assert [s.name for s in stretches(later)] == [s.name for s in stretches(first)]
 
     stem = graph.ops[1]
-    other = Graph([graph.ops[0], replace(stem, bias_O=stem.bias_O + 1), *graph.ops[2:]])
+    other = Graph([graph.input, replace(stem, bias_O=stem.bias_O + 1), *graph.ops[2:]])
     for engine, batch in (
         (Engine(other), x),
         (Engine(graph, precision="fp32"), x),

@@ -54,7 +54,7 @@ def ours(graph, values, pictures):
     spikes = {
         op.name: values[op.name].sum() / len(pictures) for op in graph.ops if isinstance(op, ops.Neuron)
     }
-    rows = ledger(counts(graph, pictures[:1]), spikes, Network("spiking", True), "L1", load_conventions())
+    rows = ledger(counts(graph), spikes, Network("spiking", True), "L1", load_conventions())
     return {
         row.op: row.count * len(pictures)
         for row in rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -84,7 +84,7 @@ def energy(
 
     saved = model_folder(folder)
     graphs = open_graphs(saved)
-    image: Any = graphs.image.ops[0]
+    image = graphs.image.input
     pictures = load_pictures(data, split, image.shape[0], cache, limit, names, image.event_frames)
     templates = template or ["a photo of a {c}."]
     if teacher:

@@ -43,12 +43,12 @@ def verify(
 
     folder = model_folder(folder)
     graphs = open_graphs(folder)
-    image, tokens = graphs.image.ops[0], graphs.text.ops[0]
-    pictures = load_pictures(data, split, image.shape[0], cache, limit, None, image.event_frames)  # type: ignore[attr-defined]
+    image, tokens = graphs.image.input, graphs.text.input
+    pictures = load_pictures(data, split, image.shape[0], cache, limit, None, image.event_frames)
     texts = [f"a photo of a {name}" for name in pictures.classnames[:limit]] or ["a photo"]
     inputs = {
         "image": next(picture_batches(graphs.image, pictures.images, limit)),
-        "text": Tokenizer.load(folder).encode(texts, tokens.length),  # type: ignore[attr-defined]
+        "text": Tokenizer.load(folder).encode(texts, tokens.length),
     }
     unsound = []
     for tower, graph in (("image", graphs.image), ("text", graphs.text)):

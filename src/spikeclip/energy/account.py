@@ -27,9 +27,8 @@ from spikeclip.energy.firing import (
 from spikeclip.energy.ledger import LEVELS
 from spikeclip.energy.measure import measure
 from spikeclip.errors import InputError
-from spikeclip.graph import ops
 from spikeclip.graph.inputs import picture_batches
-from spikeclip.graph.ops import Graph
+from spikeclip.graph.ops import Graph, Image
 from spikeclip.graph.saved import SavedGraphs
 
 DROPPED_IN_RECORDS = ("ledger", "layers")
@@ -54,9 +53,7 @@ def account(
     Raises `InputError` for pictures without class names, and for a network that does not spike.
     """
     prompts = _prompts(pictures, templates)
-    tokens = graphs.text.ops[0]
-    assert isinstance(tokens, ops.Tokens)
-    tokens_NL = tokenizer.encode([text for texts in prompts for text in texts], tokens.length)
+    tokens_NL = tokenizer.encode([text for texts in prompts for text in texts], graphs.text.input.length)
     batches = list(text_batches(graphs.text, tokens_NL, batch_size))
     rows_ND, text_groups = measure_firing(spiking_run(graphs.text, precision), (ids for ids, _ in batches))
     texts_ND = np.empty_like(rows_ND)
@@ -132,7 +129,9 @@ def firing_record(image_groups: list[Group], text_groups: list[Group]) -> dict[s
     }
 
 
-def measured(graph: Graph, images_NHWC: np.ndarray, precision: Literal["fp32", "int8"]) -> dict[str, Any]:
+def measured(
+    graph: Graph[Image], images_NHWC: np.ndarray, precision: Literal["fp32", "int8"]
+) -> dict[str, Any]:
     """Return level 4 of an image tower: the engine, each layer as is fastest here, batches of 16 (see `measure`)."""
     from spikeclip.engine import Engine
 

@@ -43,7 +43,7 @@ def tower_energy(graph: Graph, groups: Sequence[Group], conventions: Conventions
     network costs more even in silence. `rate`: mean spikes per neuron and step; `highest_rate`: that of neurons which
     always fire. `macs`: of a dense run. `ledger`: the rows of the spiking networks, level by level.
     """
-    counted = [(counts(graph, g.sample, conventions.attention_order), g) for g in groups]
+    counted = [(counts(graph, g.shape, conventions.attention_order), g) for g in groups]
     twins = baselines(graph)
     rows = {
         network.name: {level: _mean_rows(counted, network, level, conventions) for level in network.levels}

@@ -25,7 +25,7 @@ from spikeclip.energy.figures import (
 from spikeclip.energy.words import amounts, break_even, pairs, summary
 from spikeclip.files import replacing
 from spikeclip.graph.inputs import picture_batches
-from spikeclip.graph.ops import Graph
+from spikeclip.graph.ops import Graph, Image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ li{margin:.35rem 0}
 def write_report(
     account: Mapping[str, Any],
     path: Path,
-    graph: Graph,
+    graph: Graph[Image],
     image_HWC: np.ndarray,
     log: Path,
     title: str,

@@ -23,12 +23,11 @@ from spikeclip.graph.saved import load_graphs
 class Runtime:
     """`encode_image`, `encode_text` and `classify` of a model that `spikeclip lower` has written graphs for."""
 
-    def __init__(self, image: Engine, text: Engine, tokenizer: Tokenizer, logit_scale: float) -> None:
+    def __init__(
+        self, image: Engine[ops.Image], text: Engine[ops.Tokens], tokenizer: Tokenizer, logit_scale: float
+    ) -> None:
         self.image, self.text, self.tokenizer, self.logit_scale = image, text, tokenizer, logit_scale
-        first, tokens = image.graph.ops[0], text.graph.ops[0]
-        assert isinstance(first, ops.Image)
-        assert isinstance(tokens, ops.Tokens)
-        self.image_size, self.context_length = first.shape[0], tokens.length
+        self.image_size, self.context_length = image.graph.input.shape[0], text.graph.input.length
 
     @classmethod
     def from_pretrained(
@@ -37,7 +36,8 @@ class Runtime:
         """Open a saved model with graphs. Raises `InputError` where one is missing or of other weights."""
         folder = Path(folder).expanduser()
         graphs = load_graphs(folder)
-        image, text = (Engine(g, precision=precision, threads=threads) for g in (graphs.image, graphs.text))
+        image = Engine(graphs.image, precision=precision, threads=threads)
+        text = Engine(graphs.text, precision=precision, threads=threads)
         return cls(image, text, Tokenizer.load(folder), graphs.logit_scale)
 
     def encode_image(self, images: np.ndarray, normalize: bool = False, batch_size: int = 64) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from spikeclip.errors import InputError
 from spikeclip.files import replacing
-from spikeclip.graph.ops import Graph
+from spikeclip.graph.ops import Graph, Image, InputOp, Tokens
 from spikeclip.graph.store import load_graph, save_graph
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 class SavedGraphs(NamedTuple):
-    image: Graph
-    text: Graph
+    image: Graph[Image]
+    text: Graph[Tokens]
     logit_scale: float
 
 
@@ -36,7 +36,10 @@ def save_graphs(model: SpikeCLIP, folder: Path) -> Path:
 
 
 def load_graphs(folder: Path) -> SavedGraphs:
-    """Read the graphs of a saved model. Raises `InputError` where there are none, or those of other weights."""
+    """Read the graphs of a saved model.
+
+    Raises `InputError` where there are none, those of other weights, or graphs that read something else.
+    """
     graphs = folder / "graph"
     if not (graphs / "model.json").is_file():
         raise InputError(f"{folder} holds no graphs; `spikeclip lower {folder}` makes them (with PyTorch)")
@@ -45,7 +48,17 @@ def load_graphs(folder: Path) -> SavedGraphs:
         raise InputError(
             f"{graphs} is of other weights than {folder} has now; run `spikeclip lower {folder}`"
         )
-    return SavedGraphs(load_graph(graphs / "image"), load_graph(graphs / "text"), facts["logit_scale"])
+    image, text = _load(graphs / "image", Image), _load(graphs / "text", Tokens)
+    return SavedGraphs(image, text, facts["logit_scale"])
+
+
+def _load(path: Path, kind: type[InputOp]) -> Graph[InputOp]:
+    graph = load_graph(path)
+    if not isinstance(graph.input, kind):
+        raise InputError(
+            f"{path} is a graph that reads {type(graph.input).__name__}, expected {kind.__name__}"
+        )
+    return graph
 
 
 def open_graphs(folder: Path) -> SavedGraphs:

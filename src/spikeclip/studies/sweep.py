@@ -121,7 +121,7 @@ def _trained(config: RunConfig, out: Path, quiet: bool) -> float:
 
 def _account(config: RunConfig, model: Path, conventions: Conventions) -> dict[str, Any]:
     graphs = open_graphs(model)
-    image: Any = graphs.image.ops[0]
+    image = graphs.image.input
     pictures = join(split_sources(config.data, image.shape[0], config.seed, image.event_frames)[1])
     tokenizer, templates = Tokenizer.load(model), config.data.templates
     return account(graphs, tokenizer, pictures, conventions, templates=templates, precision="int8")
