@@ -21,7 +21,9 @@ EXAMPLES = """Examples:
 
 def info(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Preset or folder.", show_default=False)],
-    layers: Annotated[bool, typer.Option("--layers", help="List every operation with its output shape.")] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="List every operation with its output shape.")
+    ] = False,
 ) -> None:
     """Describe a model."""
     from spikeclip.config import PRESETS

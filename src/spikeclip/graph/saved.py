@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from spikeclip.errors import InputError
 from spikeclip.files import replacing
@@ -58,7 +58,7 @@ def _load(path: Path, kind: type[InputOp]) -> Graph[InputOp]:
         raise InputError(
             f"{path} is a graph that reads {type(graph.input).__name__}, expected {kind.__name__}"
         )
-    return graph
+    return cast(Graph[InputOp], graph)
 
 
 def open_graphs(folder: Path) -> SavedGraphs:

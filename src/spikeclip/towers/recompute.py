@@ -1,7 +1,7 @@
 """Activations that backward computes again instead of keeping them from forward.
 
-Currents and spikes follow at little cost from what the synapses gave, so a tower in training keeps the outputs of its
-convolutions and linear maps and, in backward, runs normalisation and neurons once more (Chen et al., 1604.06174).
+Currents and spikes follow at little cost from the outputs of convolutions and linear maps. So a tower in training keeps
+those outputs and, in backward, runs normalisation and neurons once more (Chen et al., 1604.06174).
 With one time step there is little to save, and all is kept.
 """
 
