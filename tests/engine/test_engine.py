@@ -248,9 +248,8 @@ def test_batch_and_calls_do_not_matter(precision):
     whole = engine(x)
     np.testing.assert_array_equal(engine(x), whole)
     for i in range(len(x)):
-        np.testing.assert_allclose(
-            engine(x[i : i + 1])[0], whole[i], rtol=1e-5, atol=1e-4
-        )  # BLAS sums by batch
+        # BLAS sums by batch.
+        np.testing.assert_allclose(engine(x[i : i + 1])[0], whole[i], rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["events", "dense"])

@@ -78,10 +78,8 @@ def test_binary_spikes(pictures):
     values = run(graph, pictures)
     found = ours(graph, values, pictures)
     assert theirs(graph["fc"], values["flat"]) == (round(found["fc"]), True)
-    assert theirs(graph["stem"], values["image"]) == (
-        round(found["stem"]),
-        False,
-    )  # every pixel differs from zero
+    # Every pixel differs from zero.
+    assert theirs(graph["stem"], values["image"]) == (round(found["stem"]), False)
     count, binary = theirs(graph["conv"], values["spike1"])
     assert binary
     assert 0 < count < found["conv"]

@@ -149,11 +149,12 @@ def merged(record: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any
     """
     if record.get("test"):
         return {**record, "test": merged(record["test"], found)}
-    theirs, ours = (record.get("provenance") or {}).get("data") or {}, found["data"]
-    if theirs.get("fingerprint") != ours["fingerprint"]:
+    recorded, accounted = (record.get("provenance") or {}).get("data") or {}, found["data"]
+    if recorded.get("fingerprint") != accounted["fingerprint"]:
         raise InputError(
-            f"the record is of {theirs.get('source')} {theirs.get('split')}, {theirs.get('pictures')} pictures, the "
-            f"energy of {ours['source']} {ours['split']}, {ours['pictures']}: they do not belong together"
+            f"the record is of {recorded.get('source')} {recorded.get('split')}, {recorded.get('pictures')} pictures, "
+            f"the energy of {accounted['source']} {accounted['split']}, {accounted['pictures']}: "
+            "they do not belong together"
         )
     energy = dict(found["energy"])
     for tower in ("image", "text"):

@@ -22,7 +22,7 @@ SPIKING = (Network("spiking, fp32 weights", True, "fp32"), Network("spiking, int
 def baselines(graph: Graph) -> tuple[Network, ...]:
     """Return the ordinary twins: fp32, int8, and int8 weights with activations of ceil(log2(T D + 1)) bits.
 
-    T D + 1 is the number of values that a neuron can say in T steps of D levels (Yan et al., arXiv 2409.08290).
+    T D + 1 is the number of values that a neuron can express in T steps of D levels (Yan et al., arXiv 2409.08290).
     """
     neurons = [op for op in graph.ops if isinstance(op, ops.Neuron)]
     levels = max((op.T * (op.D if op.kind == "ilif" else 1) for op in neurons), default=1)

@@ -77,11 +77,11 @@ class Engine(Generic[InputOp]):
         runs by its events.
         """
         if not self._chosen:
-            kept = load_choice(self._key(inputs))
-            if kept is None:
+            saved = load_choice(self._key(inputs))
+            if saved is None:
                 self.calibrate(inputs)
             else:
-                self.steps, self._chosen = self._join(kept), True
+                self.steps, self._chosen = self._join(saved), True
         with self._lock, _threads(self.threads):
             if watch is None:
                 return self._run(self.steps, inputs).output[0].copy()

@@ -29,7 +29,7 @@ class Image(Op):
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     event_frames: int | None = None
-    """Frames of a recording, of which one alone has no axis of its own; None for pictures."""
+    """Frames of a recording; None for pictures. A recording of one frame has no axis of time."""
 
     @property
     def constant(self) -> bool:

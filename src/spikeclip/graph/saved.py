@@ -62,7 +62,7 @@ def _load(path: Path, kind: type[InputOp]) -> Graph[InputOp]:
 
 
 def open_graphs(folder: Path) -> SavedGraphs:
-    """Return the graphs of a saved model: those in its folder, or made now where there are none (with PyTorch)."""
+    """Return the graphs of a saved model: those in its folder or, where there are none, lowered now (with PyTorch)."""
     if (folder / "graph" / "model.json").is_file():
         return load_graphs(folder)
     from spikeclip.graph.lower import lower

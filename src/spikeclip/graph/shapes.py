@@ -37,8 +37,8 @@ def shapes(graph: Graph, input_shape: Shape | None = None) -> dict[str, Shape]:
     A value that does not change over time has T = 1. The shapes are those that `execute` shows to its `watch`,
     without their second axis.
 
-    input_shape: of one picture (H, W, C), recording (H, W, T, C) or text (L,); by default what the graph says that it
-    reads, for a text its full `length`. Raises `InputError` for a shape that the graph does not read, for an operation
+    input_shape: of one picture (H, W, C), recording (H, W, T, C) or text (L,); by default that of the graph's
+    input, for a text its full `length`. Raises `InputError` for a shape that the graph does not read, for an operation
     without a rule, and for shapes that do not fit together.
     """
     found: dict[str, Shape] = {}

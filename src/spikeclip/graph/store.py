@@ -61,9 +61,8 @@ def load_graph(path: str | Path) -> Graph[Image | Tokens]:
             f: arrays[f"{row['name']}.{f}"] for f in fields - plain.keys() if f"{row['name']}.{f}" in arrays
         }
         needed = {f.name for f in dataclasses.fields(cls) if f.default_factory is not dataclasses.MISSING}
-        if (
-            plain.keys() - fields or needed - stored.keys()
-        ):  # a setting that an older file lacks has its default
+        # A setting that an older file lacks has its default.
+        if plain.keys() - fields or needed - stored.keys():
             raise InputError(f"{path}: the fields of {row['name']!r} do not fit {cls.__name__}")
         ops.append(cls(**plain, **stored))
     if not ops or not isinstance(ops[0], (Image, Tokens)):

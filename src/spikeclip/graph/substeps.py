@@ -10,7 +10,7 @@ from spikeclip.graph.ops import Attention, Conv, Graph, InputOp, Linear, Max, Ne
 def to_substeps(graph: Graph[InputOp]) -> Graph[InputOp]:
     """Return the graph in which every I-LIF neuron fires n[t] times in D binary sub-steps of step t.
 
-    W n = sum over sub-steps d of W b_d (Luo et al., SpikeYOLO, ECCV 2024), so every synapse sees spikes of 0 or
+    W n = sum over sub-steps d of W b_d (Luo et al., SpikeYOLO, ECCV 2024), so every synapse reads spikes of 0 or
     1 and its currents add up to the same; a graph without I-LIF is returned as it is.
     """
     substeps: dict[str, int] = {}  # of the output of each operation

@@ -12,7 +12,7 @@ from spikeclip.towers.synapses import Conv2d, Linear
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over axis 1, with statistics of every process and, if asked, of unmasked rows only.
+    """Batch normalisation over axis 1, with statistics over all processes and, with a mask, over unmasked rows only.
 
     x_RC...: (rows, channels, ...). mask_R: rows that count, for inputs (rows, channels). `gain=False` keeps
     the learned scale at 1. `momentum` is the share of the newest batch in the running statistics.

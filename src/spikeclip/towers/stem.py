@@ -38,7 +38,7 @@ class Stem(nn.Module):
         return self.convs[i]  # type: ignore[return-value]
 
     def _next(self, x_TBCHW: Tensor, i: int) -> Tensor:
-        """From what convolution i gave to what convolution i + 1 gives."""
+        """Return the output of convolution i + 1 from that of convolution i."""
         x_TBCHW = self._conv(i).normalize(x_TBCHW)
         if i == 0:
             x_TBCHW = x_TBCHW.expand(self.T, -1, -1, -1, -1)
