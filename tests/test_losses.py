@@ -140,7 +140,7 @@ def test_relational_loss_leaves_out_the_picture_itself():
     assert relational_loss(student, teacher, 10.0, 10.0).item() == pytest.approx(expected)
 
 
-def test_a_layer_pays_for_its_rate_above_the_target_as_often_as_it_has_synapses():
+def test_a_layer_pays_for_its_rate_above_the_target_as_often_as_it_drives_accumulates():
     rates = {
         name: torch.tensor(rate, requires_grad=True) for name, rate in (("a", 0.5), ("b", 0.1), ("c", 0.3))
     }

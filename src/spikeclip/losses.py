@@ -1,4 +1,4 @@
-"""What the stages minimise. Every loss is a mean over the batch; contrastive ones see more negatives in a larger."""
+"""What the stages minimise: means over the batch. In a larger batch, contrastive losses see more negatives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def contrastive_loss(
 ) -> Tensor:
     """Symmetric InfoNCE between paired unit vectors (CLIP, arXiv 2103.00020).
 
-    same_BB: bool, True where a row and a column mean the same thing (equal captions); each row's target is uniform
+    same_BB: bool, True where a row and a column match (equal captions); each row's target is uniform
     over its matches. Without it only the diagonal matches. Used against the teacher's features of the other
     modality it is the interactive contrastive loss (CLIP-KD, arXiv 2307.12732).
     """
@@ -49,9 +49,9 @@ def relational_loss(
 
     All vectors have unit length. A picture's similarity to itself is left out.
     """
-    own = torch.eye(len(student_BD), dtype=torch.bool, device=student_BD.device)
-    student_BB = (student_scale * student_BD @ student_BD.T).masked_fill(own, -1e4)
-    teacher_BB = (teacher_scale * teacher_BD @ teacher_BD.T).masked_fill(own, -1e4)
+    self_BB = torch.eye(len(student_BD), dtype=torch.bool, device=student_BD.device)
+    student_BB = (student_scale * student_BD @ student_BD.T).masked_fill(self_BB, -1e4)
+    teacher_BB = (teacher_scale * teacher_BD @ teacher_BD.T).masked_fill(self_BB, -1e4)
     return F.kl_div(
         student_BB.log_softmax(1), teacher_BB.log_softmax(1), reduction="batchmean", log_target=True
     )
@@ -60,18 +60,20 @@ def relational_loss(
 def kl_loss(student_BK: Tensor, teacher_BK: Tensor, temperature: float = 1.0) -> Tensor:
     """KL(teacher || student) over the class prompts, `batchmean`, times temperature^2 (Hinton et al., 1503.02531).
 
-    Both inputs are logits that already carry their own logit scale.
+    Both inputs are logits, already multiplied by the logit scale of their model.
     """
     student = (student_BK / temperature).log_softmax(1)
     teacher = (teacher_BK / temperature).log_softmax(1)
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
-def rate_loss(rates: dict[str, Tensor], synapses: dict[str, int], target: float) -> Tensor:
-    """Mean over synapses of relu(rate - target): a layer weighs as much as its spikes cost.
+def rate_loss(rates: dict[str, Tensor], accumulates: dict[str, int], target: float) -> Tensor:
+    """Mean over layers of relu(rate - target), each weighted by the accumulates that its spikes drive.
 
-    rates: mean spikes per neuron and time step of each layer. synapses: how many multiply-accumulates of a dense run
-    each layer drives. With a target of 0 the loss is the network's accumulates over those of one spike per neuron.
+    rates: mean spikes per neuron and time step of each layer. accumulates: how many multiply-accumulates of a dense
+    run each layer drives. With a target of 0 the loss is the network's accumulates over those of one spike per neuron.
     """
-    total = sum(synapses[name] for name in rates)
-    return torch.stack([synapses[name] / total * F.relu(rate - target) for name, rate in rates.items()]).sum()
+    total = sum(accumulates[name] for name in rates)
+    return torch.stack(
+        [accumulates[name] / total * F.relu(rate - target) for name, rate in rates.items()]
+    ).sum()

@@ -27,7 +27,7 @@ def test_at_the_break_even_rate_both_cost_the_same(graphs, images):
     graph = graphs.image
     _, groups = measure_firing(spiking_run(graph), picture_batches(graph, images))
     found = tower_energy(graph, groups, conventions)
-    counted = counts(graph, groups[0].sample)
+    counted = counts(graph, groups[0].shape)
     checked = 0
     for network in SPIKING:
         for level in network.levels:
@@ -60,7 +60,7 @@ def test_intervals_are_those_of_the_joules_of_every_input(graphs, images, tokeni
         for network in SPIKING:
             for level in network.levels:
                 costs = [
-                    joules(ledger(counts(graph, one.sample), one.spikes, network, level, conventions))
+                    joules(ledger(counts(graph, one.shape), one.spikes, network, level, conventions))
                     for one in singles
                 ]
                 interval = 1.96 * statistics.stdev(costs) / len(costs) ** 0.5

@@ -10,9 +10,8 @@ def test_the_literatures_constants_are_the_default():
     assert table.fp32.accumulate == 0.9
     assert table.fp16.mac == pytest.approx(1.5)
     assert table.int8.mac == pytest.approx(0.23)
-    assert 934.2e6 * table.int8.mac * 1e-9 == pytest.approx(
-        0.215, abs=5e-4
-    )  # mJ, the int8 twin of reference.md
+    # mJ, the int8 twin of reference.md
+    assert 934.2e6 * table.int8.mac * 1e-9 == pytest.approx(0.215, abs=5e-4)
 
 
 def test_a_file_changes_what_it_names_and_says_so(tmp_path):

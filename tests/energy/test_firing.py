@@ -47,9 +47,8 @@ def test_texts_are_run_without_their_padding(graphs, tokenizer):
     tokens = tokenizer.encode(texts, 77)
     batches = list(text_batches(graphs.text, tokens))
     assert sorted(np.concatenate([places for _, places in batches]).tolist()) == [0, 1, 2]
-    assert all(
-        (ids == tokenizer.eos_id).sum() == len(ids) for ids, _ in batches
-    )  # one end each, and nothing behind
+    # One end token in each, and nothing after it.
+    assert all((ids == tokenizer.eos_id).sum() == len(ids) for ids, _ in batches)
     _, groups = measure_firing(spiking_run(graphs.text), [ids for ids, _ in batches])
     assert [group.inputs for group in groups] == [2, 1]
     together = all_firing(groups)

@@ -52,7 +52,7 @@ def convolutions():
             ops.Neuron("spike2", ("conv2",), "lif", T=2),
         ]
     )
-    return counts(graph, np.zeros((1, 4, 4, 1), np.float32)), {"spike1": 10.0, "spike2": 5.0}
+    return counts(graph), {"spike1": 10.0, "spike2": 5.0}
 
 
 def test_convolutions_of_stride_1_and_2(convolutions):
@@ -118,7 +118,7 @@ def test_linear_with_integer_activations_stream_and_readout():
             ops.Linear("linear", ("time",), ones(2, 5), ones(5)),
         ]
     )
-    counted, spikes = counts(graph, np.array([[1, 2, 3]])), {"spike": 7.0}
+    counted, spikes = counts(graph), {"spike": 7.0}
     # L0: 7 of 6 places = 7/6 spikes, x 12 MAC = 14 accumulates x 2; the readout does not count.
     assert pJ(SPIKING, "L0", counted, spikes) == pytest.approx(28)
     # L1, weights of 8 bits: position add 6 x 1; I-LIF 6 x (10 + 1 + 4 x 1) = 90; 7 x 2 integer accumulates x 1 = 14, no
@@ -152,8 +152,8 @@ def test_attention():
             ops.Attention("product", ("q", "k", "v"), num_heads=2, scale=0.5),
         ]
     )
-    sample, spikes = np.zeros((1, 2, 2, 4), np.float32), {"q": 3.0, "k": 5.0, "v": 6.0}
-    cheaper, written = counts(graph, sample), counts(graph, sample, "written")
+    spikes = {"q": 3.0, "k": 5.0, "v": 6.0}
+    cheaper, written = counts(graph), counts(graph, attention_order="written")
     # q (k^T v): two products of 4 tokens x 4 channels x 2 = 32 MAC; a spike of k adds 2 numbers of v, of q 2 of k^T v.
     # (q k^T) v: two products of 2 heads x 4 x 4 x 2 = 64 MAC; a spike of q adds 4 numbers of k, one of v 4 scores.
     assert pJ(ANN, "L0", cheaper, {}) == pytest.approx(64 * 11)

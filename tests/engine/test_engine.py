@@ -166,7 +166,7 @@ def test_a_later_engine_runs_what_was_chosen(monkeypatch, choices):
     assert [s.name for s in stretches(later)] == [s.name for s in stretches(first)]
 
     stem = graph.ops[1]
-    other = Graph([graph.ops[0], replace(stem, bias_O=stem.bias_O + 1), *graph.ops[2:]])
+    other = Graph([graph.input, replace(stem, bias_O=stem.bias_O + 1), *graph.ops[2:]])
     for engine, batch in (
         (Engine(other), x),
         (Engine(graph, precision="fp32"), x),
@@ -248,9 +248,8 @@ def test_batch_and_calls_do_not_matter(precision):
     whole = engine(x)
     np.testing.assert_array_equal(engine(x), whole)
     for i in range(len(x)):
-        np.testing.assert_allclose(
-            engine(x[i : i + 1])[0], whole[i], rtol=1e-5, atol=1e-4
-        )  # BLAS sums by batch
+        # BLAS sums by batch.
+        np.testing.assert_allclose(engine(x[i : i + 1])[0], whole[i], rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["events", "dense"])

@@ -7,8 +7,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from spikeclip.errors import InputError
-from spikeclip.graph import execute, load_graph, save_graph
+from spikeclip.graph import Graph, execute, load_graph, save_graph
 from spikeclip.graph.lower import lower
+from spikeclip.graph.saved import load_graphs
 
 
 @pytest.fixture
@@ -74,3 +75,29 @@ def test_damaged_files(saved):
     weights.write_bytes(b"not a safetensors file")
     with pytest.raises(InputError, match="cannot be read"):
         load_graph(path)
+
+
+def test_a_graph_of_another_input_is_refused(saved, small, tmp_path):
+    """The towers of a model must read what their names say: pictures and texts."""
+    image, _ = saved
+    text = lower(small("spikeclip-tiny").text)
+    folder = tmp_path / "graph"
+    save_graph(image, folder / "image")
+    save_graph(text, folder / "text")
+    (folder / "model.json").write_text(json.dumps({"logit_scale": 10.0, "weights": ""}))
+    graphs = load_graphs(tmp_path)
+    assert (graphs.image.input.shape, graphs.text.input.length) == ((32, 32, 3), 77)
+    save_graph(image, folder / "text")
+    with pytest.raises(InputError, match="text is a graph that reads Image, expected Tokens"):
+        load_graphs(tmp_path)
+    save_graph(text, folder / "image")
+    with pytest.raises(InputError, match="image is a graph that reads Tokens, expected Image"):
+        load_graphs(tmp_path)
+
+
+def test_a_graph_without_an_input_is_refused(saved):
+    graph, path = saved
+    for rest in ([], graph.ops[1:]):
+        save_graph(Graph(rest), path)
+        with pytest.raises(InputError, match="begins with Image or Tokens"):
+            load_graph(path)

@@ -8,7 +8,7 @@ import pytest
 from spikeclip.errors import InputError
 from spikeclip.graph import Graph, ops
 from spikeclip.graph.lower import lower
-from spikeclip.graph.verify import synapses, verify
+from spikeclip.graph.verify import operands, verify
 
 
 def channels_last(pictures):
@@ -30,16 +30,16 @@ def test_towers_spike_but_for_stem_and_readout(small, pictures, tokens, preset, 
             assert substeps.equal
             assert substeps.neurons > 100
             assert substeps.rounding < 100
-    assert [s.exception for s in synapses(image)].count("stem") == 1
+    assert [s.exception for s in operands(image)].count("stem") == 1
 
 
 def test_a_relu_network_does_not_spike(small):
     model = small("spikeclip-tiny", neuron="relu")
-    found = synapses(lower(model.image, model.config.image))
+    found = operands(lower(model.image, model.config.image))
     assert next(s.op for s in found if not s.sound) == "groups.0.conv"
 
 
-def test_a_value_between_neuron_and_synapse_is_found(small, pictures):
+def test_a_value_between_neuron_and_product_is_found(small, pictures):
     model = small("spikeclip-tiny", neuron="ilif", T=1)
     graph = lower(model.image, model.config.image)
     reader = next(op for op in graph.ops if op.name == "groups.2")
@@ -55,9 +55,9 @@ def test_a_value_between_neuron_and_synapse_is_found(small, pictures):
 def test_spikes_above_the_declared_level_are_found(small, pictures):
     graph = lower(small("spikeclip-tiny", neuron="ilif", T=1, D=4).image)
     found, _ = verify(graph, channels_last(pictures))
-    synapse = next(s for s in found if s.D == 4 and s.seen[1] > 2)
-    assert not dataclasses.replace(synapse, D=2).sound
-    assert not dataclasses.replace(synapse, whole=False).sound
+    operand = next(s for s in found if s.D == 4 and s.seen[1] > 2)
+    assert not dataclasses.replace(operand, D=2).sound
+    assert not dataclasses.replace(operand, whole=False).sound
 
 
 def test_no_pictures(small):

@@ -54,7 +54,7 @@ def ours(graph, values, pictures):
     spikes = {
         op.name: values[op.name].sum() / len(pictures) for op in graph.ops if isinstance(op, ops.Neuron)
     }
-    rows = ledger(counts(graph, pictures[:1]), spikes, Network("spiking", True), "L1", load_conventions())
+    rows = ledger(counts(graph), spikes, Network("spiking", True), "L1", load_conventions())
     return {
         row.op: row.count * len(pictures)
         for row in rows
@@ -78,10 +78,8 @@ def test_binary_spikes(pictures):
     values = run(graph, pictures)
     found = ours(graph, values, pictures)
     assert theirs(graph["fc"], values["flat"]) == (round(found["fc"]), True)
-    assert theirs(graph["stem"], values["image"]) == (
-        round(found["stem"]),
-        False,
-    )  # every pixel differs from zero
+    # Every pixel differs from zero.
+    assert theirs(graph["stem"], values["image"]) == (round(found["stem"]), False)
     count, binary = theirs(graph["conv"], values["spike1"])
     assert binary
     assert 0 < count < found["conv"]

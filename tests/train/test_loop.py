@@ -23,7 +23,7 @@ from spikeclip.neurons import functional, record
 from spikeclip.towers.synapses import round_weight
 from spikeclip.train import loop
 from spikeclip.train import run as run_module
-from spikeclip.train.network import synapses
+from spikeclip.train.network import driven_accumulates
 from spikeclip.train.run import resolve_precision
 
 ALIGN = {"stage": "align_image"}
@@ -193,7 +193,7 @@ def test_the_rate_regulariser_lowers_accumulates_towards_its_target(run, prepare
         """Accumulates of a picture over those of one spike per neuron."""
         loss = {"rate": rate, "target_rate": target}
         _, folder = run({"stage": "finetune", "epochs": 6, "loss": loss}, out=f"r{rate}-{target}")
-        rates, weights = spikes(folder, material), synapses(from_pretrained(folder / "model"))
+        rates, weights = spikes(folder, material), driven_accumulates(from_pretrained(folder / "model"))
         driven = {name: weights[name] for name in rates}
         return sum(driven[name] * rate for name, rate in rates.items()) / sum(driven.values())
 

@@ -8,7 +8,7 @@ from spikeclip.energy import LEVELS, counts, ledger, load_conventions
 from spikeclip.energy.compare import SPIKING
 from spikeclip.graph.lower import lower
 from spikeclip.losses import rate_loss
-from spikeclip.train.network import synapses
+from spikeclip.train.network import driven_accumulates
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from spikeclip.train.network import synapses
 def test_the_regulariser_is_the_share_of_synaptic_operations(preset, settings, small):
     model = small(preset, **settings).float()
     graph = lower(model.image, model.config.image)
-    counted = counts(graph, np.zeros((1, 32, 32, 3), np.float32))
+    counted = counts(graph)
     places = {count.source: count.inputs * count.steps for count in counted if getattr(count, "source", None)}
     rng = np.random.default_rng(0)
     rates = {name: float(rate) for name, rate in zip(places, rng.uniform(0, 2, len(places)), strict=True)}
@@ -29,7 +29,7 @@ def test_the_regulariser_is_the_share_of_synaptic_operations(preset, settings, s
     every = ledger(counted, places, SPIKING[0], LEVELS[0], load_conventions())
     most = sum(row.count for row in every if row.kind == "accumulate")
 
-    driven = synapses(model)
+    driven = driven_accumulates(model)
     assert {name.split(".")[0] for name in driven} == {"image", "text"}
     measured = {f"image.{name}": torch.tensor(rate) for name, rate in rates.items()}
     assert rate_loss(measured, driven, 0.0).item() == pytest.approx(operations / most, rel=1e-5)

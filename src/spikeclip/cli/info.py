@@ -21,7 +21,9 @@ EXAMPLES = """Examples:
 
 def info(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Preset or folder.", show_default=False)],
-    layers: Annotated[bool, typer.Option("--layers", help="List every layer with its output shape.")] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="List every operation with its output shape.")
+    ] = False,
 ) -> None:
     """Describe a model."""
     from spikeclip.config import PRESETS
@@ -47,8 +49,8 @@ def info(
             for layer in describe_layers(opened)
         ]
         print_table(
-            "layers, for one picture and one text",
-            ("layer", "kind", "output", "parameters"),
+            "operations for one picture and one text, BatchNorm folded in",
+            ("operation", "kind", "output", "parameters"),
             shown,
             numbers=(3,),
         )

@@ -101,7 +101,8 @@ class LossConfig:
     contrastive: Literal["infonce", "sigmoid"] = "infonce"
     """Loss of the contrastive stage."""
     rate: float = 0.0
-    """Weight of the firing-rate regulariser: mean over synapses of relu(rate - target_rate)."""
+    """Weight of the firing-rate regulariser: mean over layers of relu(rate - target_rate), each weighted by the
+    accumulates that its spikes drive."""
     target_rate: float = 0.0
     """Mean spikes per neuron and time step above which a layer is penalised."""
 

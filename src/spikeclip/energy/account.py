@@ -28,9 +28,8 @@ from spikeclip.energy.firing import (
 from spikeclip.energy.ledger import LEVELS
 from spikeclip.energy.measure import measure
 from spikeclip.errors import InputError
-from spikeclip.graph import ops
 from spikeclip.graph.inputs import picture_batches
-from spikeclip.graph.ops import Graph
+from spikeclip.graph.ops import Graph, Image
 from spikeclip.graph.saved import SavedGraphs
 
 DROPPED_IN_RECORDS = ("ledger", "layers")
@@ -55,9 +54,7 @@ def account(
     Raises `InputError` for pictures without class names, and for a network that does not spike.
     """
     prompts = _prompts(pictures, templates)
-    tokens = graphs.text.ops[0]
-    assert isinstance(tokens, ops.Tokens)
-    tokens_NL = tokenizer.encode([text for texts in prompts for text in texts], tokens.length)
+    tokens_NL = tokenizer.encode([text for texts in prompts for text in texts], graphs.text.input.length)
     batches = list(text_batches(graphs.text, tokens_NL, batch_size))
     rows_ND, text_groups = measure_firing(spiking_run(graphs.text, precision), (ids for ids, _ in batches))
     texts_ND = np.empty_like(rows_ND)
@@ -134,7 +131,7 @@ def firing_record(image_groups: list[Group], text_groups: list[Group]) -> dict[s
 
 
 def measured(
-    graph: Graph, images_NHWC: np.ndarray | Images, precision: Literal["fp32", "int8"]
+    graph: Graph[Image], images_NHWC: np.ndarray | Images, precision: Literal["fp32", "int8"]
 ) -> dict[str, Any]:
     """Return level 4 of an image tower: the engine, each layer as is fastest here, batches of 16 (see `measure`)."""
     from spikeclip.engine import Engine
@@ -153,11 +150,12 @@ def merged(record: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any
     """
     if record.get("test"):
         return {**record, "test": merged(record["test"], found)}
-    theirs, ours = (record.get("provenance") or {}).get("data") or {}, found["data"]
-    if theirs.get("fingerprint") != ours["fingerprint"]:
+    recorded, accounted = (record.get("provenance") or {}).get("data") or {}, found["data"]
+    if recorded.get("fingerprint") != accounted["fingerprint"]:
         raise InputError(
-            f"the record is of {theirs.get('source')} {theirs.get('split')}, {theirs.get('pictures')} pictures, the "
-            f"energy of {ours['source']} {ours['split']}, {ours['pictures']}: they do not belong together"
+            f"the record is of {recorded.get('source')} {recorded.get('split')}, {recorded.get('pictures')} pictures, "
+            f"the energy of {accounted['source']} {accounted['split']}, {accounted['pictures']}: "
+            "they do not belong together"
         )
     energy = dict(found["energy"])
     for tower in ("image", "text"):

@@ -22,7 +22,7 @@ SPIKING = (Network("spiking, fp32 weights", True, "fp32"), Network("spiking, int
 def baselines(graph: Graph) -> tuple[Network, ...]:
     """Return the ordinary twins: fp32, int8, and int8 weights with activations of ceil(log2(T D + 1)) bits.
 
-    T D + 1 is the number of values that a neuron can say in T steps of D levels (Yan et al., arXiv 2409.08290).
+    T D + 1 is the number of values that a neuron can express in T steps of D levels (Yan et al., arXiv 2409.08290).
     """
     neurons = [op for op in graph.ops if isinstance(op, ops.Neuron)]
     levels = max((op.T * (op.D if op.kind == "ilif" else 1) for op in neurons), default=1)
@@ -43,7 +43,7 @@ def tower_energy(graph: Graph, groups: Sequence[Group], conventions: Conventions
     network costs more even in silence. `rate`: mean spikes per neuron and step; `highest_rate`: that of neurons which
     always fire. `macs`: of a dense run. `ledger`: the rows of the spiking networks, level by level.
     """
-    counted = [(counts(graph, g.sample, conventions.attention_order), g) for g in groups]
+    counted = [(counts(graph, g.shape, conventions.attention_order), g) for g in groups]
     twins = baselines(graph)
     rows = {
         network.name: {level: _mean_rows(counted, network, level, conventions) for level in network.levels}

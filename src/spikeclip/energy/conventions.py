@@ -121,8 +121,8 @@ def load_conventions(path: str | Path | None = None, **changes: Any) -> Conventi
     """
     values = yaml.safe_load(files("spikeclip.energy").joinpath("conventions.yaml").read_text())
     if path is not None:
-        own = _read(Path(path))
-        values = _changed(values, {"name": f"{values['name']} changed by {Path(path).name}", **own})
+        changed = _read(Path(path))
+        values = _changed(values, {"name": f"{values['name']} changed by {Path(path).name}", **changed})
     conventions = from_dict(Conventions, _changed(values, changes), "conventions")
     table = conventions.sram_KiB, conventions.sram_pJ
     if len(table[0]) != len(table[1]) or len(table[0]) < 2 or any(sorted(row) != row for row in table):

@@ -6,12 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from spikeclip.errors import InputError
 from spikeclip.graph import ops
-from spikeclip.graph.execute import execute
 from spikeclip.graph.ops import Graph, Op
+from spikeclip.graph.shapes import Shape, shapes
 
 
 @dataclass(frozen=True)
@@ -60,26 +58,22 @@ class Elements:
 Count = Product | Elements
 
 
-def counts(graph: Graph, sample: np.ndarray, attention_order: str = "cheaper") -> list[Count]:
-    """Count what a graph does for one input like `sample` (1, H, W, C) or (1, L), operation by operation.
+def counts(graph: Graph, input_shape: Shape | None = None, attention_order: str = "cheaper") -> list[Count]:
+    """Count what a graph does for one input, operation by operation.
 
+    input_shape: of the input, see `graph.shapes`; for a text its length (L,), by default the full length.
     attention_order: `written` is (q k^T) v; `cheaper` takes q (k^T v) where that is fewer multiplications. Raises
-    `InputError` for an operation without a count.
+    `InputError` for an operation without a count and for a shape that the graph does not read.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def watch(op: Op, value: np.ndarray) -> None:
-        shapes[op.name] = (value.shape[0], *value.shape[2:])
-
-    execute(graph, sample, watch)
+    shape_of = shapes(graph, input_shape)
     found: list[Count] = []
     for op in graph.ops:
         if isinstance(op, (ops.Conv, ops.Linear)):
-            found.append(_product(graph, op, shapes))
+            found.append(_product(graph, op, shape_of))
         elif isinstance(op, ops.Attention):
-            found += _attention(graph, op, shapes, attention_order)
+            found += _attention(graph, op, shape_of, attention_order)
         elif not isinstance(op, (ops.Image, ops.Tokens, ops.Mask, ops.Reshape)):
-            found.append(_elements(op, shapes))
+            found.append(_elements(op, shape_of))
     return found
 
 
@@ -91,10 +85,10 @@ def driving_neuron(graph: Graph, name: str) -> ops.Neuron | None:
     return op if isinstance(op, ops.Neuron) else None
 
 
-def _product(graph: Graph, op: ops.Conv | ops.Linear, shapes: dict[str, tuple[int, ...]]) -> Product:
+def _product(graph: Graph, op: ops.Conv | ops.Linear, shape_of: dict[str, Shape]) -> Product:
     source = driving_neuron(graph, op.inputs[0])
-    T, *inner = shapes[op.inputs[0]]
-    outputs = math.prod(shapes[op.name][1:])
+    T, *inner = shape_of[op.inputs[0]]
+    outputs = math.prod(shape_of[op.name][1:])
     if isinstance(op, ops.Conv):
         rows, columns, C_in, C_out = op.weight_RSIO.shape
         fan_out = math.ceil(rows / op.stride) * math.ceil(columns / op.stride) * C_out
@@ -118,16 +112,14 @@ def _product(graph: Graph, op: ops.Conv | ops.Linear, shapes: dict[str, tuple[in
     )
 
 
-def _attention(
-    graph: Graph, op: ops.Attention, shapes: dict[str, tuple[int, ...]], order: str
-) -> list[Count]:
+def _attention(graph: Graph, op: ops.Attention, shape_of: dict[str, Shape], order: str) -> list[Count]:
     """Both products of all heads. An event of one operand adds a row of the other, which is its weights.
 
     (q k^T) v: a spike of q adds a column of k, one number for each token; a spike of v adds a column of the
     scores. q (k^T v): a spike of k adds the row of v of its token and head; a spike of q a row of k^T v.
     """
     q, k, v = (driving_neuron(graph, name) for name in op.inputs[:3])
-    T, N, C = shapes[op.inputs[0]]
+    T, N, C = shape_of[op.inputs[0]]
     d = C // op.num_heads
     cheap = order == "cheaper" and d < N
     inner, between = (d, C * d) if cheap else (N, op.num_heads * N * N)
@@ -144,8 +136,8 @@ def _attention(
     return [product("qk", first, N * C, between), product("(qk)v", second, between, N * C)]
 
 
-def _elements(op: Op, shapes: dict[str, tuple[int, ...]]) -> Elements:
-    T, *inner = shapes[op.name]
+def _elements(op: Op, shape_of: dict[str, Shape]) -> Elements:
+    T, *inner = shape_of[op.name]
     outputs = math.prod(inner)
 
     def elements(
@@ -158,7 +150,7 @@ def _elements(op: Op, shapes: dict[str, tuple[int, ...]]) -> Elements:
     ) -> Elements:
         return Elements(op.name, kind, "", 1, multiplies, adds, reads, stored or outputs, outputs, steps)
 
-    T_in, *space = shapes[op.inputs[0]]
+    T_in, *space = shape_of[op.inputs[0]]
     read = math.prod(space)
     if isinstance(op, ops.Neuron):
         levels = op.D if op.kind == "ilif" else 1

@@ -165,8 +165,8 @@ def tradeoff_figure(
 ) -> Figure:
     """Draw accuracy against energy or firing rate; the line joins the spiking networks that no other one beats.
 
-    Spiking networks are circles, from light to dark in the order given, ordinary ones squares. Names stand in the
-    legend, since points that cost the same lie on each other.
+    Spiking networks are circles, from light to dark in the order given, ordinary ones squares. Names are in the
+    legend, since points of equal cost lie on each other.
     """
     if not points:
         raise InputError("no networks to draw")

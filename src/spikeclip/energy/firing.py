@@ -75,8 +75,8 @@ class Firing:
 class Group:
     """Inputs of one shape, and how every layer of neurons fired on them."""
 
-    sample: np.ndarray
-    """One of the inputs, (1, ...)."""
+    shape: tuple[int, ...]
+    """Shape of one input, without the batch: (H, W, C), (H, W, T, C) or (L,)."""
     inputs: int
     firing: dict[str, Firing]
     products_LL: np.ndarray
@@ -140,8 +140,8 @@ def measure_firing(
 
         embeddings.append(run(batch, watch))
         spikes_BL = np.stack(list(spikes.values()), 1)
-        group = Group(batch[:1], len(batch), firing, spikes_BL.T @ spikes_BL)
         shape = batch.shape[1:]
+        group = Group(shape, len(batch), firing, spikes_BL.T @ spikes_BL)
         groups[shape] = _merged(groups[shape], group) if shape in groups else group
     if not embeddings:
         raise InputError("no inputs to measure firing rates on")
@@ -167,23 +167,22 @@ def _sums(s_TX: np.ndarray) -> tuple[np.ndarray, Firing]:
 
 def _merged(a: Group, b: Group) -> Group:
     firing = {name: a.firing[name] + b.firing[name] for name in a.firing}
-    return Group(a.sample, a.inputs + b.inputs, firing, a.products_LL + b.products_LL)
+    return Group(a.shape, a.inputs + b.inputs, firing, a.products_LL + b.products_LL)
 
 
 def text_batches(
-    graph: Graph, tokens_NL: np.ndarray, batch_size: int = 64
+    graph: Graph[ops.Tokens], tokens_NL: np.ndarray, batch_size: int = 64
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield token ids (N, L) without their padding, texts of one length at a time, with their places (B,) among the N.
 
     Padding is work that the batch causes, not the text. The published tower, which reads a fixed number of tokens,
     gets what it reads.
     """
-    first = graph.ops[0]
-    assert isinstance(first, ops.Tokens)
-    tokens_NL = check_tokens(first, tokens_NL)
-    lengths_N = (
-        np.full(len(tokens_NL), first.length) if first.exact else end_mask(tokens_NL, first.eos_id).sum(1)
-    )
+    tokens_NL = check_tokens(graph.input, tokens_NL)
+    if graph.input.exact:
+        lengths_N = np.full(len(tokens_NL), graph.input.length)
+    else:
+        lengths_N = end_mask(tokens_NL, graph.input.eos_id).sum(1)
     for length in np.unique(lengths_N):
         places = np.flatnonzero(lengths_N == length)
         for i in range(0, len(places), batch_size):

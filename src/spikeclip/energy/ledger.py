@@ -124,11 +124,13 @@ def _product(
     network: Network,
     conventions: Conventions,
 ) -> list[Row]:
-    own = conventions.arithmetic[network.weights]
+    arithmetic = conventions.arithmetic[network.weights]
     if theta is not None:
         rate = theta / (count.inputs * count.steps)
         kind = "integer accumulate" if integer else "accumulate"
-        rows = [Row(count.op, kind, "synaptic operations", theta * count.fan_out, rate, own.accumulate)]
+        rows = [
+            Row(count.op, kind, "synaptic operations", theta * count.fan_out, rate, arithmetic.accumulate)
+        ]
     else:
         pJ = (
             conventions.arithmetic[conventions.real_arithmetic].mac
@@ -137,14 +139,14 @@ def _product(
         )
         rows = [Row(count.op, "mac", "multiply-accumulates", count.macs * repeats, None, pJ)]
     if count.bias:
-        rows.append(Row(count.op, "add", "bias", count.outputs * repeats, None, own.accumulate))
+        rows.append(Row(count.op, "add", "bias", count.outputs * repeats, None, arithmetic.accumulate))
     return rows
 
 
 def _mac(network: Network, conventions: Conventions) -> float:
     """pJ of an ordinary network's multiply-accumulate; the multiplier shrinks with the bits of the activation."""
-    own = conventions.arithmetic[network.weights]
-    return own.multiply * _activation_bits(network, conventions) / own.bits + own.add
+    arithmetic = conventions.arithmetic[network.weights]
+    return arithmetic.multiply * _activation_bits(network, conventions) / arithmetic.bits + arithmetic.add
 
 
 def _activation_bits(network: Network, conventions: Conventions) -> int:

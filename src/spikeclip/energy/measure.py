@@ -44,7 +44,7 @@ def measure(run: Callable[[], Any], inputs: int, seconds: float = 2.0) -> dict[s
 def _rapl() -> dict[str, Callable[[], float]]:
     meters: dict[str, Callable[[], float]] = {}
     for zone in sorted(POWERCAP.glob("*-rapl:*")):
-        if zone.name.count(":") != 1:  # parts of a package, which its own counter holds
+        if zone.name.count(":") != 1:  # a part of a package, whose counter includes it
             continue
         counter = zone / "energy_uj"
 

@@ -1,4 +1,4 @@
-"""One HTML file with everything inside: words, tables, figures. It asks nothing of the network and runs no script."""
+"""One HTML file with everything inside: words, tables, figures. It loads nothing from elsewhere and runs no script."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from spikeclip.energy.figures import (
 from spikeclip.energy.words import amounts, break_even, pairs, summary
 from spikeclip.files import replacing
 from spikeclip.graph.inputs import picture_batches
-from spikeclip.graph.ops import Graph
+from spikeclip.graph.ops import Graph, Image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ li{margin:.35rem 0}
 def write_report(
     account: Mapping[str, Any],
     path: Path,
-    graph: Graph,
+    graph: Graph[Image],
     image_HWC: np.ndarray,
     log: Path,
     title: str,
@@ -98,7 +98,7 @@ def write_report(
 
 def checkpoint_points(log: Path) -> list[Point]:
     """Return firing rate (mean over layers, of the last batch logged before) and validation accuracy of every epoch of
-    a run whose metrics.jsonl `log` is; an empty list where it is not there or knows no rates."""
+    a run whose metrics.jsonl `log` is; an empty list where there is no such file, or no rates in it."""
     points: list[Point] = []
     rates: dict[str, float] = {}
     for line in log.read_text().splitlines() if log.is_file() else []:

@@ -27,7 +27,7 @@ def amount(joules: float, interval: float = math.nan) -> str:
 
 
 def amounts(energy: Mapping[str, Any], name: str) -> list[str]:
-    """Return what a picture costs as a network at every level, "-" where that level says nothing about it."""
+    """Return what a picture costs as a network at every level, "-" where that level does not count it."""
     joules, intervals = (energy["total"][key].get(name, {}) for key in ("joules", "intervals"))
     levels = energy["levels"]
     return [amount(joules[lv], intervals.get(lv, math.nan)) if lv in joules else "-" for lv in levels]
@@ -54,7 +54,7 @@ def break_even(energy: Mapping[str, Any], name: str, twin: str, level: str) -> s
 
 
 def against(joules: float, name: str, other: float) -> str:
-    """Say how the first compares with `name`, which costs `other` joules."""
+    """Return in words how `joules` compare with `name`, which costs `other` joules."""
     share = joules / other
     if share > 1:
         return f"{share:.3g} times the {name}"
@@ -86,16 +86,16 @@ def _verdict(energy: Mapping[str, Any]) -> str:
     parts = []
     for level in energy["levels"][1:]:
         less = {
-            twin.removeprefix("ANN twin, "): total[own][level] < total[twin][level]
-            for own, twin in pairs(energy)
+            twin.removeprefix("ANN twin, "): total[spiking][level] < total[twin][level]
+            for spiking, twin in pairs(energy)
         }
         wins, losses = ([twin for twin, won in less.items() if won == sought] for sought in (True, False))
-        said = [
+        phrases = [
             f"{word} {', '.join(twins)}"
             for word, twins in (("wins against", wins), ("loses to", losses))
             if twins
         ]
-        parts.append(f"{level} {' and '.join(said)}")
+        parts.append(f"{level} {' and '.join(phrases)}")
     return f"Against its ordinary twins, at the same width of weights, the spiking network at {'; at '.join(parts)}."
 
 
@@ -134,7 +134,7 @@ def _level(energy: Mapping[str, Any], level: str) -> str:
         if level not in total[name]:
             continue
         twins = []
-        for twin in (twin for own, twin in pairs(energy) if own == name):
+        for twin in (twin for spiking, twin in pairs(energy) if spiking == name):
             rate = break_even(energy, name, twin, level)
             limits = {"never": "dearer even in silence", "always": "cheaper at any rate"}
             limit = limits.get(rate, f"break-even at {rate} spikes per neuron")
@@ -151,11 +151,11 @@ def _teacher(energy: Mapping[str, Any]) -> list[str]:
     if teacher is None:
         return []
     cost = total[f"teacher, {teacher['name']}"]["L1"]
-    own = SPIKING_NAMES[not teacher["arithmetic"].startswith("fp")]
+    spiking = SPIKING_NAMES[not teacher["arithmetic"].startswith("fp")]
     return [
         f"The teacher, {teacher['name']}, needs {amount(cost)} a picture at L1, matrix products alone, in "
-        f"{teacher['arithmetic']} and on pictures of its own size; at another accuracy, {own}: "
-        f"{against(total[own]['L1'], 'teacher', cost)}."
+        f"{teacher['arithmetic']} and on pictures of its own size; at another accuracy, {spiking}: "
+        f"{against(total[spiking]['L1'], 'teacher', cost)}."
     ]
 
 

@@ -41,7 +41,7 @@ def attend(
     first_C = np.arange(width) // head * head
     start_C = first_C // head * room
     slot_C = start_C + np.arange(width) - first_C
-    kept = np.empty((0, 0, 0, width), np.float32)
+    no_currents = np.empty((0, 0, 0, width), np.float32)
     columns = (width + LIST_LANES - 1) // LIST_LANES * LIST_LANES
     scale_N, bias_N = np.full(columns, np.float32(scale)), np.full(columns, NEVER)
     bias_N[:width] = 0
@@ -76,6 +76,6 @@ def attend(
                     row = kv_RD.ctypes.data + 4 * room * ((t * B + b) * width + c)
                     add_vectors(x_N.ctypes.data + 4 * first_C[c], row, room)  # type: ignore[call-arg]
                 settle(
-                    line, x, t, x_N[:columns], scale_N, bias_N, kept, False, neuron, width,
+                    line, x, t, x_N[:columns], scale_N, bias_N, no_currents, False, neuron, width,
                     out_index, out_ends, room_2N,
                 )  # type: ignore[call-arg]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which layers run dense, kept from one start to the next: to time them takes seconds and memory."""
+"""Which layers run dense, saved from one start to the next: to time them takes seconds and memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLDER = Path("~/.cache/spikeclip/engine")
 
 
 def load_choice(key: str) -> list[str] | None:
-    """Return the names of the layers that were chosen to run dense, or None where nothing readable is kept."""
+    """Return the names of the layers that were chosen to run dense, or None where no readable choice is saved."""
     try:
         return list(map(str, json.loads(_file(key).read_text())["dense"]))
     except (OSError, ValueError, KeyError, TypeError):
@@ -27,7 +27,7 @@ def load_choice(key: str) -> list[str] | None:
 
 
 def save_choice(key: str, dense: Collection[str]) -> None:
-    """Keep a choice; where the folder cannot be written, the next start measures again."""
+    """Save a choice; where the folder cannot be written, the next start measures again."""
     try:
         _file(key).parent.mkdir(parents=True, exist_ok=True)
         with replacing(_file(key)) as file:
@@ -37,9 +37,9 @@ def save_choice(key: str, dense: Collection[str]) -> None:
 
 
 def choice_key(graph: Graph, precision: str, threads: int, batch: int) -> str:
-    """Return a hash of all that the choice depends on: the network, the processor, threads, and the batch's size.
+    """Return a hash of everything that the choice depends on: network, processor, threads, and size of the batch.
 
-    Batches count as alike up to a factor of two.
+    Sizes of a batch between two powers of two give the same hash.
     """
     processor = (llvmlite.binding.get_host_cpu_name(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     run = (precision, threads, batch.bit_length(), version("spikeclip"), version("numba"))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from threading import Lock
-from typing import Literal
+from typing import Generic, Literal
 
 import numba
 import numpy as np
@@ -17,13 +17,13 @@ from spikeclip.engine.measure import Layer, clearly_fastest, measure, profile, r
 from spikeclip.engine.plan import Dense, Step, Synapses, plan
 from spikeclip.engine.run import Values, run_step
 from spikeclip.errors import InputError, unknown
-from spikeclip.graph.ops import Graph
+from spikeclip.graph.ops import Graph, InputOp
 
 PRECISIONS = ("fp32", "int8")
 MODES = ("events", "dense", "auto")
 
 
-class Engine:
+class Engine(Generic[InputOp]):
     """An image or text tower on the CPU, event by event; needs no PyTorch.
 
     precision: `fp32` fires the spikes of `graph.execute` up to rounding; `int8` has weights of 8 bits, one scale
@@ -35,7 +35,7 @@ class Engine:
 
     def __init__(
         self,
-        graph: Graph,
+        graph: Graph[InputOp],
         *,
         precision: Literal["fp32", "int8"] = "int8",
         mode: Literal["events", "dense", "auto"] = "auto",
@@ -77,11 +77,11 @@ class Engine:
         runs by its events.
         """
         if not self._chosen:
-            kept = load_choice(self._key(inputs))
-            if kept is None:
+            saved = load_choice(self._key(inputs))
+            if saved is None:
                 self.calibrate(inputs)
             else:
-                self.steps, self._chosen = self._join(kept), True
+                self.steps, self._chosen = self._join(saved), True
         with self._lock, _threads(self.threads):
             if watch is None:
                 return self._run(self.steps, inputs).output[0].copy()

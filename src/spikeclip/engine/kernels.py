@@ -2,7 +2,7 @@
 
 Spikes are lists, one for each line of positions and time step: index (lines, T, room) uint16. Position x of the line
 has the entries from ends[line, t, x] to ends[line, t, x + 1], int32. Channel c there is x * channels + c, modulo 2^16;
-one of level n stands n times. Currents are float32 (lines, X, T, N).
+one of level n appears n times. Currents are float32 (lines, X, T, N).
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def pooled_synapses(
     size, stride, margin = window
     rows, places = (height + 2 * margin - size) // stride + 1, (width + 2 * margin - size) // stride + 1
     columns, lines, chunks = scale_N.size, B * rows, min(B * rows, threads)
-    kept = np.empty((0, 0, 0, columns), np.float32)
+    no_currents = np.empty((0, 0, 0, columns), np.float32)
     for chunk_ in prange(chunks):
         chunk = np.int64(chunk_)
         ring_RXTN = np.empty((size, width, T, columns), np.float32)  # the convolution's last lines
@@ -149,7 +149,7 @@ def pooled_synapses(
                 largest(largest_TN.ctypes.data, cells_K.ctypes.data, cells, T * columns)  # type: ignore[call-arg]
                 for t in range(T):
                     settle(
-                        line, place, t, largest_TN[t], scale_N, bias_N, kept, False, neuron, channels,
+                        line, place, t, largest_TN[t], scale_N, bias_N, no_currents, False, neuron, channels,
                         out_index, out_ends, room_2N,
                     )  # type: ignore[call-arg]  # fmt: skip
 
@@ -206,7 +206,7 @@ def pool_and_fire(
         x_N = np.full(columns, NEVER)
         scale_N, bias_N = np.ones(columns, np.float32), np.zeros(columns, np.float32)
         room_2N = np.empty((2, columns), np.float32)
-        kept = np.empty((0, 0, 0, columns), np.float32)
+        no_currents = np.empty((0, 0, 0, columns), np.float32)
         top = y * stride - padding
         for x in range(width):
             left = x * stride - padding
@@ -219,7 +219,7 @@ def pool_and_fire(
                             for n in range(N):
                                 x_N[n] = max(x_N[n], current_N[n])
                 settle(
-                    line, x, t, x_N, scale_N, bias_N, kept, False, neuron, N, out_index, out_ends, room_2N
+                    line, x, t, x_N, scale_N, bias_N, no_currents, False, neuron, N, out_index, out_ends, room_2N
                 )  # type: ignore[call-arg]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ MARGIN = 0.95
 
 @dataclass(frozen=True)
 class Layer:
-    """One step of a run on a batch, or a stretch, which stands before its steps."""
+    """One step of a run on a batch, or a stretch, which comes before its steps."""
 
     name: str
     chosen: str

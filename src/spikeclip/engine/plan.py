@@ -11,6 +11,7 @@ from spikeclip.engine.vector import LIST_LANES, empty
 from spikeclip.errors import InputError
 from spikeclip.graph import ops
 from spikeclip.graph.ops import Graph, Op
+from spikeclip.graph.shapes import shapes
 
 NO_POOL = (1, 1, 0)
 """The window of a neuron that has no max-pool before it."""
@@ -109,112 +110,136 @@ Step = Synapses | Dense | Fire | Attend | Plain
 
 def plan(graph: Graph, precision: str) -> list[Step]:
     """Group the operations of a graph into steps. Raises `InputError` for a network that does not spike."""
-    neurons = [op for op in graph.ops if isinstance(op, ops.Neuron)]
-    for neuron in neurons:
-        _check_neuron(neuron)
-    spiking = {neuron.name for neuron in neurons}
-    moving = any(isinstance(op, ops.Image) and not op.constant for op in graph.ops)
-    alias: dict[str, str] = {}  # of operations that only take positions for tokens
-    tokens: set[str] = set()  # values whose positions are tokens, whatever their shape is here
-    done: set[str] = set()
-    steps: list[Step] = []
+    return _Planner(graph, precision).steps
 
-    def source(name: str) -> str:
-        return alias.get(name, name)
 
-    def only_neuron(op: Op) -> ops.Neuron | None:
-        readers = [r for r in _readers(graph, op.name) if isinstance(r, ops.Neuron)]
-        return readers[0] if len(readers) == 1 else None
+class _Planner:
+    """The steps so far, and what later operations need to know about the earlier ones."""
 
-    for op in graph.ops:
-        if op.name in done:
-            continue
-        first = source(op.inputs[0]) if op.inputs else ""
+    def __init__(self, graph: Graph, precision: str) -> None:
+        self.graph, self.precision = graph, precision
+        self.shapes = shapes(graph)
+        neurons = [op for op in graph.ops if isinstance(op, ops.Neuron)]
+        for neuron in neurons:
+            _check_neuron(neuron)
+        self.spiking = {neuron.name for neuron in neurons}
+        self.alias: dict[str, str] = {}
+        """Values behind an operation that only takes positions for tokens, and the value before it."""
+        self.tokens: set[str] = set()
+        """Values whose positions are tokens, whatever their shape is here."""
+        self.done: set[str] = set()
+        """Operations that an earlier step includes."""
+        self.steps: list[Step] = []
+        for op in graph.ops:
+            if op.name not in self.done:
+                self._add(op)
+
+    def _add(self, op: Op) -> None:
         if isinstance(op, ops.Conv) and op.stride != 1:
             raise InputError(f"{op.name}: the engine runs convolutions of stride 1, this one has {op.stride}")
         if isinstance(op, ops.Neuron):
-            pool = next((o for o in graph.ops if o.name == first and isinstance(o, ops.MaxPool)), None)
-            window = _window(pool) if pool else NO_POOL
-            steps.append(Fire(op, source(pool.inputs[0]) if pool else first, window))
-        elif isinstance(op, (ops.Conv, ops.Linear)) and first in spiking:
-            target, stream, in_place, window = op, None, False, NO_POOL
-            readers = _readers(graph, op.name)
-            if len(readers) == 1 and isinstance(readers[0], ops.Add):
-                target = readers[0]
-                (before,) = (name for name in target.inputs if name != op.name)
-                stream = source(before)
-                in_place = _readers(graph, stream)[-1] is target
-                if before in tokens:
-                    tokens.add(target.name)
-                done.add(target.name)
-            elif len(readers) == 1 and isinstance(pool := readers[0], ops.MaxPool) and only_neuron(pool):
-                target, window = pool, _window(pool)
-                done.add(target.name)
-            neuron = only_neuron(target)
-            others = [r for r in _readers(graph, target.name) if r is not neuron]
-            if neuron is not None:
-                done.add(neuron.name)
-            kept = target.name if others or target is graph.ops[-1] else None
-            plane = _plane(graph, op)
-            steps.append(_synapses(op, first, stream, in_place, kept, neuron, window, plane, precision))
+            self.steps.append(self._fire(op))
         elif isinstance(op, (ops.Conv, ops.Linear)):
-            weight_IN, bias_N = _fill(_rows(op)), _fill(op.bias_O)
-            constant = isinstance(op, ops.Conv) and not moving
-            steps.append(Dense(op, first, _filter(op), _plane(graph, op), weight_IN, bias_N, constant))
+            spikes = self._source(op.inputs[0]) in self.spiking
+            self.steps.append(self._synapses(op) if spikes else self._dense(op))
         elif isinstance(op, ops.Attention):
-            neuron = only_neuron(op)
-            if neuron is None or len(_readers(graph, op.name)) > 1:
-                raise InputError(f"{op.name}: the engine needs one neuron behind attention")
-            done.add(neuron.name)
-            width = _width(graph, op.inputs[0])
-            steps.append(Attend(op, neuron, source(op.inputs[3]) if len(op.inputs) > 3 else None, width))
+            self.steps.append(self._attend(op))
         elif isinstance(op, ops.MaxPool):
-            if not all(isinstance(r, ops.Neuron) for r in graph.readers(op.name)):
+            if not all(isinstance(r, ops.Neuron) for r in self.graph.readers(op.name)):
                 raise InputError(f"{op.name}: the engine needs a neuron behind a max-pool")
-        elif isinstance(op, ops.Reshape) and op.shape == (-1, _width(graph, op.inputs[0])):
-            alias[op.name] = first
-            tokens.add(op.name)
+        elif self._renames(op):
+            self.alias[op.name] = self._source(op.inputs[0])
+            self.tokens.add(op.name)
         else:
-            sources = tuple(source(name) for name in op.inputs)
-            steps.append(Plain(op, sources, tuple(name in tokens for name in op.inputs)))
-    return steps
+            sources = tuple(self._source(name) for name in op.inputs)
+            self.steps.append(Plain(op, sources, tuple(name in self.tokens for name in op.inputs)))
 
+    def _fire(self, op: ops.Neuron) -> Fire:
+        first = self._source(op.inputs[0])
+        before = self.graph[first]
+        if isinstance(before, ops.MaxPool):
+            return Fire(op, self._source(before.inputs[0]), _window(before))
+        return Fire(op, first, NO_POOL)
 
-def _readers(graph: Graph, name: str) -> list[Op]:
-    """Return what reads a value, looking through operations that only rename it."""
-    readers = []
-    for op in graph.readers(name):
-        renames = isinstance(op, ops.Reshape) and op.shape == (-1, _width(graph, name))
-        readers += _readers(graph, op.name) if renames else [op]
-    return readers
+    def _synapses(self, op: ops.Conv | ops.Linear) -> Synapses:
+        """Group a layer that reads spikes with the residual add or max-pool and the neuron that follow it."""
+        target, stream, in_place, window = op, None, False, NO_POOL
+        readers = self._readers(op.name)
+        if len(readers) == 1 and isinstance(readers[0], ops.Add):
+            target = readers[0]
+            (before,) = (name for name in target.inputs if name != op.name)
+            stream = self._source(before)
+            in_place = self._readers(stream)[-1] is target
+            if before in self.tokens:
+                self.tokens.add(target.name)
+            self.done.add(target.name)
+        elif len(readers) == 1 and isinstance(pool := readers[0], ops.MaxPool) and self._neuron(pool):
+            target, window = pool, _window(pool)
+            self.done.add(target.name)
+        neuron = self._neuron(target)
+        others = [r for r in self._readers(target.name) if r is not neuron]
+        if neuron is not None:
+            self.done.add(neuron.name)
+        weight_IO, scale_O = _rows(op), np.ones(len(op.bias_O), np.float32)
+        if len(weight_IO) > np.iinfo(np.uint16).max:
+            raise InputError(f"{op.name}: {len(weight_IO)} weight rows, but a list of spikes can name 65,535")
+        if self.precision == "int8":
+            weight_IO, scale_O = quantize(weight_IO)
+        return Synapses(
+            op=op,
+            source=self._source(op.inputs[0]),
+            stream=stream,
+            in_place=in_place,
+            result=target.name if others or target is self.graph.ops[-1] else None,
+            neuron=neuron,
+            window=window,
+            filter_=_filter(op),
+            plane=self._plane(op),
+            weight_IN=_fill(weight_IO),
+            scale_N=_fill(scale_O),
+            bias_N=_fill(op.bias_O, NEVER),
+            outputs=len(op.bias_O),
+        )
 
+    def _dense(self, op: ops.Conv | ops.Linear) -> Dense:
+        constant = isinstance(op, ops.Conv) and self.shapes[op.inputs[0]][0] == 1
+        weight_IN, bias_N = _fill(_rows(op)), _fill(op.bias_O)
+        source = self._source(op.inputs[0])
+        return Dense(op, source, _filter(op), self._plane(op), weight_IN, bias_N, constant)
 
-def _width(graph: Graph, name: str) -> int:
-    """Return the channels of a value."""
-    op = graph[name]
-    if isinstance(op, ops.Embedding):
-        return op.table_VC.shape[1]
-    if isinstance(op, (ops.Conv, ops.Linear)):
-        return len(op.bias_O)
-    return _width(graph, op.inputs[0])
+    def _attend(self, op: ops.Attention) -> Attend:
+        neuron = self._neuron(op)
+        if neuron is None or len(self._readers(op.name)) > 1:
+            raise InputError(f"{op.name}: the engine needs one neuron behind attention")
+        self.done.add(neuron.name)
+        mask = self._source(op.inputs[3]) if len(op.inputs) > 3 else None
+        return Attend(op, neuron, mask, self.shapes[op.name][-1])
 
+    def _source(self, name: str) -> str:
+        return self.alias.get(name, name)
 
-def _plane(graph: Graph, op: ops.Conv | ops.Linear) -> tuple[int, int]:
-    """Return the rows and columns that a convolution reads; a linear map reads one position."""
-    return _plane_of(graph, op.inputs[0]) if isinstance(op, ops.Conv) else (1, 1)
+    def _readers(self, name: str) -> list[Op]:
+        """Return what reads a value, looking through operations that only rename it."""
+        readers = []
+        for op in self.graph.readers(name):
+            readers += self._readers(op.name) if self._renames(op) else [op]
+        return readers
 
+    def _renames(self, op: Op) -> bool:
+        """Whether an operation only takes positions for tokens."""
+        return isinstance(op, ops.Reshape) and op.shape == (-1, self.shapes[op.inputs[0]][-1])
 
-def _plane_of(graph: Graph, name: str) -> tuple[int, int]:
-    op = graph[name]
-    if isinstance(op, ops.Image):
-        return op.shape[:2]
-    H, W = _plane_of(graph, op.inputs[0])
-    if isinstance(op, ops.MaxPool):
-        H, W = ((side + 2 * op.padding - op.size) // op.stride + 1 for side in (H, W))
-    if isinstance(op, ops.Conv):
-        R, S, padding = _filter(op)
-        H, W = H + 2 * padding - R + 1, W + 2 * padding - S + 1
-    return H, W
+    def _neuron(self, op: Op) -> ops.Neuron | None:
+        """Return the neuron that reads an operation, where there is just one."""
+        readers = [r for r in self._readers(op.name) if isinstance(r, ops.Neuron)]
+        return readers[0] if len(readers) == 1 else None
+
+    def _plane(self, op: ops.Conv | ops.Linear) -> tuple[int, int]:
+        """Return the rows and columns that a convolution reads; a linear map reads one position."""
+        if isinstance(op, ops.Linear):
+            return 1, 1
+        _, H, W, _ = self.shapes[op.inputs[0]]
+        return H, W
 
 
 def _window(op: ops.MaxPool) -> tuple[int, int, int]:
@@ -230,42 +255,6 @@ def _check_neuron(op: ops.Neuron) -> None:
         raise InputError(
             f"{op.name}: give the engine the graph without sub-steps; its spikes are binary already"
         )
-
-
-def _synapses(
-    op: ops.Conv | ops.Linear,
-    source: str,
-    stream: str | None,
-    in_place: bool,
-    result: str | None,
-    neuron: ops.Neuron | None,
-    window: tuple[int, int, int],
-    plane: tuple[int, int],
-    precision: str,
-) -> Synapses:
-    weight_IO = _rows(op)
-    if len(weight_IO) > np.iinfo(np.uint16).max:
-        raise InputError(f"{op.name}: {len(weight_IO)} weight rows, but a list of spikes can name 65,535")
-    outputs = len(op.bias_O)
-    scale_O = np.ones(outputs, np.float32)
-    if precision == "int8":
-        weight_IO, scale_O = quantize(weight_IO)
-    bias_N = _fill(op.bias_O, NEVER)
-    return Synapses(
-        op,
-        source,
-        stream,
-        in_place,
-        result,
-        neuron,
-        window,
-        _filter(op),
-        plane,
-        _fill(weight_IO),
-        _fill(scale_O),
-        bias_N,
-        outputs,
-    )
 
 
 def quantize(weight_IO: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

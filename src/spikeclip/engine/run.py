@@ -55,7 +55,7 @@ class Values:
     output: np.ndarray = field(default_factory=lambda: _NOTHING)
 
     def room(self, name: str, shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
-        """Return an array of any content that is `name`'s own."""
+        """Return an array for `name`, of any content; the same one as in an earlier run where it fits."""
         array = self.workspace.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
             array = self.workspace[name] = empty(shape, dtype)
@@ -96,7 +96,7 @@ def run_step(step: Step | Stretch, values: Values) -> None:
 
 
 def _dense(step: Dense, values: Values) -> None:
-    """Run in our own kernel: BLAS would leave threads behind that spin on the cores the next layers need."""
+    """Run in a kernel of the engine: BLAS would leave threads behind that spin on the cores the next layers need."""
     x = values.reals[step.source]
     conv = isinstance(step.op, ops.Conv)
     T, B = x.shape[:2]
@@ -158,8 +158,8 @@ def _synapses(step: Synapses, values: Values) -> None:
     elif step.result is not None:
         currents = values.room(step.name, shape, np.float32)
     if step.result is not None:
-        kept = currents[..., : step.outputs].reshape(*space, T, step.outputs)
-        values.output = values.reals[step.result] = np.moveaxis(kept, -2, 0)
+        result = currents[..., : step.outputs].reshape(*space, T, step.outputs)
+        values.output = values.reals[step.result] = np.moveaxis(result, -2, 0)
     out_index, out_ends = _NO_LIST, _NO_ENDS
     if step.neuron is not None:
         out = values.room_for_spikes(step.neuron, T, space, W, step.outputs)

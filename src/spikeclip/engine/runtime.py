@@ -16,6 +16,7 @@ from spikeclip.encode.vectors import unit
 from spikeclip.engine.engine import Engine
 from spikeclip.graph.inputs import picture_batches
 from spikeclip.graph.saved import SavedGraphs, load_graphs
+from spikeclip.graph.shapes import shapes
 from spikeclip.pretrained.resolve import resolve
 from spikeclip.records import read_json
 
@@ -36,13 +37,12 @@ class Runtime:
         threads: int | None = None,
     ) -> None:
         self.name, self.tokenizer, self.logit_scale = name, tokenizer, graphs.logit_scale
-        self.image, self.text = (
-            Engine(graph, precision=precision, threads=threads) for graph in (graphs.image, graphs.text)
-        )
+        self.image = Engine(graphs.image, precision=precision, threads=threads)
+        self.text = Engine(graphs.text, precision=precision, threads=threads)
         self.provenance = {"config": config, "weights": graphs.weights, "precision": f"engine {precision}"}
         picture, self.context_length = graphs.image.input, graphs.text.input.length
         self.image_format = picture.format
-        self.dim = len(graphs.image.ops[-1].bias_O)  # type: ignore[attr-defined]
+        self.dim = shapes(graphs.image)[graphs.image.ops[-1].name][-1]
         parts = [graphs.weights, picture.shape, picture.mean, picture.std, tokenizer.fingerprint, precision]
         self.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

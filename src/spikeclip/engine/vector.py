@@ -1,6 +1,6 @@
 """The inner loops of the engine as LLVM vector code, and what such code is written with.
 
-Numba's own loops do it at half the speed or less, because sums do not stay in registers and a list of indices
+Numba's loops do it at half the speed or less, because sums do not stay in registers and a list of indices
 cannot be written by vectors. The code is LLVM's portable vector IR: AVX-512, AVX2 and ARM differ in speed alone.
 Functions take addresses as integers, and sizes and strides in elements.
 """

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+from torch import nn
 
-from spikeclip.data.transforms import normalize
+from spikeclip.graph.lower import lower
+from spikeclip.graph.shapes import Shape, shapes
 from spikeclip.model import SpikeCLIP
 
 
@@ -38,45 +38,34 @@ def describe_model(model: SpikeCLIP) -> dict[str, Any]:
     }
 
 
-@torch.no_grad()
 def describe_layers(model: SpikeCLIP) -> list[dict[str, Any]]:
-    """Return the layers in the order in which they run on one picture and one text of full length.
+    """Return the operations of both lowered towers in the order in which they run.
 
-    Each has `name`, `kind`, `output` (shape; time first, then the batch of one, where the layer has them) and
-    `parameters`.
+    Each has `name`, `kind`, `output` and `parameters`. `output` is its shape for one picture or one text of full
+    length: time first, where T = 1 stands for a value that does not change, then the batch of one, and the channels
+    before rows and columns. `parameters` are the numbers that the operation stores. BatchNorm is folded into the
+    weights and the bias of the operation before it, so their sum is not the model's number of parameters.
     """
-    layers: dict[str, dict[str, Any]] = {}
-
-    def watch(name: str) -> Callable:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
-                layers[name] = {
-                    "name": name,
-                    "kind": type(module).__name__,
-                    "output": tuple(output.shape),
-                    "parameters": _count(module),
+    layers = []
+    for tower, graph in (("image", lower(model.image, model.config.image)), ("text", lower(model.text))):
+        outputs = shapes(graph)
+        for op in graph.ops:
+            stored = sum(value.size for value in vars(op).values() if isinstance(value, np.ndarray))
+            layers.append(
+                {
+                    "name": f"{tower}.{op.name}",
+                    "kind": type(op).__name__,
+                    "output": _channels_first(outputs[op.name]),
+                    "parameters": stored,
                 }
+            )
+    return layers
 
-        return hook
 
-    leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
-    handles = [module.register_forward_hook(watch(name)) for name, module in leaves]
-    image, text = model.config.image, model.config.text
-    modes = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        device = model.log_scale.device
-        zeros = torch.zeros(1, *image.shape, dtype=torch.uint8, device=device)
-        model.encode_image(normalize(zeros, *image.normalization))
-        # Any token that is not the end: a text of full length.
-        token = 0 if text.eos_id else 1
-        model.encode_text(torch.full((1, text.context_length), token, device=device))
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
-    return list(layers.values())
+def _channels_first(shape: Shape) -> Shape:
+    """Return (T, ..., C) as the towers have it: (T, 1, C, H, W), (T, 1, N, C) or (T, 1, C)."""
+    T, *inner = shape
+    return T, 1, *([inner[2], *inner[:2]] if len(inner) == 3 else inner)
 
 
 def _count(module: nn.Module) -> int:

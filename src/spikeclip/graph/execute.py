@@ -80,7 +80,7 @@ def check_tokens(op: Tokens, ids_BL: np.ndarray) -> np.ndarray:
         raise InputError(f"texts of {ids_BL.shape[1]} tokens, but this model reads at most {op.length}")
     if not op.exact:
         return ids_BL
-    # What stands after the end token must not matter: make it the end token in every row.
+    # Tokens after the first end token must not matter: replace them by end tokens.
     ids_BL = np.where(mask_BL, ids_BL, op.eos_id)[:, : op.length]
     return np.pad(ids_BL, ((0, 0), (0, op.length - ids_BL.shape[1])), constant_values=op.eos_id)
 

@@ -7,7 +7,7 @@ of I-LIF activations end up in the weights.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from spikeclip import neurons
 from spikeclip.config import ImageConfig
 from spikeclip.errors import InputError
 from spikeclip.graph import ops
-from spikeclip.graph.ops import Graph, Op
+from spikeclip.graph.ops import Graph, Image, Op, Tokens
 from spikeclip.towers.block import MLP, Attention, Block
 from spikeclip.towers.image import ConvTower, Spikingformer
 from spikeclip.towers.norm import BatchNorm, ConvBN, LinearBN
@@ -26,8 +26,20 @@ from spikeclip.towers.stem import Stem, Whitening
 from spikeclip.towers.text import TextMLP, TextTransformer
 
 
+@overload
+def lower(tower: Spikingformer | ConvTower, config: ImageConfig | None = None) -> Graph[Image]: ...
+
+
+@overload
+def lower(tower: TextTransformer | TextMLP) -> Graph[Tokens]: ...
+
+
+@overload
+def lower(tower: nn.Module, config: ImageConfig | None = None) -> Graph[Image | Tokens]: ...
+
+
 @torch.no_grad()
-def lower(tower: nn.Module, config: ImageConfig | None = None) -> Graph:
+def lower(tower: nn.Module, config: ImageConfig | None = None) -> Graph[Any]:
     """Lower an image or a text tower in its evaluation form.
 
     config: of an image tower, for the size of its pictures and their normalisation (default: 32 pixels, none).

@@ -8,7 +8,7 @@ division by D is folded into the weights that read them. BatchNorm is folded too
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Generic, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Image(Op):
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     event_frames: int | None = None
-    """Frames of a recording, of which one alone has no axis of its own; None for pictures."""
+    """Frames of a recording; None for pictures. A recording of one frame has no axis of time."""
 
     @property
     def format(self) -> ImageFormat:
@@ -169,15 +169,22 @@ class Readout(Op):
 OPS: dict[str, type[Op]] = {cls.__name__: cls for cls in Op.__subclasses__()}
 
 
+InputOp = TypeVar("InputOp", bound=Image | Tokens, covariant=True)
+
+
 @dataclass(frozen=True, eq=False)
-class Graph:
-    """Operations in an order in which every one follows its inputs; the first is the input, the last the output."""
+class Graph(Generic[InputOp]):
+    """Operations in an order in which every one follows its inputs; the first is the input, the last the output.
+
+    `Graph[Image]` reads pictures or recordings, `Graph[Tokens]` reads texts.
+    """
 
     ops: list[Op]
 
     @property
-    def input(self) -> Any:
-        return self.ops[0]
+    def input(self) -> InputOp:
+        """The first operation, which says what the graph reads."""
+        return cast(InputOp, self.ops[0])
 
     def __getitem__(self, name: str) -> Op:
         return next(op for op in self.ops if op.name == name)

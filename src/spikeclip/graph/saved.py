@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from spikeclip.errors import InputError
 from spikeclip.files import replacing
-from spikeclip.graph.ops import Graph
+from spikeclip.graph.ops import Graph, Image, InputOp, Tokens
 from spikeclip.graph.store import load_graph, save_graph
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 class SavedGraphs(NamedTuple):
-    image: Graph
-    text: Graph
+    image: Graph[Image]
+    text: Graph[Tokens]
     logit_scale: float
     weights: str = ""
     """Hash of the file of weights that they were made of."""
@@ -38,7 +38,10 @@ def save_graphs(model: SpikeCLIP, folder: Path) -> Path:
 
 
 def load_graphs(folder: Path) -> SavedGraphs:
-    """Read the graphs of a saved model. Raises `InputError` where there are none, or those of other weights."""
+    """Read the graphs of a saved model.
+
+    Raises `InputError` where there are none, those of other weights, or graphs that read something else.
+    """
     graphs = folder / "graph"
     if not (graphs / "model.json").is_file():
         raise InputError(f"{folder} holds no graphs; `spikeclip lower {folder}` makes them (with PyTorch)")
@@ -47,12 +50,21 @@ def load_graphs(folder: Path) -> SavedGraphs:
         raise InputError(
             f"{graphs} is of other weights than {folder} has now; run `spikeclip lower {folder}`"
         )
-    image, text = load_graph(graphs / "image"), load_graph(graphs / "text")
+    image, text = _load(graphs / "image", Image), _load(graphs / "text", Tokens)
     return SavedGraphs(image, text, facts["logit_scale"], facts["weights"])
 
 
+def _load(path: Path, kind: type[InputOp]) -> Graph[InputOp]:
+    graph = load_graph(path)
+    if not isinstance(graph.input, kind):
+        raise InputError(
+            f"{path} is a graph that reads {type(graph.input).__name__}, expected {kind.__name__}"
+        )
+    return cast(Graph[InputOp], graph)
+
+
 def open_graphs(folder: Path) -> SavedGraphs:
-    """Return the graphs of a saved model: those in its folder, or made now where there are none (with PyTorch)."""
+    """Return the graphs of a saved model: those in its folder or, where there are none, lowered now (with PyTorch)."""
     if (folder / "graph" / "model.json").is_file():
         return load_graphs(folder)
     from spikeclip.graph.lower import lower

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save
 
 from spikeclip.errors import InputError, first_line
 from spikeclip.files import replacing
-from spikeclip.graph.ops import OPS, Graph
+from spikeclip.graph.ops import OPS, Graph, Image, Tokens
 
 FORMAT = 1
 
@@ -38,7 +38,7 @@ def save_graph(graph: Graph, path: str | Path) -> None:
         file.write((json.dumps({"format": FORMAT, "ops": rows}, indent=1) + "\n").encode())
 
 
-def load_graph(path: str | Path) -> Graph:
+def load_graph(path: str | Path) -> Graph[Image | Tokens]:
     """Read what `save_graph(graph, path)` wrote. Raises `InputError` for what is missing, damaged or unknown."""
     weights, text = _files(Path(path))
     for file in (weights, text):
@@ -57,13 +57,16 @@ def load_graph(path: str | Path) -> Graph:
             raise InputError(f"{text} holds an unknown operation at {row.get('name')!r}")
         fields = {f.name for f in dataclasses.fields(cls)}
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
-        own: dict[str, Any] = {
+        stored: dict[str, Any] = {
             f: arrays[f"{row['name']}.{f}"] for f in fields - plain.keys() if f"{row['name']}.{f}" in arrays
         }
         needed = {f.name for f in dataclasses.fields(cls) if f.default_factory is not dataclasses.MISSING}
-        if plain.keys() - fields or needed - own.keys():  # a setting that an older file lacks has its default
+        # A setting that an older file lacks has its default.
+        if plain.keys() - fields or needed - stored.keys():
             raise InputError(f"{path}: the fields of {row['name']!r} do not fit {cls.__name__}")
-        ops.append(cls(**plain, **own))
+        ops.append(cls(**plain, **stored))
+    if not ops or not isinstance(ops[0], (Image, Tokens)):
+        raise InputError(f"{text}: a graph begins with Image or Tokens")
     return Graph(ops)
 
 

@@ -1,4 +1,4 @@
-"""Does the network spike? What every synaptic operation reads, and I-LIF against its binary sub-steps."""
+"""Does the network spike? What every product reads, and I-LIF against its binary sub-steps."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ EPS = float(np.finfo(np.float32).eps)
 
 
 @dataclass
-class Synapse:
-    """One operand of a convolution, a linear map or attention."""
+class Operand:
+    """One operand of a product (a convolution, a linear map or attention): spikes or a real value."""
 
     op: str
     reads: str
     """Name of the value it reads."""
     kind: Literal["binary", "integer", "real"]
-    """What the graph declares."""
+    """What it is, as the operations of the graph show."""
     D: int | None
-    """Highest level that is declared."""
+    """Highest level of the neuron that it comes from; None for real values."""
     exception: str
-    """Why a real value is allowed here: stem or readout; empty for spikes and for what is not declared."""
+    """Why a real value is allowed here: stem or readout; empty for spikes and for a real value that is not allowed."""
     seen: tuple[float, float] | None = None
     """Lowest and highest value on the pictures."""
     whole: bool | None = None
@@ -36,7 +36,7 @@ class Synapse:
 
     @property
     def sound(self) -> bool:
-        """Whether it reads spikes, as declared and as seen, or is a declared exception."""
+        """Whether it is spikes, by the graph and by the values seen, or an allowed exception."""
         if self.kind == "real":
             return bool(self.exception)
         if self.seen is None or self.D is None:
@@ -56,19 +56,19 @@ class Substeps:
     rounding: float
     """Largest difference of a product, in units of float32's eps times its largest output."""
     output: float
-    """Largest difference of the embeddings when both run on their own, relative to the largest number in them."""
+    """Largest difference of the embeddings of two separate runs, relative to the largest number in them."""
 
     @property
     def equal(self) -> bool:
         return not self.different and not self.not_binary
 
 
-def verify(graph: Graph, inputs: np.ndarray) -> tuple[list[Synapse], Substeps | None]:
+def verify(graph: Graph, inputs: np.ndarray) -> tuple[list[Operand], Substeps | None]:
     """Check a graph and what it computes on inputs as `execute` takes them.
 
-    Returns what every synaptic operation reads and, for a network with I-LIF neurons, how it compares with its binary
-    sub-steps (else None). Layer by layer both get the same input, so a layer's equality does not hang on the rounding
-    of the one before.
+    Returns what every product reads and, for a network with I-LIF neurons, how it compares with its binary sub-steps
+    (else None). Layer by layer both get the same input, so a layer's equality does not depend on the rounding of the
+    one before. Raises `InputError` for no inputs.
     """
     values: dict[str, np.ndarray] = {}
 
@@ -78,35 +78,35 @@ def verify(graph: Graph, inputs: np.ndarray) -> tuple[list[Synapse], Substeps | 
     if not len(inputs):
         raise InputError("no pictures to verify on")
     output = execute(graph, inputs, watch)
-    found = synapses(graph)
-    for synapse in found:
-        read = values[synapse.reads]
-        synapse.seen = float(read.min()), float(read.max())
-        synapse.whole = bool((read == np.round(read)).all())
+    found = operands(graph)
+    for operand in found:
+        read = values[operand.reads]
+        operand.seen = float(read.min()), float(read.max())
+        operand.whole = bool((read == np.round(read)).all())
     if not any(isinstance(op, ops.Neuron) and op.kind == "ilif" for op in graph.ops):
         return found, None
     return found, _compare(graph, inputs, values, output)
 
 
-def synapses(graph: Graph) -> list[Synapse]:
-    """Return what every operand of a convolution, linear map or attention is, as the graph declares it."""
+def operands(graph: Graph) -> list[Operand]:
+    """Return every operand of a convolution, linear map or attention, as the operations of the graph show it."""
     found = []
     for op in graph.ops:
-        operands = op.inputs[:3] if isinstance(op, ops.Attention) else op.inputs[:1]
         if isinstance(op, (ops.Conv, ops.Linear, ops.Attention)):
-            found += [_synapse(graph, op, name) for name in operands]
+            names = op.inputs[:3] if isinstance(op, ops.Attention) else op.inputs[:1]
+            found += [_operand(graph, op, name) for name in names]
     return found
 
 
-def _synapse(graph: Graph, op: Op, name: str) -> Synapse:
+def _operand(graph: Graph, op: Op, name: str) -> Operand:
     source = graph[name]
     while isinstance(source, (ops.Reshape, ops.MaxPool)):  # they move spikes, and choose among them
         source = graph[source.inputs[0]]
     if isinstance(source, ops.Neuron) and source.kind != "relu":
         D = source.D if source.kind == "ilif" and source.substeps == 1 else 1
-        return Synapse(op.name, name, "binary" if D == 1 else "integer", D, "")
+        return Operand(op.name, name, "binary" if D == 1 else "integer", D, "")
     exception = "stem" if isinstance(source, ops.Image) else "readout" if _is_readout(graph, op) else ""
-    return Synapse(op.name, name, "real", None, exception)
+    return Operand(op.name, name, "real", None, exception)
 
 
 def _is_readout(graph: Graph, op: Op) -> bool:
@@ -123,11 +123,10 @@ def _behind(graph: Graph, op: Op) -> list[Op]:
 
 def _compare(graph: Graph, inputs: np.ndarray, values: dict[str, np.ndarray], output: np.ndarray) -> Substeps:
     binary = to_substeps(graph)
-    split: dict[str, np.ndarray] = {}  # what the binary network holds, with the integer network's currents
+    split: dict[str, np.ndarray] = {}  # values of the binary network, given the integer network's currents
     neurons = different = not_binary = 0
     rounding = 0.0
     for op in binary.ops:
-        given = [split[name] for name in op.inputs] or [inputs[None]]
         if isinstance(op, ops.Neuron):
             split[op.name] = run_op(op, values[op.inputs[0]])
             n = values[op.name]
@@ -136,14 +135,12 @@ def _compare(graph: Graph, inputs: np.ndarray, values: dict[str, np.ndarray], ou
             different += int(np.count_nonzero(summed != n))
             not_binary += int(np.count_nonzero((split[op.name] != 0) & (split[op.name] != 1)))
             continue
-        result = run_op(op, *given)
+        result = run_op(op, *([split[name] for name in op.inputs] or [inputs[None]]))
         if isinstance(op, (ops.Conv, ops.Linear, ops.Attention, ops.Scale, ops.Max)):
             whole = values[op.name]
             scale = max(float(np.abs(whole).max()), float(np.finfo(np.float32).tiny))
             rounding = max(rounding, float(np.abs(result - whole).max()) / scale / EPS)
             result = whole  # the next layer gets the same input in both
         split[op.name] = result
-    own = execute(binary, inputs)
-    return Substeps(
-        neurons, different, not_binary, rounding, float(np.abs(own - output).max() / np.abs(output).max())
-    )
+    difference = np.abs(execute(binary, inputs) - output).max() / np.abs(output).max()
+    return Substeps(neurons, different, not_binary, rounding, float(difference))

@@ -46,7 +46,7 @@ def backward(
     needs: tuple[bool, bool],
     *settings: Any,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Run `lif_backward` or `ilif_backward`: gradients of current and, where `needs` says so, of state and factor."""
+    """Run `lif_backward` or `ilif_backward`: gradients of current and, where `needs` is true, of state and factor."""
     grad_x_TX = result_like(x_TX)
     x_TX, grad_s_TX = in_order(x_TX, grad_x_TX), in_order(grad_s_TX, grad_x_TX)
     state_X, grad_end_X = (state_in_order(y_X, grad_x_TX) for y_X in (state_X, grad_end_X))
@@ -84,7 +84,7 @@ def _numbers(settings: tuple) -> list:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    # Not numba's own: its threads and PyTorch's would spin on each other's cores.
+    # Not numba's threads: they and PyTorch's would spin on each other's cores.
     return ThreadPoolExecutor(thread_name_prefix="spikeclip-neurons")
 
 

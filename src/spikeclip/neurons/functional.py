@@ -209,8 +209,8 @@ class _LIF(Function):
         needs = ctx.needs_input_grad[1:3]
         if (fast := _kernels(x_TX)) is not None:
             gradients = (grad_s_TX, grad_v_X)
-            made = fast.backward(fast.lif_backward, x_TX, v_X, rate, *gradients, needs, *ctx.settings)
-            return *made, *[None] * 6
+            results = fast.backward(fast.lif_backward, x_TX, v_X, rate, *gradients, needs, *ctx.settings)
+            return *results, *[None] * 6
         v_X = _at_rest(x_TX, v_reset, rate.dtype) if v_X is None else v_X
         before, charged = [], []
         for x in x_TX.unbind():
@@ -279,8 +279,8 @@ class _ILIF(Function):
         needs_r, needs_gain = needs = ctx.needs_input_grad[1:3]
         if (fast := _kernels(x_TX)) is not None:
             gradients = (grad_s_TX, grad_r_X)
-            made = fast.backward(fast.ilif_backward, x_TX, r_X, gain, *gradients, needs, *ctx.settings)
-            return *made, *[None] * 4
+            results = fast.backward(fast.ilif_backward, x_TX, r_X, gain, *gradients, needs, *ctx.settings)
+            return *results, *[None] * 4
         inside = []
         last = len(x_TX) - 1
         for t, x in enumerate(x_TX.unbind()):

@@ -1,4 +1,4 @@
-"""What the kernels ask of memory: the elements of a time step lie in one order in every tensor of a call."""
+"""The memory layout that the kernels need: elements of a time step have the same order in every tensor of a call."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def result_like(x_TX: Tensor) -> Tensor:
 def in_order(y_TX: Tensor, result_TX: Tensor) -> Tensor:
     """Return `y_TX`, copied unless the elements of a time step lie in memory as those of the result do."""
     strides = zip(y_TX.shape[1:], y_TX.stride()[1:], result_TX.stride()[1:], strict=True)
-    if all(ours == theirs for size, ours, theirs in strides if size > 1):
+    if all(stride == wanted for size, stride, wanted in strides if size > 1):
         return y_TX
     copy = torch.empty_strided(y_TX.shape, result_TX.stride(), dtype=y_TX.dtype, device=y_TX.device)
     return copy.copy_(y_TX)

@@ -38,9 +38,9 @@ def backward(
     needs: tuple[bool, bool],
     *settings: Any,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Run `lif_backward` or `ilif_backward`: gradients of current and, where `needs` says so, of state and factor."""
-    made = operator(x_TX, state_X, factor, grad_s_TX, grad_end_X, *needs, *settings)
-    grad_x_TX, grad_start_X, grad_factor = made
+    """Run `lif_backward` or `ilif_backward`: gradients of current and, where `needs` is true, of state and factor."""
+    gradients = operator(x_TX, state_X, factor, grad_s_TX, grad_end_X, *needs, *settings)
+    grad_x_TX, grad_start_X, grad_factor = gradients
     return grad_x_TX, grad_start_X if needs[0] else None, grad_factor if needs[1] else None
 
 
@@ -109,7 +109,7 @@ def _forward(
     streaming: bool,
     *settings: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Make the results and, with a kernel, fill them; one that is not asked for is empty."""
+    """Allocate the results and, with a kernel, fill them; a result that is not needed is empty."""
     s_TX = result_like(x_TX)
     end_X = torch.empty_like(s_TX[0], dtype=factor.dtype) if streaming else factor.new_empty(0)
     if kernel:
@@ -130,7 +130,7 @@ def _backward(
     needs_factor: bool,
     *settings: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `_forward`. Each program adds up the factor's gradient of its own neurons: in the same order always."""
+    """As `_forward`. Each program adds up the factor's gradient of its neurons, always in the same order."""
     grad_x_TX = result_like(x_TX)
     grad_start_X = torch.empty_like(grad_x_TX[0], dtype=factor.dtype) if needs_state else factor.new_empty(0)
     grad_factor = torch.zeros_like(factor) if needs_factor else factor.new_empty(0)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spikeclip.config import ImageFormat, RunConfig, model_config, to_dict
+from spikeclip.config import RunConfig, model_config, to_dict
 from spikeclip.data.mixture import join, split_sources
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.energy.account import account
@@ -121,9 +121,6 @@ def _trained(config: RunConfig, out: Path, quiet: bool) -> float:
 
 def _account(config: RunConfig, model: Path, conventions: Conventions) -> dict[str, Any]:
     graphs = open_graphs(model)
-    image: Any = graphs.image.ops[0]
-    pictures = join(
-        split_sources(config.data, ImageFormat(image.shape[0], image.event_frames), config.seed)[1]
-    )
+    pictures = join(split_sources(config.data, graphs.image.input.format, config.seed)[1])
     tokenizer, templates = Tokenizer.load(model), config.data.templates
     return account(graphs, tokenizer, pictures, conventions, templates=templates, precision="int8")

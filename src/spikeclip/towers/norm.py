@@ -12,7 +12,7 @@ from spikeclip.towers.synapses import Conv2d, Linear
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over axis 1, with statistics of every process and, if asked, of unmasked rows only.
+    """Batch normalisation over axis 1, with statistics over all processes and, with a mask, over unmasked rows only.
 
     x_RC...: (rows, channels, ...). mask_R: rows that count, for inputs (rows, channels). `gain=False` keeps
     the learned scale at 1. `momentum` is the share of the newest batch in the running statistics.
@@ -85,7 +85,10 @@ def _sum_over_processes(x: Tensor) -> Tensor:
 
 
 class ConvBN(nn.Module):
-    """Convolution and BatchNorm over (T, B, C, H, W), with an optional max-pool of `pool_first` in between."""
+    """Convolution and BatchNorm over (T, B, C, H, W), with an optional max-pool of `pool_first` in between.
+
+    reads_pixels: whether it reads pictures or recordings; else it reads spikes, and `int8_weights` rounds its weights.
+    """
 
     def __init__(
         self,
@@ -94,9 +97,11 @@ class ConvBN(nn.Module):
         pool_first: int | None = None,
         momentum: float = 0.1,
         gain: bool = True,
+        reads_pixels: bool = False,
     ) -> None:
         super().__init__()
-        self.conv = Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        convolution = nn.Conv2d if reads_pixels else Conv2d
+        self.conv = convolution(inputs, outputs, 3, padding=1, bias=False)
         self.bn = BatchNorm(outputs, momentum, gain)
         self.pool_first = pool_first
 

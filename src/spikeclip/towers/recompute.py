@@ -1,7 +1,7 @@
 """Activations that backward computes again instead of keeping them from forward.
 
-Currents and spikes follow at little cost from what the synapses gave, so a tower in training keeps the outputs of its
-convolutions and linear maps and, in backward, runs normalisation and neurons once more (Chen et al., 1604.06174).
+Currents and spikes follow at little cost from the outputs of convolutions and linear maps. So a tower in training keeps
+those outputs and, in backward, runs normalisation and neurons once more (Chen et al., 1604.06174).
 With one time step there is little to save, and all is kept.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-_wanted: ContextVar[bool] = ContextVar("wanted", default=True)
+_enabled: ContextVar[bool] = ContextVar("enabled", default=True)
 _second_time: ContextVar[bool] = ContextVar("second_time", default=False)
 
 
@@ -25,7 +25,7 @@ def recomputed(function: Callable, x_TX: Tensor, *inputs: Any) -> Any:
 
     torch.compile makes that choice by itself.
     """
-    if torch.compiler.is_compiling() or len(x_TX) == 1 or not (torch.is_grad_enabled() and _wanted.get()):
+    if torch.compiler.is_compiling() or len(x_TX) == 1 or not (torch.is_grad_enabled() and _enabled.get()):
         return function(x_TX, *inputs)
     return checkpoint(
         function, x_TX, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=_first_and_second
@@ -40,11 +40,11 @@ def second_time() -> bool:
 @contextmanager
 def keep_activations() -> Iterator[None]:
     """Recompute nothing inside the `with` block: for neurons that keep a state from call to call."""
-    token = _wanted.set(False)
+    token = _enabled.set(False)
     try:
         yield
     finally:
-        _wanted.reset(token)
+        _enabled.reset(token)
 
 
 def _first_and_second() -> tuple[AbstractContextManager, AbstractContextManager]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,9 +23,9 @@ class Stem(nn.Module):
 
     def __init__(self, widths: tuple[int, ...], neuron: NeuronConfig, channels: int = 3) -> None:
         super().__init__()
-        inputs = (channels, *widths[:-1])
         self.T = neuron.T
-        self.convs = nn.ModuleList(ConvBN(i, o) for i, o in zip(inputs, widths, strict=True))
+        self.convs = nn.ModuleList([ConvBN(channels, widths[0], reads_pixels=True)])
+        self.convs.extend(ConvBN(i, o) for i, o in pairwise(widths))
         self.spikes = nn.ModuleList(make_neuron(neuron) for _ in widths[:-1])
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
@@ -36,7 +38,7 @@ class Stem(nn.Module):
         return self.convs[i]  # type: ignore[return-value]
 
     def _next(self, x_TBCHW: Tensor, i: int) -> Tensor:
-        """From what convolution i gave to what convolution i + 1 gives."""
+        """Return the output of convolution i + 1 from that of convolution i."""
         x_TBCHW = self._conv(i).normalize(x_TBCHW)
         if i == 0:
             x_TBCHW = x_TBCHW.expand(self.T, -1, -1, -1, -1)

@@ -1,4 +1,8 @@
-"""Linear maps and convolutions, with their weights as they are or, in training, rounded as the int8 engine does."""
+"""Linear maps and convolutions of spikes, with weights as they are or, in training, rounded as the int8 engine does.
+
+A layer that reads pixels, or real values in the readout, is a plain `nn.Conv2d` or `nn.Linear`: the engine keeps its
+weights in fp32.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PIXELS = 3
-"""Input channels of the layer that reads the picture, which is no spike: the engine keeps its weights in fp32."""
-
 
 class Linear(nn.Linear):
+    """A linear map that reads spikes."""
+
     rounded = False
 
     def forward(self, input: Tensor) -> Tensor:
@@ -21,6 +24,8 @@ class Linear(nn.Linear):
 
 
 class Conv2d(nn.Conv2d):
+    """A convolution that reads spikes."""
+
     rounded = False
 
     def forward(self, input: Tensor) -> Tensor:
@@ -43,12 +48,8 @@ def round_weight(weight_OX: Tensor) -> Tensor:
 
 @contextmanager
 def int8_weights(model: nn.Module, active: bool = True) -> Iterator[None]:
-    """Run every synapse of `model` that reads spikes with rounded weights inside the `with` block."""
-    synapses = [
-        module
-        for module in model.modules()
-        if isinstance(module, (Linear, Conv2d)) and module.weight.shape[1] != PIXELS
-    ]
+    """Run every synapse of `model` with rounded weights inside the `with` block."""
+    synapses = [module for module in model.modules() if isinstance(module, (Linear, Conv2d))]
     for module in synapses:
         module.rounded = active
     try:

@@ -22,7 +22,7 @@ def text_mask(tokens_BL: Tensor, eos_id: int) -> Tensor:
 
 
 class TextTransformer(nn.Module):
-    """Token and position embedding, BatchNorm, spiking transformer blocks, mean over the text's own tokens, readout."""
+    """Token and position embedding, BatchNorm, spiking transformer blocks, mean over the text's tokens, readout."""
 
     def __init__(self, config: TextConfig, neuron: NeuronConfig, embed_dim: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class TextMLP(nn.Module):
                 f"{self.context_length}; tokenize with context_length={self.context_length}"
             )
         tokens_BL = F.pad(tokens_BL, (0, max(missing, 0)), value=self.eos_id)[:, : self.context_length]
-        # What stands after the end token must not matter: make it the end token in every row.
+        # Tokens after the first end token must not matter: replace them by end tokens.
         return torch.where(text_mask(tokens_BL, self.eos_id), tokens_BL, self.eos_id)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from spikeclip.train.stages import Batch, Stage
 
 
 class StageNetwork(nn.Module):
-    """The model and what the stage asks of it; this is what Accelerate wraps.
+    """The model and the loss of a stage; this is what Accelerate wraps.
 
     Every process computes the loss of the whole batch from gathered features, so contrastive losses see all
     pairs and N processes give the loss of one.
@@ -28,7 +27,7 @@ class StageNetwork(nn.Module):
     def __init__(self, model: SpikeCLIP, stage: Stage, precision: torch.dtype) -> None:
         super().__init__()
         self.model, self.stage, self.precision = model, stage, precision
-        self.synapses = synapses(model) if stage.config.loss.rate else {}
+        self.accumulates = driven_accumulates(model) if stage.config.loss.rate else {}
 
     def forward(self, inputs: Batch, targets: Batch) -> dict[str, Tensor]:
         """Return the terms of the loss; their sum is what is minimised."""
@@ -44,25 +43,20 @@ class StageNetwork(nn.Module):
         terms = self.stage.loss(self.model, features, targets)
         if weights.rate:
             shared = {name: gather(rate[None]).mean() for name, rate in rates.items()}
-            terms["rate"] = weights.rate * rate_loss(shared, self.synapses, weights.target_rate)
+            terms["rate"] = weights.rate * rate_loss(shared, self.accumulates, weights.target_rate)
         return terms
 
 
-def synapses(model: SpikeCLIP) -> dict[str, int]:
+def driven_accumulates(model: SpikeCLIP) -> dict[str, int]:
     """Return how many multiply-accumulates each layer of neurons drives in a dense run, by its name in `model`.
 
     Of one picture and of a text as long as the context. A layer whose spikes add nothing has none: in attention a
     spike of k adds a row of v, one of q a row of their product, and v itself is read as a weight is.
     """
-    image, text = model.config.image, model.config.text
-    samples = {
-        "image": np.zeros((1, *image.shape), np.float32),
-        "text": np.full((1, text.context_length), (text.eos_id + 1) % text.vocab_size),
-    }
-    samples["text"][0, -1] = text.eos_id
+    towers = {"image": lower(model.image, model.config.image), "text": lower(model.text)}
     driven = {name: 0 for name, module in model.named_modules() if isinstance(module, Neuron)}
-    for tower, sample in samples.items():
-        for count in counts(lower(model.get_submodule(tower), image), sample):
+    for tower, graph in towers.items():
+        for count in counts(graph):
             if isinstance(count, Product) and count.source is not None:
                 driven[f"{tower}.{count.source}"] += count.macs
     return driven
