@@ -13,6 +13,7 @@ from spikeclip.config import (
     PRESETS,
     ImageConfig,
     ModelConfig,
+    ModelSettings,
     NeuronConfig,
     RunConfig,
     StageConfig,
@@ -50,7 +51,7 @@ def test_a_recipe_is_read_with_its_nested_parts():
         "stages:\n- stage: finetune\n  optimizer: {lr: 1e-3, clip_norm: null}\n  loss: {kl: 2}\n"
     )
     config = from_dict(RunConfig, recipe)
-    assert config.model == {"name": "spikeclip-tiny", "neuron": "lif"}
+    assert config.model == ModelSettings(name="spikeclip-tiny", neuron="lif")
     stage = config.stages[0]
     assert (stage.stage, stage.optimizer.lr, stage.optimizer.clip_norm) == ("finetune", 1e-3, None)
     assert (stage.loss.kl, type(stage.loss.kl)) == (2.0, float)

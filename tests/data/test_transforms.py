@@ -7,7 +7,7 @@ from PIL import Image
 from small_sources import noise
 
 from spikeclip.config import AugmentConfig, ImageConfig
-from spikeclip.data import augment, normalize, preprocess
+from spikeclip.data import Draws, augment, normalize, preprocess
 from spikeclip.errors import InputError
 
 
@@ -19,6 +19,10 @@ def batch(count, height=12, width=12):
 
 def rng(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def draws(count, seed=0, epoch=0):
+    return Draws(seed, epoch, torch.arange(count))
 
 
 def reference(image, crop):
@@ -33,14 +37,14 @@ def reference(image, crop):
 @settings(max_examples=25, deadline=None)
 def test_a_crop_is_a_window_of_the_reflected_picture(crop, height, width, seed):
     images = batch(6, height, width)
-    out = augment(images, AugmentConfig(crop=crop, flip="none"), 0, rng(seed))
+    out = augment(images, AugmentConfig(crop=crop, flip="none"), draws(6, seed))
     for before, after in zip(images.numpy(), out.numpy(), strict=True):
         assert any(np.array_equal(after, window) for window in reference(before, crop).values())
 
 
 def test_every_crop_occurs():
     images = batch(1).expand(600, -1, -1, -1)
-    out = augment(images, AugmentConfig(crop=2, flip="none"), 0, rng()).numpy()
+    out = augment(images, AugmentConfig(crop=2, flip="none"), draws(600)).numpy()
     windows = {window.tobytes() for window in reference(images[0].numpy(), 2).values()}
     assert len(windows) == 25
     assert {image.tobytes() for image in out} == windows
@@ -48,7 +52,7 @@ def test_every_crop_occurs():
 
 def test_random_flips_are_mirror_images_about_half_of_the_time():
     images = batch(400)
-    out = augment(images, AugmentConfig(crop=0, flip="random"), 0, rng())
+    out = augment(images, AugmentConfig(crop=0, flip="random"), draws(400))
     kept = (out == images).flatten(1).all(1)
     flipped = (out == images.flip(2)).flatten(1).all(1)
     assert (kept ^ flipped).all()
@@ -58,24 +62,25 @@ def test_random_flips_are_mirror_images_about_half_of_the_time():
 def test_alternate_flips_each_picture_in_every_second_epoch_wherever_it_stands_in_a_batch():
     images, indices = batch(400), torch.arange(1000, 1400)
     config = AugmentConfig(crop=0, flip="alternate")
-    epochs = [augment(images, config, epoch, rng(epoch), indices) for epoch in range(3)]
+    epochs = [augment(images, config, Draws(epoch, epoch, indices)) for epoch in range(3)]
     flipped = (epochs[0] == images.flip(2)).flatten(1).all(1)
     assert 150 < flipped.sum() < 250
     assert 50 < (flipped[1:] == flipped[:-1]).sum() < 350  # no simple pattern along the data set
     assert torch.equal(epochs[1], torch.where(flipped[:, None, None, None], images, images.flip(2)))
     assert torch.equal(epochs[2], epochs[0])
     order = torch.randperm(400, generator=rng(5))
-    assert torch.equal(augment(images[order], config, 0, rng(6), indices[order]), epochs[0][order])
+    assert torch.equal(augment(images[order], config, Draws(6, 0, indices[order])), epochs[0][order])
 
 
-def test_alternate_needs_indices():
-    with pytest.raises(ValueError, match="indices"):
-        augment(batch(2), AugmentConfig(flip="alternate"), 0, rng())
+@pytest.mark.parametrize("count", [1, 3])
+def test_every_picture_needs_an_index(count):
+    with pytest.raises(ValueError, match=f"indices of 2 pictures, got {count}"):
+        augment(batch(2), AugmentConfig(flip="alternate"), draws(count))
 
 
 def test_cutout_fills_one_square_with_the_mean():
     images = torch.full((300, 12, 10, 3), 255, dtype=torch.uint8)
-    out = augment(images, AugmentConfig(crop=0, flip="none", cutout=4), 0, rng(), mean=(0.0, 0.5, 0.2))
+    out = augment(images, AugmentConfig(crop=0, flip="none", cutout=4), draws(300), mean=(0.0, 0.5, 0.2))
     hole = (out == torch.tensor([0, 128, 51])).all(-1)
     assert ((out == 255).all(-1) ^ hole).all()
     rows, columns = hole.any(2), hole.any(1)
@@ -89,34 +94,60 @@ def test_cutout_fills_one_square_with_the_mean():
 def test_all_frames_of_a_recording_are_treated_alike():
     frames_TBHWC = torch.stack([batch(20)[..., :2], batch(20)[..., 1:]])
     config, mean = AugmentConfig(crop=3, flip="random", cutout=4), (0.0, 0.0)
-    whole = augment(frames_TBHWC.movedim(0, 3), config, 0, rng(), mean=mean)
+    whole = augment(frames_TBHWC.movedim(0, 3), config, draws(20), mean=mean)
     for frame, expected in zip(whole.unbind(3), frames_TBHWC, strict=True):
-        assert torch.equal(frame, augment(expected, config, 0, rng(), mean=mean))
+        assert torch.equal(frame, augment(expected, config, draws(20), mean=mean))
 
 
 def test_nothing_to_do_is_the_identity_and_the_input_is_never_written():
     images = batch(5)
     before = images.clone()
-    assert torch.equal(augment(images, AugmentConfig(crop=0, flip="none"), 0, rng()), before)
-    out = augment(images, AugmentConfig(crop=3, flip="random", cutout=5), 0, rng())
+    assert torch.equal(augment(images, AugmentConfig(crop=0, flip="none"), draws(5)), before)
+    out = augment(images, AugmentConfig(crop=3, flip="random", cutout=5), draws(5))
     assert torch.equal(images, before)
     assert out.dtype == torch.uint8
     assert out.shape == images.shape
 
 
-def test_the_generator_decides_and_the_global_one_is_left_alone():
+def test_seed_and_epoch_decide_and_the_global_generator_is_left_alone():
     images, config = batch(50), AugmentConfig(crop=2, flip="random", cutout=4)
     state = torch.get_rng_state()
-    a, b, c = (augment(images, config, 0, rng(seed)) for seed in (1, 1, 2))
+    a, b, c = (augment(images, config, draws(50, seed)) for seed in (1, 1, 2))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
+    assert not torch.equal(a, augment(images, config, draws(50, 1, epoch=1)))
     assert torch.equal(state, torch.get_rng_state())
+
+
+@given(
+    st.builds(
+        AugmentConfig,
+        crop=st.integers(0, 9),
+        flip=st.sampled_from(["none", "random", "alternate"]),
+        cutout=st.integers(0, 10),
+    ),
+    st.sampled_from([(3,), (2,), (4, 2)]),
+    st.integers(0, 2**62),
+    st.integers(0, 300),
+    st.lists(st.integers(0, 2**40), min_size=1, max_size=8),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_picture_is_changed_in_the_same_way_in_every_batch(config, inner, seed, epoch, indices):
+    """Pictures, recordings of one frame and of several."""
+    images = torch.randint(0, 256, (len(indices), 10, 12, *inner), generator=rng()).to(torch.uint8)
+    indices, mean = torch.tensor(indices), (0.2, 0.4, 0.6)[: inner[-1]]
+    whole = augment(images, config, Draws(seed, epoch, indices), mean)
+    alone = [
+        augment(image[None], config, Draws(seed, epoch, index[None]), mean)
+        for image, index in zip(images, indices, strict=True)
+    ]
+    assert torch.equal(whole, torch.cat(alone))
 
 
 @pytest.mark.parametrize("config", [AugmentConfig(crop=12), AugmentConfig(crop=-1), AugmentConfig(cutout=13)])
 def test_crops_that_do_not_fit_are_errors(config):
     with pytest.raises(InputError, match=r"must be from 0 to 1[12] pixels"):
-        augment(batch(2), config, 0, rng(), torch.arange(2))
+        augment(batch(2), config, draws(2))
 
 
 def test_normalize_is_the_formula_in_channels_last_memory():

@@ -22,12 +22,16 @@ EXAMPLES = """Examples:
 TRAIN_HELP = """Train a small CLIP to teach a spiking student.
 
 DATA is captioned or labelled pictures: `shapes` (built in), a folder of parquet or of pictures, or a Hugging
-Face data set. The teacher is saved in Hugging Face's CLIP format; a recipe names it as teacher.path."""
+Face data set. The teacher is saved in Hugging Face's CLIP format; a recipe names it as teacher.path.
+
+--out appears when the training is done. Until then recipe.json, checkpoint.pt, metrics.jsonl and tensorboard/ are in
+OUT.training beside it; then the last two move to OUT/log. Ctrl-C writes a checkpoint that --resume continues from."""
 TRAIN_EXAMPLES = """Examples:
 
 \b
   spikeclip teacher train shapes --out runs/teacher
   spikeclip teacher train shapes --out runs/teacher-small --width 128 --layers 2 --epochs 5
+  spikeclip teacher train shapes --out runs/teacher --resume
   spikeclip evaluate runs/teacher --data shapes"""
 
 EMBED_HELP = """Store what a teacher says of pictures and texts, so that training needs the teacher no more.
@@ -78,7 +82,13 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, split and order.")] = None,
     vocab_size: Annotated[int | None, typer.Option(help="Entries of the tokenizer.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a teacher in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted training; with the same options.")
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace a teacher in --out; without --resume start anew."),
+    ] = False,
 ) -> None:
     """Train a teacher."""
     from spikeclip.errors import InputError
@@ -86,7 +96,9 @@ def train(
     if (out / "config.json").exists() and not overwrite:
         raise InputError(f"{out} already holds a model: --overwrite replaces it")
     from spikeclip.cli.tables import print_table
+    from spikeclip.config import TeacherTraining
     from spikeclip.data import load_training
+    from spikeclip.train.session import Interrupted
     from spikeclip.train.teacher import train_teacher
 
     pictures, validation = load_training(
@@ -102,8 +114,12 @@ def train(
         "seed": seed,
         "vocab_size": vocab_size,
     }
-    settings = {name: value for name, value in given.items() if value is not None}
-    result = train_teacher(pictures, validation, out, **settings)
+    settings = TeacherTraining(**{name: value for name, value in given.items() if value is not None})
+    try:
+        result = train_teacher(pictures, validation, out, settings, resume=resume, overwrite=overwrite)
+    except Interrupted as stop:
+        typer.echo(str(stop), err=True)
+        raise SystemExit(130) from None
     rows = [(name, value) for name, value in result.items() if isinstance(value, (int, float, str))]
     print_table(f"teacher: {out}", ("", ""), rows, numbers=(1,))
 

@@ -2,6 +2,7 @@
 
 from spikeclip.config.model import (
     ImageConfig,
+    ImageFormat,
     ModelConfig,
     NeuronConfig,
     NeuronKind,
@@ -10,7 +11,7 @@ from spikeclip.config.model import (
     check,
 )
 from spikeclip.config.parse import from_dict, to_dict
-from spikeclip.config.presets import PRESETS, model_config
+from spikeclip.config.presets import PRESETS, ModelSettings, model_config
 from spikeclip.config.run import (
     TEMPLATE,
     AugmentConfig,
@@ -21,6 +22,7 @@ from spikeclip.config.run import (
     StageConfig,
     TargetConfig,
     TeacherConfig,
+    TeacherTraining,
 )
 
 __all__ = [
@@ -29,8 +31,10 @@ __all__ = [
     "AugmentConfig",
     "DataConfig",
     "ImageConfig",
+    "ImageFormat",
     "LossConfig",
     "ModelConfig",
+    "ModelSettings",
     "NeuronConfig",
     "NeuronKind",
     "OptimizerConfig",
@@ -39,6 +43,7 @@ __all__ = [
     "Surrogate",
     "TargetConfig",
     "TeacherConfig",
+    "TeacherTraining",
     "TextConfig",
     "check",
     "from_dict",

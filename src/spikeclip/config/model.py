@@ -38,6 +38,24 @@ class NeuronConfig:
 
 
 @dataclass(frozen=True)
+class ImageFormat:
+    """What a picture is before normalisation: uint8 of (image_size, image_size, 3), or an event recording's counts."""
+
+    image_size: int = 32
+    """Side of the square, pixels."""
+    event_frames: int | None = None
+    """Frames that an event recording is summed into, 1 or T; None for pictures."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W, 3), or of a recording (H, W, 2) for one frame and (H, W, event_frames, 2) for several."""
+        side = (self.image_size, self.image_size)
+        if self.event_frames is None:
+            return *side, 3
+        return (*side, 2) if self.event_frames == 1 else (*side, self.event_frames, 2)
+
+
+@dataclass(frozen=True)
 class ImageConfig:
     architecture: Literal["spikingformer", "conv"] = "conv"
     """spikingformer: convolutional stem and spiking transformer; conv: whitening and convolution groups."""
@@ -61,12 +79,14 @@ class ImageConfig:
     """Channel standard deviations that pictures are divided by."""
 
     @property
+    def format(self) -> ImageFormat:
+        """What data holds of one input."""
+        return ImageFormat(self.image_size, self.event_frames)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one input as data holds it, uint8: (H, W, 3), or of a recording (H, W, 2) or (H, W, T, 2)."""
-        side = (self.image_size, self.image_size)
-        if self.event_frames is None:
-            return *side, 3
-        return (*side, 2) if self.event_frames == 1 else (*side, self.event_frames, 2)
+        return self.format.shape
 
     @property
     def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

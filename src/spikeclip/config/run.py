@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from spikeclip.config.presets import ModelSettings
 
 StageKind = Literal["align_text", "align_image", "finetune", "contrastive"]
 TEMPLATE = "a photo of a {c}."
@@ -93,7 +95,7 @@ class LossConfig:
     kl: float = 1.0
     """KL to the teacher's distribution over the class prompts."""
     keep: float = 0.0
-    """finetune: KL to what the network said of the picture before this stage, over all texts the teacher knows."""
+    """finetune: KL to the network's predictions before this stage, over all texts the teacher knows."""
     temperature: float = 1.0
     """Temperature of both distributions in the KL term; the term is multiplied by its square."""
     label_smoothing: float = 0.0
@@ -144,8 +146,8 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    model: dict[str, Any] = field(default_factory=lambda: {"name": "spikeclip-tiny"})
-    """Preset `name` and overrides, as for `create_model`; or `pretrained`, a folder to start from."""
+    model: ModelSettings = field(default_factory=lambda: ModelSettings(name="spikeclip-tiny"))
+    """Preset `name` and changes, as for `create_model`; or `pretrained`, a folder to start from."""
     data: DataConfig = field(default_factory=DataConfig)
     """Pictures, captions and class prompts."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
@@ -162,5 +164,29 @@ class RunConfig:
     """auto (the teacher's, or trained on the run's texts), or a tokenizer.json."""
     vocab_size: int = 2048
     """Size of a tokenizer trained on the run's texts."""
+    checkpoint_minutes: float = 5.0
+    """Longest time between checkpoints."""
+
+
+@dataclass(frozen=True)
+class TeacherTraining:
+    """How `train_teacher` builds and trains a small CLIP."""
+
+    width: int = 96
+    """Channels of both transformers and dimension of the embedding, a multiple of 32."""
+    layers: int = 2
+    """Layers of both transformers."""
+    patch_size: int = 8
+    """Side of a patch, pixels; divides the pictures' side."""
+    epochs: int = 11
+    """Passes over the pictures."""
+    batch_size: int = 96
+    """Pairs of picture and text per step over all processes."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    seed: int = 0
+    """Seed of weights, order, captions and augmentation."""
+    vocab_size: int = 2048
+    """Entries of the tokenizer."""
     checkpoint_minutes: float = 5.0
     """Longest time between checkpoints."""

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spikeclip.data.draws import Draws
     from spikeclip.data.known import known_datasets
     from spikeclip.data.pictures import Pictures, validation_split
     from spikeclip.data.prompts import Prompts, build_prompts, load_prompts
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from spikeclip.data.transforms import augment, normalize, preprocess
 
 _HOME = {
+    "Draws": "draws",
     "Pictures": "pictures",
     "validation_split": "pictures",
     "Prompts": "prompts",
@@ -29,6 +31,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Draws",
     "Pictures",
     "Prompts",
     "Tokenizer",

@@ -11,54 +11,47 @@ from torch import Tensor
 
 from spikeclip.config import AugmentConfig, ImageConfig
 from spikeclip.data.decode import square
+from spikeclip.data.draws import Draws
 from spikeclip.errors import InputError
 
 
 def augment(
-    images_BHWC: Tensor,
-    config: AugmentConfig,
-    epoch: int,
-    generator: torch.Generator,
-    indices_B: Tensor | None = None,
-    mean: Sequence[float] = ImageConfig.mean,
+    images_BHWC: Tensor, config: AugmentConfig, draws: Draws, mean: Sequence[float] = ImageConfig.mean
 ) -> Tensor:
     """Crop, flip and cut out a batch of uint8 pictures (B, H, W, ..., C); returns new pictures of the same shape.
 
-    All frames of a recording (B, H, W, T, 2) are treated alike. indices_B: each picture's place in the
-    data set, needed for flip="alternate": a fixed half of the set is flipped in even epochs and the other half in
-    odd ones. mean: in [0, 1], fills the cut-out square. Draws only from `generator`. Raises `InputError` when
-    `crop` or `cutout` does not fit the pictures.
+    draws: of these pictures, on their device; each is changed in the same way in every batch. flip="alternate": a
+    half of the data set, which no seed changes, is flipped in even epochs and the other half in odd ones. All frames
+    of a recording (B, H, W, T, 2) are treated alike. mean: in [0, 1], fills the cut-out square. Raises `InputError`
+    when `crop` or `cutout` does not fit the pictures, and `ValueError` for the draws of more or fewer pictures.
     """
     batch, height, width = images_BHWC.shape[:3]
+    if len(draws.indices_B) != batch:
+        raise ValueError(f"expected the indices of {batch} pictures, got {len(draws.indices_B)}")
     if not 0 <= config.crop < min(height, width):
         raise InputError(f"augment.crop must be from 0 to {min(height, width) - 1} pixels, got {config.crop}")
     if not 0 <= config.cutout <= min(height, width):
         raise InputError(f"augment.cutout must be from 0 to {min(height, width)} pixels, got {config.cutout}")
     device = images_BHWC.device
-
-    def draw(low: int, high: int) -> Tensor:
-        numbers = torch.randint(low, high + 1, (batch,), generator=generator, device=generator.device)
-        return numbers.to(device)
-
     rows_BH = torch.arange(height, device=device).expand(batch, height)
     columns_BW = torch.arange(width, device=device).expand(batch, width)
     if config.crop:
-        rows_BH = _reflect(rows_BH + draw(-config.crop, config.crop)[:, None], height)
-        columns_BW = _reflect(columns_BW + draw(-config.crop, config.crop)[:, None], width)
+        down_B = draws.integers("crop down", -config.crop, config.crop)
+        right_B = draws.integers("crop right", -config.crop, config.crop)
+        rows_BH = _reflect(rows_BH + down_B[:, None], height)
+        columns_BW = _reflect(columns_BW + right_B[:, None], width)
     if config.flip != "none":
-        if config.flip == "random":
-            flip_B = draw(0, 1).bool()
-        elif indices_B is None:
-            raise ValueError("flip='alternate' needs the pictures' indices")
-        else:
-            flip_B = (_coin(indices_B.to(device)) + epoch) % 2 == 0
+        random = config.flip == "random"
+        coin_B = draws.integers("flip", 0, 1) if random else _coin(draws.indices_B) + draws.epoch
+        flip_B = coin_B % 2 == 0
         columns_BW = torch.where(flip_B[:, None], columns_BW.flip(1), columns_BW)
     # One gather does both: padding would copy every picture first.
     offsets = torch.arange(batch, device=device)[:, None, None] * (height * width)
     pixels = (offsets + rows_BH[:, :, None] * width + columns_BW[:, None, :]).flatten()
     out_BHWC = images_BHWC.flatten(0, 2).index_select(0, pixels).view(images_BHWC.shape)
     if config.cutout:
-        top_B, left_B = draw(0, height - config.cutout), draw(0, width - config.cutout)
+        top_B = draws.integers("cutout top", 0, height - config.cutout)
+        left_B = draws.integers("cutout left", 0, width - config.cutout)
         inside_BH = _within(top_B, config.cutout, height)
         inside_BW = _within(left_B, config.cutout, width)
         fill = torch.tensor([round(255 * value) for value in mean], dtype=torch.uint8, device=device)

@@ -1,4 +1,4 @@
-"""How well a student's text tower stands in for its teacher's: texts it learned, others, and pictures told apart."""
+"""How well a student's text tower stands in for its teacher's: texts it learned, others, and pictures it names."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikeclip.config import RunConfig, from_dict
-from spikeclip.data.mixture import class_keys, split_sources
+from spikeclip.data.mixture import class_keys
 from spikeclip.data.prompts import build_prompts, text_key
 from spikeclip.data.sources import load_pictures
 from spikeclip.errors import InputError
-from spikeclip.evaluate.open import event_frames, image_size
 from spikeclip.evaluate.zero_shot import class_embeddings, embed_texts, zero_shot_metrics
 from spikeclip.model import SpikeCLIP, from_pretrained
 from spikeclip.pretrained.resolve import model_folder
 from spikeclip.provenance import environment
 from spikeclip.records import read_record
 from spikeclip.teacher import Teacher, open_teacher
-from spikeclip.train.material import Material, gather_material
+from spikeclip.train.lessons import Lessons, gather_lessons
+from spikeclip.train.pictures import load_run_pictures
 
 
 def compare_text_tower(
@@ -43,27 +43,32 @@ def compare_text_tower(
     if config.teacher.path is None:
         raise InputError(f"{run} was trained without a teacher: there is nothing to compare its texts with")
     teacher = open_teacher(config.teacher.path)
-    size, frames = image_size(model), event_frames(model)
+    format = model.config.image.format
 
     def row(
         name: str, found_ND: np.ndarray, labels_N: np.ndarray, classnames: Sequence[str]
     ) -> dict[str, Any]:
         known_N = np.isfinite(found_ND).all(1)
         embeddings, labels = torch.from_numpy(found_ND[known_N]), torch.from_numpy(labels_N[known_N])
-        told = recognised_by_text(embeddings, labels, classnames, config.data.templates, model, teacher)
-        return {"embeddings": name, **told}
+        recognised = recognised_by_text(embeddings, labels, classnames, config.data.templates, model, teacher)
+        return {"embeddings": name, **recognised}
 
     rows = []
-    parts, _ = split_sources(config.data, size, config.seed, frames)
-    keys = class_keys(config.data, parts)
-    for part in parts:
+    pictures = load_run_pictures(config, format)
+    keys = class_keys(config.data, pictures.sources["train"])
+    for part in pictures.sources["train"]:
         found_KD = teacher.find_classes([keys[text_key(name)] for name in part.classnames])
         if np.isfinite(found_KD).any():
             name = f"class prototypes of {part.name}"
             rows.append(row(name, found_KD, np.arange(len(found_KD)), part.classnames))
     for source in sources:
         part = load_pictures(
-            source, split, size, config.data.cache, classnames=classnames, event_frames=frames
+            source,
+            split,
+            format.image_size,
+            config.data.cache,
+            classnames=classnames,
+            event_frames=format.event_frames,
         )
         found_ND = teacher.find_images(part)
         if part.labels is None or not np.isfinite(found_ND).any():
@@ -71,35 +76,33 @@ def compare_text_tower(
         rows.append(row(f"pictures of {part.name} {part.split}", found_ND, part.labels, part.classnames))
     return {
         "run": str(run),
-        "texts": text_agreement(model, gather_material(config, size, event_frames=frames)),
+        "texts": text_agreement(model, gather_lessons(config, pictures)),
         "recognition": rows,
         "provenance": environment(),
     }
 
 
-def text_agreement(model: SpikeCLIP, material: Material) -> dict[str, dict[str, float]]:
+def text_agreement(model: SpikeCLIP, lessons: Lessons) -> dict[str, dict[str, float]]:
     """Return `cosine` and `centred_cosine` of student and teacher, means over the `texts` of a group.
 
     The groups are those that the teacher itself embeds and the student learned, `learned`, and those that training held
     out, `held_out`, where it held out any. Centred: less the mean of the teacher's embeddings of the learned ones, as a
     tower that answers any text with that mean has a cosine of 0.86 to CLIP ViT-B/32.
     """
-    assert material.teacher_texts_ND is not None
-    learned = material.known_texts[~torch.isin(material.known_texts, material.held_texts)]
-    groups = {"learned": learned, "held_out": material.held_texts}
+    assert lessons.teacher_texts_ND is not None
+    learned = lessons.known_texts[~torch.isin(lessons.known_texts, lessons.held_texts)]
+    groups = {"learned": learned, "held_out": lessons.held_texts}
     if not len(learned):  # the texts were too few to hold any out
-        groups = {"learned": material.known_texts}
-    mean_D = material.teacher_texts_ND[groups["learned"]].mean(0)
+        groups = {"learned": lessons.known_texts}
+    mean_D = lessons.teacher_texts_ND[groups["learned"]].mean(0)
     agreement = {}
     for name, rows in groups.items():
-        made_ND, wanted_ND = (
-            embed_texts(model, [material.texts[i] for i in rows]),
-            material.teacher_texts_ND[rows],
-        )
+        student_ND = embed_texts(model, [lessons.texts[i] for i in rows])
+        teacher_ND = lessons.teacher_texts_ND[rows]
         agreement[name] = {
             "texts": len(rows),
-            "cosine": F.cosine_similarity(made_ND, wanted_ND).mean().item(),
-            "centred_cosine": F.cosine_similarity(made_ND - mean_D, wanted_ND - mean_D).mean().item(),
+            "cosine": F.cosine_similarity(student_ND, teacher_ND).mean().item(),
+            "centred_cosine": F.cosine_similarity(student_ND - mean_D, teacher_ND - mean_D).mean().item(),
         }
     return agreement
 
@@ -112,23 +115,23 @@ def recognised_by_text(
     model: SpikeCLIP,
     teacher: Teacher,
 ) -> dict[str, Any]:
-    """Return how many of the teacher's embeddings of pictures are told by text, the student's beside the teacher's.
+    """Return how many of the teacher's embeddings of pictures are recognised by the texts of student and of teacher.
 
     `named`: of the classes whose prompts the teacher itself embeds, with `classes`, `pictures`, and `teacher` and
     `student`, the fractions right among them. `all`: the same of all classes, without `teacher` where it knows too few.
     """
     prompts = build_prompts(classnames, templates)
     known = [i for i, group in enumerate(prompts) if all(map(teacher.knows, group))]
-    told = {}
+    recognised = {}
     for name, classes in (("named", known), ("all", list(range(len(classnames))))):
         chosen_N = torch.isin(labels_N, torch.tensor(classes, dtype=torch.long))
         if not chosen_N.any():
             continue
         places = torch.searchsorted(torch.tensor(classes), labels_N[chosen_N])
         names = [classnames[i] for i in classes]
-        told[name] = {"classes": len(classes), "pictures": int(chosen_N.sum())}
-        for who, asked in (("teacher", teacher), ("student", model)):
+        recognised[name] = {"classes": len(classes), "pictures": int(chosen_N.sum())}
+        for who, encoder in (("teacher", teacher), ("student", model)):
             if who == "student" or len(known) >= len(classes):
-                texts_KD = class_embeddings(asked, names, templates)
-                told[name][who] = zero_shot_metrics(embeddings_ND[chosen_N], places, texts_KD)["acc1"]
-    return told
+                texts_KD = class_embeddings(encoder, names, templates)
+                recognised[name][who] = zero_shot_metrics(embeddings_ND[chosen_N], places, texts_KD)["acc1"]
+    return recognised

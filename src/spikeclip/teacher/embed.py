@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from spikeclip.config import AugmentConfig, to_dict
+from spikeclip.data.draws import Draws
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import build_prompts
 from spikeclip.data.transforms import augment
@@ -18,6 +19,8 @@ from spikeclip.errors import InputError
 from spikeclip.files import replacing
 from spikeclip.teacher.base import Teacher
 from spikeclip.teacher.cache import cached_image_embeddings, cached_text_embeddings
+
+_DRAWN_BY = "place"  # part of the key of stored embeddings: another text when views are drawn in another way
 
 
 def embed_table(
@@ -83,9 +86,11 @@ def _embed(
         return find()
 
     def views(rows: slice) -> Iterator[np.ndarray]:
-        images_BHWC = torch.from_numpy(np.array(part.images[rows]))
+        images_BHWC, indices_B = (
+            torch.from_numpy(np.array(part.images[rows])),
+            torch.arange(rows.start, rows.stop),
+        )
         for i in range(augmentations):  # drawn by the place alone: a call that goes on draws the same
-            generator = torch.Generator().manual_seed(rows.start * 1_000_003 + i)
-            yield augment(images_BHWC, change, i, generator, torch.arange(rows.start, rows.stop)).numpy()
+            yield augment(images_BHWC, change, Draws(seed=0, epoch=i, indices_B=indices_B)).numpy()
 
-    return find(views=views, views_key=json.dumps([augmentations, to_dict(change)]))
+    return find(views=views, views_key=json.dumps([_DRAWN_BY, augmentations, to_dict(change)]))
