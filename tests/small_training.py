@@ -1,5 +1,6 @@
 """A small folder of pictures, a table that teaches their names, and runs of a very small model on them."""
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -12,8 +13,31 @@ from small_run import CLASSES, DIM, MODEL
 from spikeclip.config import ImageFormat, RunConfig, from_dict
 from spikeclip.data import load_pictures, mixture, sources
 from spikeclip.data.shapes import COLOURS, PAIRS, SHAPES
-from spikeclip.train.material import gather_material
-from spikeclip.train.run import build_model, train_run
+from spikeclip.model import SpikeCLIP
+from spikeclip.train.build import build_model
+from spikeclip.train.lessons import Lessons, gather_lessons
+from spikeclip.train.pictures import RunPictures, load_run_pictures
+from spikeclip.train.run import train_run
+from spikeclip.train.stages import make_stage
+from spikeclip.train.stages.stage import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A run that has not started."""
+
+    config: RunConfig
+    pictures: RunPictures
+    lessons: Lessons
+    model: SpikeCLIP
+
+    def stage(self, index: int = 0, **settings) -> Stage:
+        """Make a stage of the run, with other settings."""
+        config = dataclasses.replace(self.config.stages[index], **settings)
+        return make_stage(config, self.config.seed + index, self.model, self.pictures, self.lessons)
+
+    def replace(self, **changes) -> "Prepared":
+        return dataclasses.replace(self, **changes)
 
 
 @pytest.fixture(scope="session")
@@ -88,13 +112,14 @@ def config(recipe):
 
 @pytest.fixture(scope="session")
 def prepared(config):
-    """Return (config, material, model) of a run that has not started."""
+    """Return a run that has not started, with the pictures in a format."""
 
-    def make(*stages, **changes):
+    def make(*stages, format=ImageFormat(32), **changes):  # noqa: B008
         made = config(*stages, **changes)
-        material = gather_material(made, 32)
+        pictures = load_run_pictures(made, format)
+        lessons = gather_lessons(made, pictures)
         torch.manual_seed(made.seed)
-        return made, material, build_model(made, material)
+        return Prepared(made, pictures, lessons, build_model(made.model, pictures, lessons))
 
     return make
 

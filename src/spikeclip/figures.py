@@ -9,7 +9,7 @@ import numpy as np
 from spikeclip.errors import missing_extra
 
 COLOURS = ("#c4501b", "#e8a13a", "#1f5f9e", "#5b9bd0", "#9fb3c8", "#6b7280")
-"""Spiking networks orange, ordinary ones blue, the teacher grey: told apart by everyone, and in grey print."""
+"""Spiking networks orange, ordinary ones blue, the teacher grey: everyone can distinguish them, also in grey print."""
 
 
 def panels(

@@ -198,14 +198,14 @@ def interpolate(before: SpikeCLIP, after: SpikeCLIP, share: float) -> SpikeCLIP:
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
     """Load a state dict whose names and shapes must be the model's; raises `InputError` that lists what differs."""
-    own = model.state_dict()
-    problems = [f"missing {k}" for k in own if k not in state] + [
-        f"unexpected {k}" for k in state if k not in own
+    expected = model.state_dict()
+    problems = [f"missing {k}" for k in expected if k not in state] + [
+        f"unexpected {k}" for k in state if k not in expected
     ]
     problems += [
-        f"{k} is {tuple(state[k].shape)}, expected {tuple(own[k].shape)}"
-        for k in own
-        if k in state and state[k].shape != own[k].shape
+        f"{k} is {tuple(state[k].shape)}, expected {tuple(expected[k].shape)}"
+        for k in expected
+        if k in state and state[k].shape != expected[k].shape
     ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""

@@ -13,7 +13,7 @@ def tracked(
 ) -> Iterable[Item]:
     """Return `items` with a progress bar around them, where one is wanted and stderr is a terminal.
 
-    total: how many there are, where `items` does not say it by itself.
+    total: how many there are, where `items` has no length.
     """
     if not shown:
         return items

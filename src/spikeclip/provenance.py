@@ -104,24 +104,26 @@ def find_recipe(model: Path) -> Path | None:
 def protocol(runs: Sequence[Mapping[str, Any]] | None, dataset: str) -> str | None:
     """Return "zero-shot transfer" for a model that never trained on a data set, "fine-tuned", or "aligned on it".
 
-    None where its training is not known. Sources are told apart by the last part of their names.
+    None where its training is not known. Sources are compared by the last part of their names.
     """
     if runs is None:
         return None
-    own = _runs_on(runs, dataset)
-    if not own:
+    trained = _runs_on(runs, dataset)
+    if not trained:
         return "zero-shot transfer"
-    finetuned = any("finetune" in run["stages"] for run in own)
-    apart = len(withheld_classes(runs, dataset))
+    finetuned = any("finetune" in run["stages"] for run in trained)
+    withheld = len(withheld_classes(runs, dataset))
     return ("fine-tuned" if finetuned else "aligned on it") + (
-        f" (classes withheld: {apart})" if apart else ""
+        f" (classes withheld: {withheld})" if withheld else ""
     )
 
 
 def withheld_classes(runs: Sequence[Mapping[str, Any]] | None, dataset: str) -> list[str]:
     """Return the classes of a data set that every run on it withheld; none where no run is known."""
-    own = _runs_on(runs or (), dataset)
-    return [name for name in own[0]["withheld"] if all(name in run["withheld"] for run in own)] if own else []
+    trained = _runs_on(runs or (), dataset)
+    if not trained:
+        return []
+    return [name for name in trained[0]["withheld"] if all(name in run["withheld"] for run in trained)]
 
 
 def _runs_on(runs: Sequence[Mapping[str, Any]], dataset: str) -> list[Mapping[str, Any]]:

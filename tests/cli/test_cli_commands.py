@@ -12,7 +12,7 @@ import spikeclip
 from spikeclip import config
 from spikeclip.cli.keys import field_docs, recipe_keys
 from spikeclip.model import from_pretrained
-from spikeclip.train.loop import Interrupted
+from spikeclip.train.session import Interrupted
 
 COMMANDS = (
     "train",
@@ -56,7 +56,7 @@ def test_every_help_has_examples_of_its_own(name, command):
 
 def test_every_setting_is_listed_with_its_doc(command):
     keys = {key: (default, doc) for key, default, doc in recipe_keys()}
-    assert all(doc.endswith(".") or doc for _, doc in keys.values())
+    assert [key for key, (_, doc) in keys.items() if not doc.endswith(".")] == []
     assert keys["seed"] == ("0", "Seed of weights, data order and augmentation.")
     for field in dataclasses.fields(config.OptimizerConfig):
         assert f"stages.N.optimizer.{field.name}" in keys
@@ -67,9 +67,7 @@ def test_every_setting_is_listed_with_its_doc(command):
     assert "stages.N.loss.temperature = 1.0\n    Temperature of both distributions" in out
 
 
-@pytest.mark.parametrize(
-    "cls", [getattr(config, name) for name in dir(config) if name.endswith("Config") and name != "Config"]
-)
+@pytest.mark.parametrize("cls", [value for value in vars(config).values() if dataclasses.is_dataclass(value)])
 def test_every_field_has_a_doc(cls):
     assert list(field_docs(cls)) == [field.name for field in dataclasses.fields(cls)]
 
@@ -95,8 +93,8 @@ def test_info_of_a_preset(command):
 def test_teacher_passes_on_what_was_given_and_spares_what_is_there(command, folder, monkeypatch):
     calls = []
 
-    def train_teacher(pictures, validation, out_dir, **settings):
-        calls.append((len(pictures), len(validation), str(out_dir), settings))
+    def train_teacher(pictures, validation, out_dir, settings, **options):
+        calls.append((len(pictures), len(validation), str(out_dir), settings, options))
         return {"val_recall": 0.5, "history": []}
 
     monkeypatch.setitem(sys.modules, "spikeclip.train.teacher", SimpleNamespace(train_teacher=train_teacher))
@@ -105,16 +103,27 @@ def test_teacher_passes_on_what_was_given_and_spares_what_is_there(command, fold
     )
     assert code == 0
     assert "val_recall" in out
-    ((learned, held, out_dir, settings),) = calls
+    ((learned, held, out_dir, settings, options),) = calls
     assert learned + held == 600
     assert held > 0
-    assert (out_dir, settings) == ("teacher", {"epochs": 2, "lr": 1e-3})
+    assert (out_dir, settings) == ("teacher", config.TeacherTraining(epochs=2, lr=1e-3))
+    assert options == {"resume": False, "overwrite": False}
     code, _, error = command("teacher", "train", "shapes", "--out", "teacher", "--limit", "60")
     assert (code, len(calls)) == (1, 1)
     assert "leave none for validation" in error
     code, _, error = command("teacher", "train", "shapes", "--out", "run/model")
     assert (code, error) == (1, "Error: run/model already holds a model: --overwrite replaces it\n")
     assert len(calls) == 1
+
+
+def test_an_interrupted_teacher_says_how_to_go_on(command, monkeypatch):
+    def stop(pictures, validation, out, settings, *, resume, overwrite):
+        assert (out, settings, resume, overwrite) == (Path("t"), config.TeacherTraining(), True, False)
+        raise Interrupted("stopped; continue with --resume")
+
+    monkeypatch.setitem(sys.modules, "spikeclip.train.teacher", SimpleNamespace(train_teacher=stop))
+    result = command("teacher", "train", "shapes", "--out", "t", "--limit", "600", "--resume")
+    assert result == (130, "", "stopped; continue with --resume\n")
 
 
 def test_demo_runs_where_it_is_told_and_prints_one_table(command, monkeypatch):

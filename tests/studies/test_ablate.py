@@ -8,7 +8,7 @@ import yaml
 from spikeclip.errors import InputError
 from spikeclip.studies import grid
 from spikeclip.studies.ablate import ablation_figure, load_axes, plan, report, run_ablation
-from spikeclip.train.loop import Interrupted
+from spikeclip.train.session import Interrupted
 
 STAGES = [{"stage": "align_text", "epochs": 1}, {"stage": "finetune", "epochs": 1, "loss": {"kl": 1.0}}]
 AXES = {
@@ -86,7 +86,7 @@ def test_built_in_axes_fit_a_recipe_of_both_steps(recipe, tmp_path):
     assert len(cells) == 1 + sum(map(len, axes.values()))
     by_name = {(cell.axis, cell.value): next(iter(cell.runs.values())) for cell in cells}
     assert [s.stage for s in by_name["alignment", "none"].stages] == ["finetune"]
-    assert by_name["neuron", "LIF, T=4"].model["T"] == 4
+    assert by_name["neuron", "LIF, T=4"].model.T == 4
     assert [list(cell.runs) for cell in cells if cell.value == "I-LIF"] == [
         ["recipe-0"]
     ]  # T=1 is the default

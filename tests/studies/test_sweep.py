@@ -8,7 +8,7 @@ from spikeclip.energy import load_conventions
 from spikeclip.errors import InputError
 from spikeclip.studies import grid
 from spikeclip.studies.sweep import run_sweep
-from spikeclip.train.loop import Interrupted
+from spikeclip.train.session import Interrupted
 
 STAGES = [{"stage": "align_text"}, {"stage": "finetune", "optimizer": {"kind": "muon", "lr": 0.05}}]
 

@@ -11,12 +11,13 @@ from PIL import Image
 from small_models import TEXTS
 
 from spikeclip.cli import main
-from spikeclip.config import AugmentConfig, RunConfig, from_dict
+from spikeclip.config import AugmentConfig, ImageFormat, RunConfig, from_dict
 from spikeclip.data import Pictures
 from spikeclip.errors import InputError
 from spikeclip.teacher import open_teacher
 from spikeclip.teacher.embed import Views, embed_table
-from spikeclip.train.material import Material, gather_material
+from spikeclip.train.lessons import Lessons, gather_lessons
+from spikeclip.train.pictures import load_run_pictures
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_a_teacher_of_texts_makes_a_table_of_texts(bert, part, tmp_path):
 
 @pytest.mark.parametrize("dual", ["clip"], indirect=True)
 def test_the_command_makes_a_table_that_trains_as_its_teacher(dual, tmp_path, monkeypatch, capsys):
-    """`teacher embed`, then the material of a run from the table against that from the model."""
+    """`teacher embed`, then the lessons of a run from the table against that from the model."""
     rng = np.random.default_rng(0)
     for split, name, i in itertools.product(("train", "test"), ("ring", "bar"), range(8)):
         path = tmp_path / "pictures" / split / name / f"{i}.png"
@@ -108,12 +109,13 @@ def test_the_command_makes_a_table_that_trains_as_its_teacher(dual, tmp_path, mo
         assert end.value.code == code
         assert said in "".join(capsys.readouterr())
 
-    def material(teacher: str) -> Material:
+    def lessons(teacher: str) -> Lessons:
         data = {"source": "pictures", "templates": ["a {c}"], "val_fraction": 0.25, "cache": "cache"}
         values = {"data": {**data, "texts": "more.txt"}, "teacher": {"path": teacher}, "vocab_size": 300}
-        return gather_material(from_dict(RunConfig, values), 32)
+        config = from_dict(RunConfig, values)
+        return gather_lessons(config, load_run_pictures(config, ImageFormat(32)))
 
-    live, stored = material(str(dual[1])), material("tables/t.npz")
+    live, stored = lessons(str(dual[1])), lessons("tables/t.npz")
     assert stored.texts == live.texts
     assert stored.teacher_scale == pytest.approx(live.teacher_scale)
     torch.testing.assert_close(stored.teacher_texts_ND, live.teacher_texts_ND, atol=1e-3, rtol=0)

@@ -25,6 +25,7 @@ from spikeclip.train import loop
 from spikeclip.train import run as run_module
 from spikeclip.train.network import driven_accumulates
 from spikeclip.train.run import resolve_precision
+from spikeclip.train.stages import stage as stage_module
 
 ALIGN = {"stage": "align_image"}
 
@@ -88,16 +89,17 @@ def test_the_weights_with_the_best_validation_score_are_the_result(run, prepared
     model = from_pretrained(folder / "model")
     for name, value in model.state_dict().items():
         assert torch.equal(value, kept[best][name])
-    material = prepared(stage)[1]
-    made = embed_pictures(Student(model), material.pictures["val"])
+    material = prepared(stage)
+    made = embed_pictures(Student(model), material.pictures.splits["val"])
     assert (
-        zero_shot_metrics(made, material.labels["val"], material.teacher_classes_KD)["acc1"] == done["best"]
+        zero_shot_metrics(made, material.pictures.labels["val"], material.lessons.teacher_classes_KD)["acc1"]
+        == done["best"]
     )
 
 
 def test_training_reads_neither_the_test_split_nor_validation_pictures(run, root, monkeypatch):
     seen, split = set(), {}
-    gather, augment = run_module.gather_material, run_module.make_stage.__globals__["augment"]
+    load_all, augment = run_module.load_run_pictures, stage_module.augment
     asked = []
     load = sources.load_pictures
 
@@ -105,18 +107,18 @@ def test_training_reads_neither_the_test_split_nor_validation_pictures(run, root
         asked.append(name)
         return load(source, name, *rest, **named)
 
-    def watch_material(*given):
-        material = gather(*given)
-        split.update({name: {i.tobytes() for i in part.images} for name, part in material.pictures.items()})
-        return material
+    def watch_pictures(*given):
+        pictures = load_all(*given)
+        split.update({name: {i.tobytes() for i in part.images[:]} for name, part in pictures.splits.items()})
+        return pictures
 
     def watch_augment(images, *rest):
         seen.update(image.numpy().tobytes() for image in images)
         return augment(images, *rest)
 
     monkeypatch.setattr(sources, "load_pictures", watch_load)
-    monkeypatch.setattr(run_module, "gather_material", watch_material)
-    monkeypatch.setitem(run_module.make_stage.__globals__, "augment", watch_augment)
+    monkeypatch.setattr(run_module, "load_run_pictures", watch_pictures)
+    monkeypatch.setattr(stage_module, "augment", watch_augment)
     run(ALIGN, {"stage": "finetune"}, {"stage": "contrastive"})
     assert asked == ["train"]
     assert seen == split["train"]
@@ -181,10 +183,10 @@ def test_every_neuron_learns(neuron, run):
     assert result["stages"][0]["best"] > 0.6  # chance is 1/6
 
 
-def spikes(folder, material, layers="image") -> dict[str, float]:
+def spikes(folder, pictures, layers="image") -> dict[str, float]:
     model = from_pretrained(folder / "model")
     with record(model) as rates:
-        embed_pictures(Student(model), material.pictures["val"])
+        embed_pictures(Student(model), pictures.splits["val"])
     return {name: rate.item() for name, rate in rates.items()}
 
 
@@ -193,11 +195,11 @@ def test_the_rate_regulariser_lowers_accumulates_towards_its_target(run, prepare
         """Accumulates of a picture over those of one spike per neuron."""
         loss = {"rate": rate, "target_rate": target}
         _, folder = run({"stage": "finetune", "epochs": 6, "loss": loss}, out=f"r{rate}-{target}")
-        rates, weights = spikes(folder, material), driven_accumulates(from_pretrained(folder / "model"))
+        rates, weights = spikes(folder, pictures), driven_accumulates(from_pretrained(folder / "model"))
         driven = {name: weights[name] for name in rates}
         return sum(driven[name] * rate for name, rate in rates.items()) / sum(driven.values())
 
-    material = prepared({"stage": "finetune"})[1]
+    pictures = prepared({"stage": "finetune"}).pictures
     free, light, strong = mean_rate(0.0), mean_rate(1.0), mean_rate(10.0)
     assert strong < light < free
     # Above its target a layer is pushed down as before; below it the network is left alone.
@@ -364,7 +366,10 @@ def test_precision_is_what_the_processor_multiplies(monkeypatch):
 
 def test_a_stage_with_int8_weights_is_scored_as_the_int8_engine_runs_it(run, prepared):
     result, folder = run({"stage": "finetune", "epochs": 6, "int8_weights": True})
-    model, pictures = from_pretrained(folder / "model"), prepared({"stage": "finetune"})[1].pictures["val"]
+    model, pictures = (
+        from_pretrained(folder / "model"),
+        prepared({"stage": "finetune"}).pictures.splits["val"],
+    )
     assert not torch.equal(model.image.groups[2].conv.weight, round_weight(model.image.groups[2].conv.weight))
     engine = Engine(lower(model.image, model.config.image), precision="int8")
     made = torch.from_numpy(

@@ -17,7 +17,6 @@ from spikeclip.data.mixture import class_keys, join, load_sources
 from spikeclip.data.prompts import load_prompts, text_key
 from spikeclip.errors import InputError
 from spikeclip.teacher import open_teacher
-from spikeclip.train.stages import make_stage
 
 
 def part(name: str, labels: list[int], classnames: list[str]) -> Pictures:
@@ -87,11 +86,10 @@ def two(root, tmp_path_factory):
 
 
 def test_a_picture_aligns_to_itself_then_to_its_class(two, prepared):
-    _, material, model = prepared({"stage": "align_image"}, **two)
-    train = material.pictures["train"]
+    made = prepared({"stage": "align_image"}, **two)
+    train = made.pictures.splits["train"]
     assert train.classnames == sorted(CLASSES)
-    stage = make_stage(material.config.stages[0], material, model)
-    wanted = stage.targets(torch.arange(len(train)), torch.Generator())["image"]
+    wanted = made.stage().batch(torch.arange(len(train)), 0)[1]["image"]
     stored = open_teacher(two["teacher"]["path"])
     own = stored.find_images(
         dataclasses.replace(train, ids=[key.split("/", 1)[1] for key in train.ids], name="")
@@ -108,9 +106,10 @@ def test_a_picture_aligns_to_itself_then_to_its_class(two, prepared):
 
 
 def test_targets_mix_by_their_weights(two, prepared):
-    _, material, model = prepared({"stage": "align_image"}, **two)
+    made = prepared({"stage": "align_image"}, **two)
+    material = made.lessons
     known = material.teacher_images["train"].isfinite().all(1).nonzero()[:3, 0]
-    label = material.labels["train"][known]
+    label = made.pictures.labels["train"][known]
     said = torch.stack(
         [
             material.teacher_images["train"][known],
@@ -119,18 +118,18 @@ def test_targets_mix_by_their_weights(two, prepared):
         ]
     )
     for weights in ((0, 1, 0), (0, 0, 1), (2, 0, 1), (1, 2, 3)):
-        config = dataclasses.replace(material.config.stages[0], target=TargetConfig(*map(float, weights)))
-        wanted = make_stage(config, material, model).targets(known, torch.Generator())["image"]
+        stage = made.stage(target=TargetConfig(*map(float, weights)))
+        wanted = stage.batch(known, 0)[1]["image"]
         mixed = (torch.tensor(weights)[:, None, None] * said).sum(0)
         torch.testing.assert_close(wanted, mixed / mixed.norm(dim=1, keepdim=True))
 
 
 def test_the_terms_over_prototypes_and_texts_are_least_at_the_target(two, prepared):
-    _, material, model = prepared({"stage": "align_image"}, **two)
-    weights = LossConfig(cosine=0, prototype=1.0, texts=1.0)
-    stage = make_stage(dataclasses.replace(material.config.stages[0], loss=weights), material, model)
+    made = prepared({"stage": "align_image"}, **two)
+    model, material = made.model, made.lessons
+    stage = made.stage(loss=LossConfig(cosine=0, prototype=1.0, texts=1.0))
     rows = torch.tensor([0, 60, 100, 150])
-    wanted = stage.targets(rows, torch.Generator())
+    wanted = stage.batch(rows, 0)[1]
     right = stage.loss(model, {"image": material.prototypes_KD[wanted["label"]]}, wanted)
     wrong = stage.loss(model, {"image": material.prototypes_KD[(wanted["label"] + 1) % 6]}, wanted)
     assert right["prototype"] < wrong["prototype"]
@@ -157,10 +156,10 @@ def test_a_class_that_nothing_tells_of_is_named(two, prepared, root, tmp_path):
     with pytest.raises(InputError, match=r"no embedding of 1 of the texts: 'a photo of a green ring\.'"):
         prepared({"stage": "align_image"}, teacher={"path": str(tmp_path / "less.npz")})
     stored = [two["teacher"]["path"][0], str(tmp_path / "less.npz")]
-    _, material, model = prepared({"stage": "finetune"}, data=two["data"], teacher={"path": stored})
-    assert material.class_prompts[material.pictures["train"].classnames.index("green ring")] == []
+    made = prepared({"stage": "finetune"}, data=two["data"], teacher={"path": stored})
+    assert made.lessons.class_prompts[made.pictures.classnames.index("green ring")] == []
     with pytest.raises(InputError, match="text embedding of every class; 1 have none"):
-        make_stage(material.config.stages[0], material, model)
+        made.stage()
 
 
 def test_renaming_reaches_the_source_that_has_the_class(two):
@@ -175,17 +174,17 @@ def test_renaming_reaches_the_source_that_has_the_class(two):
 def test_withheld_classes_are_never_trained_on_or_selected_by(prepared, root):
     stage, withheld = {"stage": "finetune"}, ["Red_ring", "green bar"]
     data = {"withhold": withheld}
-    _, material, _ = prepared(stage, data=data)
-    everything = prepared(stage)[1]
+    made = prepared(stage, data=data)
+    everything = prepared(stage)
     for split in ("train", "val"):
-        own, whole = material.pictures[split], everything.pictures[split]
+        own, whole = made.pictures.splits[split], everything.pictures.splits[split]
         assert own.classnames == whole.classnames
         kept = ~np.isin(whole.labels, [whole.classnames.index(name) for name in ("red ring", "green bar")])
         assert own.ids == [key for key, keep in zip(whole.ids, kept, strict=True) if keep]
     assert not {"a photo of a red ring.", "a photo of a green bar."} & {
-        p for ps in material.class_prompts for p in ps
+        p for ps in made.lessons.class_prompts for p in ps
     }
-    assert len(material.class_prompts) == len(CLASSES) - 2
+    assert len(made.lessons.class_prompts) == len(CLASSES) - 2
     with pytest.raises(InputError, match=r"unknown withheld class of .*did you mean 'red ring'"):
         prepared(stage, data={"withhold": ["red rings"]})
     with pytest.raises(InputError, match=r"data\.withhold leaves no pictures"):

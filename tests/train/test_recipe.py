@@ -52,7 +52,7 @@ def test_overrides_go_down_tables_and_lists(load):
     assert (config.seed, config.data.limit, config.teacher.path) == (3, None, "a=b.npz")
     assert (config.stages[0].epochs, config.stages[0].loss.cosine) == (3, 0.5)
     assert (config.stages[1].optimizer.lr, config.stages[1].optimizer.schedule) == (0.002, "cosine")
-    assert config.model["image"] == {"widths": [8, 8]}
+    assert config.model.image == {"widths": [8, 8]}
 
 
 def test_overrides_name_stages_by_kind_or_all_of_them_and_remove_them(load):
@@ -103,7 +103,7 @@ def test_mistakes_in_a_recipe(text, message, load):
         ("stages.0.epochs.x=1", "stages.0.epochs is a value, not a table"),
         ("stages.0.epochs.x.y=1", "'x' is not the number of an entry .*this is a value"),
         ("model.image={widths: [8", "model.image: .* is not valid YAML"),
-        ("model.nuron=lif", "unknown model setting 'nuron'; did you mean 'neuron'"),
+        ("model.nuron=lif", "unknown key in model 'nuron'; did you mean 'neuron'"),
         ("model.name=spikeclip-tinny", "did you mean 'spikeclip-tiny'"),
         ("stages.finetune.epochs=1", "'finetune' is not the number of an entry or the kind of a stage"),
         ("stages.*=null", "lists no stages"),

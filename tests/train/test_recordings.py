@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from spikeclip.config import ImageFormat
 from spikeclip.data import normalize
 from spikeclip.model import from_pretrained
-from spikeclip.train.material import gather_material
-from spikeclip.train.run import build_model
 
 T = 5
 # The batch is smaller than T, so that the two cannot be taken for each other.
@@ -67,12 +66,11 @@ def test_what_comes_first_is_seen_where_frames_are_steps_of_time(run, changes, f
     assert from_pretrained(folder / "model").config.image.event_frames == frames
 
 
-def test_whitening_takes_every_frame_for_a_picture(config, changes):
-    made = config(CONTRASTIVE, **changes(T))
-    material = gather_material(made, 32, event_frames=T)
-    model = build_model(made, material)
+def test_whitening_takes_every_frame_for_a_picture(prepared, changes):
+    made = prepared(CONTRASTIVE, format=ImageFormat(32, T), **changes(T))
+    model = made.model
     x_NTCHW = normalize(
-        torch.from_numpy(np.array(material.pictures["train"].images)), *model.config.image.normalization
+        torch.from_numpy(np.array(made.pictures.splits["train"].images)), *model.config.image.normalization
     )
     whitened = model.image.whiten(x_NTCHW.flatten(0, 1))[:, :8]
     covariance = torch.cov(whitened.transpose(0, 1).flatten(1))

@@ -9,14 +9,14 @@ import pytest
 import torch
 from small_run import CLASSES, DIM, rows, with_images
 
-from spikeclip.config import AugmentConfig, LossConfig
+from spikeclip.config import AugmentConfig, LossConfig, ModelSettings
 from spikeclip.encode.embed import embed_pictures, zero_shot_classifier
 from spikeclip.encode.student import Student
 from spikeclip.errors import InputError
 from spikeclip.evaluate.zero_shot import zero_shot_metrics
 from spikeclip.model import from_pretrained
-from spikeclip.train.run import build_model
-from spikeclip.train.stages import make_stage, trim
+from spikeclip.train.build import build_model
+from spikeclip.train.stages.stage import trim
 
 CAPTIONS = {"source": "shapes", "limit": 300, "val_fraction": 0.2}
 
@@ -52,7 +52,7 @@ def same(a: dict, b: dict) -> bool:
 )
 def test_a_stage_moves_its_own_parts_only(stage, moves, stays, prepared, run):
     """Weights and the running statistics of BatchNorm: a frozen tower gives the same embeddings afterwards."""
-    before = prepared(stage)[2]
+    before = prepared(stage).model
     after = from_pretrained(run(stage)[1] / "model")
     if "logit_scale" in stage:
         assert after.logit_scale.item() == pytest.approx(20)
@@ -76,11 +76,11 @@ def test_the_three_stages_teach_a_student(run, prepared):
     assert text > 0.5  # what is not the mean of all texts
     assert image > 0.9
     assert tuned > 0.9
-    material = prepared(*stages)[1]
+    pictures = prepared(*stages).pictures
     model = from_pretrained(folder / "model")
-    made = embed_pictures(Student(model), material.pictures["val"])
+    made = embed_pictures(Student(model), pictures.splits["val"])
     classes = zero_shot_classifier(Student(model), sorted(CLASSES), ["a photo of a {c}."])
-    assert zero_shot_metrics(made, material.labels["val"], classes)["acc1"] == tuned
+    assert zero_shot_metrics(made, pictures.labels["val"], classes)["acc1"] == tuned
 
 
 @pytest.mark.parametrize("kind", ["infonce", "sigmoid"])
@@ -105,67 +105,77 @@ def test_captions_without_labels_are_tested_by_retrieval(root, run, tmp_path):
 
 
 def test_images_align_to_a_teacher_that_only_reads(prepared):
-    _, material, model = prepared({"stage": "align_image"})
-    assert material.teacher_images == {"train": None, "val": None}
-    stage = make_stage(material.config.stages[0], material, model)
+    made = prepared({"stage": "align_image"})
+    assert made.lessons.teacher_images == {"train": None, "val": None}
     indices = torch.tensor([0, 50, 100])
-    wanted = stage.targets(indices, torch.Generator())
+    wanted = made.stage().batch(indices, 0)[1]
     assert torch.equal(wanted["image"], wanted["text"])
-    names = [material.pictures["train"].classnames[i] for i in material.pictures["train"].labels[indices]]
-    assert [material.texts[i] for i in wanted["id"]] == [f"a photo of a {name}." for name in names]
+    train = made.pictures.splits["train"]
+    names = [train.classnames[i] for i in train.labels[indices]]
+    assert [made.lessons.texts[i] for i in wanted["id"]] == [f"a photo of a {name}." for name in names]
 
 
 def test_images_align_to_captions_of_a_teacher_that_only_reads(prepared, tmp_path):
-    captions = prepared({"stage": "contrastive"}, data=CAPTIONS, teacher=False)[1].texts
+    captions = prepared({"stage": "contrastive"}, data=CAPTIONS, teacher=False).lessons.texts
     vectors = np.random.default_rng(0).normal(size=(len(captions), DIM))
     np.savez(tmp_path / "captions.npz", embeddings=vectors, texts=captions)
-    _, material, model = prepared(
-        {"stage": "align_image"}, data=CAPTIONS, teacher={"path": str(tmp_path / "captions.npz")}
-    )
-    stage = make_stage(material.config.stages[0], material, model)
-    indices = torch.arange(len(material.pictures["train"]))
-    wanted = stage.targets(indices, torch.Generator().manual_seed(0))
-    own = material.pictures["train"].captions
-    drawn = [own[i].index(material.texts[row]) for i, row in enumerate(wanted["id"].tolist())]
+    made = prepared({"stage": "align_image"}, data=CAPTIONS, teacher={"path": str(tmp_path / "captions.npz")})
+    own = made.pictures.splits["train"].captions
+    wanted = made.stage().batch(torch.arange(len(own)), 0)[1]
+    drawn = [own[i].index(made.lessons.texts[row]) for i, row in enumerate(wanted["id"].tolist())]
     assert set(drawn) == {0, 1, 2}  # each of a picture's captions has its turn
 
 
 def test_a_teacher_of_images_is_the_target_of_images(prepared):
-    _, material, model = prepared({"stage": "align_image"})
-    material = with_images(material)
-    stage = make_stage(material.config.stages[0], material, model)
-    wanted = stage.targets(torch.tensor([3, 1]), torch.Generator())
-    torch.testing.assert_close(wanted["image"], material.teacher_images["train"][[3, 1]])
+    made = prepared({"stage": "align_image"})
+    lessons = with_images(made.lessons)
+    wanted = made.replace(lessons=lessons).stage().batch(torch.tensor([3, 1]), 0)[1]
+    torch.testing.assert_close(wanted["image"], lessons.teacher_images["train"][[3, 1]])
 
 
 def test_picture_and_caption_of_a_pair_belong_together(prepared):
-    """Both halves of a contrastive batch draw the same caption."""
-    _, material, model = prepared({"stage": "contrastive"}, data=CAPTIONS, teacher=False)
-    stage = make_stage(material.config.stages[0], material, model)
-    indices = torch.randperm(200)
-    for seed in range(3):
-        inputs = stage.inputs(indices, 0, torch.Generator().manual_seed(seed))
-        ids = stage.targets(indices, torch.Generator().manual_seed(seed))["id"]
-        expected = material.tokenizer([material.texts[i] for i in ids], 77)
+    """Inputs and targets of a contrastive batch are of the same caption."""
+    made = prepared({"stage": "contrastive"}, data=CAPTIONS, teacher=False)
+    lessons, captions = made.lessons, made.pictures.splits["train"].captions
+    stage, indices = made.stage(), torch.randperm(200)
+    for epoch in range(3):
+        inputs, targets = stage.batch(indices, epoch)
+        ids = targets["id"]
+        expected = lessons.tokenizer([lessons.texts[i] for i in ids], 77)
         assert torch.equal(inputs["tokens"], expected)
-        assert all(
-            material.texts[text] in material.pictures["train"].captions[i]
-            for text, i in zip(ids, indices, strict=True)
-        )
+        assert all(lessons.texts[text] in captions[i] for text, i in zip(ids, indices, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["align_image", "finetune", "contrastive"])
+def test_what_is_drawn_for_a_sample_depends_on_its_index_alone(kind, prepared):
+    """A process that prepares a share of a batch prepares what one that prepares it all has there."""
+    changes = {"data": CAPTIONS, "teacher": False} if kind == "contrastive" else {}
+    stage = prepared({"stage": kind}, **changes).stage()
+    indices = torch.randperm(60)
+    whole, again = stage.batch(indices, 1), stage.batch(indices, 1)
+    parts = [stage.batch(share, 1) for share in indices.chunk(2)]
+    for whole_side, again_side, *sides in zip(whole, again, *parts, strict=True):
+        for name, value in whole_side.items():
+            assert torch.equal(value, again_side[name])
+            if name != "tokens":  # trimmed to the longest text of the part
+                torch.testing.assert_close(value, torch.cat([side[name] for side in sides]))
+    other = stage.batch(indices, 2)
+    assert not torch.equal(whole[0]["images"], other[0]["images"])
 
 
 def test_the_loss_of_a_batch_seen_twice_is_the_same(prepared):
-    _, material, model = prepared({"stage": "finetune"}, data={"val_fraction": 0.2})
-    augment = AugmentConfig(crop=0, flip="none")
-    config = dataclasses.replace(
-        material.config.stages[0], augment=augment, loss=LossConfig(kl=2.0, label_smoothing=0.1)
-    )
+    made = prepared({"stage": "finetune"}, data={"val_fraction": 0.2})
+    settings = {
+        "augment": AugmentConfig(crop=0, flip="none"),
+        "loss": LossConfig(kl=2.0, label_smoothing=0.1),
+    }
+    model = made.model.eval()
     for kind in ("finetune", "align_image"):
-        stage = make_stage(dataclasses.replace(config, stage=kind), material, model.eval())
+        stage = made.stage(stage=kind, **settings)
 
         def loss(indices, stage=stage):
-            made = stage.features(model, stage.inputs(indices, 0, torch.Generator()))
-            return stage.loss(model, made, stage.targets(indices, torch.Generator()))
+            inputs, targets = stage.batch(indices, 0)
+            return stage.loss(model, stage.features(model, inputs), targets)
 
         once, twice = loss(torch.arange(20)), loss(torch.arange(20).repeat(2))
         assert once.keys() == twice.keys() == ({"ce", "kl"} if kind == "finetune" else {"cosine"})
@@ -175,13 +185,12 @@ def test_the_loss_of_a_batch_seen_twice_is_the_same(prepared):
 
 def test_texts_without_a_picture_cost_nothing_in_the_interactive_term(prepared):
     """Of 64 texts in the table 6 are prompts of classes that have pictures."""
-    _, material, model = prepared({"stage": "align_text", "loss": {"interactive": 1.0}})
-    material = with_images(material)
-    stage = make_stage(material.config.stages[0], material, model.eval())
+    made = prepared({"stage": "align_text", "loss": {"interactive": 1.0}})
+    model, stage = made.model.eval(), made.replace(lessons=with_images(made.lessons)).stage()
 
     def interactive(indices):
-        made = stage.features(model, stage.inputs(indices, 0, torch.Generator()))
-        return stage.loss(model, made, stage.targets(indices, torch.Generator()))["interactive"]
+        inputs, targets = stage.batch(indices, 0)
+        return stage.loss(model, stage.features(model, inputs), targets)["interactive"]
 
     prompts = torch.arange(6)
     assert interactive(prompts).item() > 0
@@ -190,9 +199,9 @@ def test_texts_without_a_picture_cost_nothing_in_the_interactive_term(prepared):
 
 
 def test_validation_texts_are_not_learned(prepared):
-    _, material, model = prepared({"stage": "align_text"})
-    stage = make_stage(material.config.stages[0], material, model)
-    learned = stage.inputs(torch.arange(stage.samples), 0, torch.Generator())["tokens"]
+    made = prepared({"stage": "align_text"})
+    material, stage = made.lessons, made.stage()
+    learned = stage.batch(torch.arange(stage.samples), 0)[0]["tokens"]
     texts = {material.tokenizer.decode(row) for row in learned.tolist()}
     held = set(material.texts) - texts
     assert len(held) == len(material.texts) - stage.samples > 0
@@ -200,7 +209,8 @@ def test_validation_texts_are_not_learned(prepared):
 
 
 def test_a_text_tower_is_scored_on_what_it_never_saw_and_on_the_class_names(prepared):
-    _, material, model = prepared({"stage": "align_text"})
+    ready = prepared({"stage": "align_text"})
+    material, model = ready.lessons, ready.model
     made = torch.nn.functional.normalize(model.encode_text(model.tokenize(material.texts)), dim=-1).detach()
     everything = torch.arange(len(material.texts))
     prompts, held = material.prompt_rows, material.held_texts
@@ -210,9 +220,8 @@ def test_a_text_tower_is_scored_on_what_it_never_saw_and_on_the_class_names(prep
     def score(known):
         told = teacher.clone()
         told[known] = made[known]
-        return make_stage(
-            material.config.stages[0], dataclasses.replace(material, teacher_texts_ND=told), model
-        ).score(model)
+        lessons = dataclasses.replace(material, teacher_texts_ND=told)
+        return ready.replace(lessons=lessons).stage().score(model)
 
     nothing = score(others[:0])
     assert score(prompts) > nothing + 0.1
@@ -223,18 +232,19 @@ def test_a_text_tower_is_scored_on_what_it_never_saw_and_on_the_class_names(prep
 def test_keep_costs_nothing_before_a_network_moves_and_holds_it_back(prepared, run):
     align, tune = {"stage": "align_image", "epochs": 4}, {"stage": "finetune", "epochs": 3}
     loss = {"ce": 1.0, "kl": 0.0}
-    _, material, _ = prepared(align, {**tune, "loss": {**loss, "keep": 10.0}})
+    ready = prepared(align, {**tune, "loss": {**loss, "keep": 10.0}})
+    pictures = ready.pictures.splits
     start = from_pretrained(run(align, out="start")[1] / "model")
-    stage = make_stage(material.config.stages[1], material, start)
-    wanted = stage.targets(torch.arange(40), torch.Generator())
-    made = torch.from_numpy(embed_pictures(Student(start), material.pictures["train"])[:40])
+    stage = ready.replace(model=start).stage(1)
+    wanted = stage.batch(torch.arange(40), 0)[1]
+    made = torch.from_numpy(embed_pictures(Student(start), pictures["train"])[:40])
     assert stage.loss(start, {"image": made}, wanted)["keep"].item() == pytest.approx(0, abs=1e-4)
     assert stage.loss(start, {"image": made.flip(0)}, wanted)["keep"].item() > 0.1
 
     def said(model):
         return (
-            torch.from_numpy(embed_pictures(Student(model), material.pictures["val"]))
-            @ material.teacher_texts_ND.T
+            torch.from_numpy(embed_pictures(Student(model), pictures["val"]))
+            @ ready.lessons.teacher_texts_ND.T
         )
 
     kept, free = (
@@ -258,10 +268,10 @@ def test_a_stage_that_needs_a_teacher_says_so(stage, run):
 
 
 def test_finetune_needs_labels(prepared):
-    _, material, model = prepared({"stage": "finetune"})
-    material = dataclasses.replace(material, labels={"train": torch.empty(0), "val": torch.empty(0)})
+    made = prepared({"stage": "finetune"})
+    bare = dataclasses.replace(made.pictures, labels={"train": torch.empty(0), "val": torch.empty(0)})
     with pytest.raises(InputError, match="needs labels, and this data has captions only"):
-        make_stage(material.config.stages[0], material, model)
+        made.replace(pictures=bare).stage()
 
 
 def test_too_few_pictures_for_validation(prepared):
@@ -270,27 +280,28 @@ def test_too_few_pictures_for_validation(prepared):
 
 
 def test_the_embedding_has_the_teachers_dimension(prepared):
-    assert prepared({"stage": "align_image"})[2].config.embed_dim == DIM
+    assert prepared({"stage": "align_image"}).model.config.embed_dim == DIM
     with pytest.raises(InputError, match=f"model.embed_dim is 32, but the teacher's is {DIM}"):
         prepared({"stage": "align_image"}, model={"embed_dim": 32})
 
 
-def test_pretrained_continues_from_a_saved_model(config, prepared, run, tmp_path):
+def test_pretrained_continues_from_a_saved_model(prepared, run):
     _, folder = run({"stage": "align_image", "epochs": 1}, out="first")
     saved = from_pretrained(folder / "model")
-    made = config({"stage": "finetune", "epochs": 1})
-    made = dataclasses.replace(made, model={"pretrained": str(folder / "model")})
-    material = prepared({"stage": "finetune"})[1]
-    model = build_model(made, material)
+    settings = ModelSettings(pretrained=str(folder / "model"))
+    ready = prepared({"stage": "finetune"})
+    model = build_model(settings, ready.pictures, ready.lessons)
     assert all(torch.equal(value, saved.state_dict()[name]) for name, value in model.state_dict().items())
-    assert material.tokenizer.fingerprint == saved.tokenizer.fingerprint
+    assert model.tokenizer.fingerprint == saved.tokenizer.fingerprint
 
     (folder / "model" / "tokenizer.json").unlink()
-    fitting = prepared({"stage": "finetune"})[1]
-    assert build_model(made, fitting).tokenizer is fitting.tokenizer
+    fitting = prepared({"stage": "finetune"}).lessons
+    assert build_model(settings, ready.pictures, fitting).tokenizer is fitting.tokenizer
+    other = prepared({"stage": "finetune"}, vocab_size=400)
+    narrow = dataclasses.replace(fitting, teacher_texts_ND=fitting.teacher_texts_ND[:, :8])
     with pytest.raises(InputError, match=r"has no tokenizer and reads .* tokens that end in"):
-        build_model(made, prepared({"stage": "finetune"}, vocab_size=400)[1])
+        build_model(settings, other.pictures, other.lessons)
     with pytest.raises(InputError, match=f"embeds in {DIM} dimensions, the teacher in 8"):
-        build_model(made, dataclasses.replace(fitting, embed_dim=8))
+        build_model(settings, ready.pictures, narrow)
     with pytest.raises(InputError, match="takes the saved model as it is; remove the other model settings"):
         run({"stage": "finetune"}, model={"pretrained": str(folder / "model")}, out="second")

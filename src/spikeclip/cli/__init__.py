@@ -35,7 +35,7 @@ from spikeclip.errors import InputError, missing_extra
 BAD_INPUT, BAD_USAGE, INTERRUPTED = 1, 2, 130
 """Exit codes: a file, recipe or label that does not fit; a wrong option or command; Ctrl-C."""
 
-_UsageError, _CommandError = typer.BadParameter.__mro__[1:3]  # click's, which typer carries but does not name
+_CommandError = typer.BadParameter.__mro__[2]  # click's, which typer carries but does not name
 
 app = typer.Typer(
     name="spikeclip",
@@ -76,8 +76,8 @@ for command in (
         app.command(name, help=command.HELP, epilog=command.EXAMPLES)(getattr(command, name))
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         print(f"spikeclip {__version__}")
         raise typer.Exit
 

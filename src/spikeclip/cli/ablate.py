@@ -45,7 +45,7 @@ def ablate(
     from spikeclip.errors import InputError
     from spikeclip.studies.ablate import load_axes, plan, run_ablation
     from spikeclip.studies.ablate import report as finished
-    from spikeclip.train.loop import Interrupted
+    from spikeclip.train.session import Interrupted
 
     try:
         numbers = [int(seed) for seed in seeds.split(",")]

@@ -130,12 +130,12 @@ def _splits(source: Source) -> list[tuple[str, ...]]:
     """The splits as they are there, with the sizes their source publishes and what they serve for."""
     published = source.known.splits if source.known else {}
     ours = {source.find(name): name for name in published}
-    own = source.validation("train", "test")
+    validation = source.validation("train", "test")
     rows = []
     for split in sorted(source.splits, key=lambda name: (name == "test", name)):
         found, name = source.count(split), ours.get(split, split)
         size = f"{published[name][1]:,}" if name in published else "-" if published else ""
-        use = "for selection" if split == own else f"{name} here" if name != split else ""
+        use = "for selection" if split == validation else f"{name} here" if name != split else ""
         rows.append((split, "?" if found is None else f"{found:,}", size, use))
     return rows
 
@@ -152,13 +152,13 @@ def _about(pictures: Pictures, source: Source | None, every_class: bool) -> Iter
         yield f"templates: {len(templates)}: {'  '.join(templates)}"
     if pictures.captions is not None:
         yield f"captions: {sum(map(len, pictures.captions)):,}"
-    said = f": {', '.join(pictures.skipped)}" if pictures.skipped else ""
+    names_skipped = f": {', '.join(pictures.skipped)}" if pictures.skipped else ""
     what = "recordings" if source and source.events else "pictures"
-    yield f"read: {len(pictures):,} {what} of {pictures.split}, {len(pictures.skipped):,} unreadable{said}"
+    yield f"read: {len(pictures):,} {what} of {pictures.split}, {len(pictures.skipped):,} unreadable{names_skipped}"
 
 
 def _templates(pictures: Pictures, source: Source | None) -> list[str]:
-    """The data set's own templates: of a known name, or of a folder laid out as CLIP_benchmark's."""
+    """The templates of the data set itself: of a known name, or of a folder laid out as CLIP_benchmark's."""
     from spikeclip.data.prompts import TEMPLATES_FILE, load_prompts
 
     if pictures.labels is None:

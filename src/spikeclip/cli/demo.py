@@ -11,7 +11,7 @@ import typer
 HELP = """Train, evaluate and show a model on the built-in pictures.
 
 Nothing is downloaded. It trains a small teacher, then a spiking student and its ReLU twin by the same
-recipe, and asks all three about pictures of kinds that no training picture showed. It takes minutes on two
+recipe, and tests all three on pictures of kinds that no training picture showed. It takes minutes on two
 CPU cores and leaves the models, the results and a figure of predictions in --out; an earlier demo there is
 replaced."""
 EXAMPLES = """Examples:
@@ -28,7 +28,7 @@ def demo(
     """Run the demonstration."""
     from spikeclip.cli.tables import print_networks
     from spikeclip.studies.demo import run_demo
-    from spikeclip.train.loop import Interrupted
+    from spikeclip.train.session import Interrupted
 
     try:
         results = run_demo(out)

@@ -13,18 +13,21 @@ from typing import Any
 from spikeclip import config
 from spikeclip.errors import InputError
 
+_TOWERS = {"model.image": config.ImageConfig, "model.text": config.TextConfig}
+
 
 def recipe_keys() -> list[tuple[str, str, str]]:
     """Return (key, default, doc) of every setting of a recipe, in the order of `config`.
 
-    Keys are dotted, `N` stands for a number: stages.N.epochs. The settings of `model` are the overrides of
-    `config.model_config`; their defaults are the preset's.
+    Keys are dotted, `N` stands for a number: stages.N.epochs. The defaults of `model` are the preset's.
     """
     keys = []
     for key, default, doc in _fields(config.RunConfig):
-        keys.append((key, default, doc))
-        if key == "model":
-            keys += _model_keys()
+        if key.startswith("model."):
+            keys.append((key, "", doc))
+            keys += _fields(_TOWERS[key], f"{key}.", defaults=False) if key in _TOWERS else []
+        else:
+            keys.append((key, default, doc))
     return keys
 
 
@@ -50,19 +53,7 @@ def field_docs(cls: type) -> dict[str, str]:
     return docs
 
 
-def _model_keys() -> Iterator[tuple[str, str, str]]:
-    presets = ", ".join(config.PRESETS)
-    yield "model.name", "spikeclip-tiny", f"Preset: {presets}. The other settings of model change it."
-    yield "model.pretrained", "", "Folder of a saved model to start from, in place of a preset and changes."
-    yield "model.embed_dim", "the teacher's", field_docs(config.ModelConfig)["embed_dim"]
-    for key, _, doc in _fields(config.NeuronConfig):
-        yield ("model.neuron" if key == "kind" else f"model.{key}"), "", doc
-    for tower, cls in (("image", config.ImageConfig), ("text", config.TextConfig)):
-        for key, _, doc in _fields(cls):
-            yield f"model.{tower}.{key}", "", doc
-
-
-def _fields(cls: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+def _fields(cls: type, prefix: str = "", defaults: bool = True) -> Iterator[tuple[str, str, str]]:
     docs, hints = field_docs(cls), typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         hint, key = hints[field.name], prefix + field.name
@@ -71,12 +62,12 @@ def _fields(cls: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
             yield key, "", docs[field.name]
             yield from _fields(inner, f"{key}." if inner is hint else f"{key}.N.")
         else:
-            yield key, "" if field.name == "model" else _shown(field), docs[field.name]
+            yield key, _shown(field) if defaults else "", docs[field.name]
 
 
 def _shown(field: dataclasses.Field) -> str:
-    made = field.default_factory is not dataclasses.MISSING
-    value: Any = field.default_factory() if made else field.default  # type: ignore[misc]
+    has_factory = field.default_factory is not dataclasses.MISSING
+    value: Any = field.default_factory() if has_factory else field.default  # type: ignore[misc]
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

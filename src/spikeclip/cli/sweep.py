@@ -48,7 +48,7 @@ def sweep(
     from spikeclip.cli.tables import print_table
     from spikeclip.energy.words import amount
     from spikeclip.studies.sweep import LEVELS, run_sweep
-    from spikeclip.train.loop import Interrupted
+    from spikeclip.train.session import Interrupted
 
     folder = out or Path("runs") / f"{recipe.stem}-sweep"
     try:

@@ -97,17 +97,17 @@ def print_text_tower(record: Mapping[str, Any]) -> None:
     rows = [
         (
             row["embeddings"],
-            f"{told['classes']} {kind}",
-            told["pictures"],
-            *map(_percent, map(told.get, ("teacher", "student"))),
+            f"{found['classes']} {kind}",
+            found["pictures"],
+            *map(_percent, map(found.get, ("teacher", "student"))),
         )
         for row in record["recognition"]
-        for kind, told in row.items()
+        for kind, found in row.items()
         if kind != "embeddings"
     ]
     columns = ("the teacher's embeddings of", "classes", "", "by its texts", "by the student's")
     if rows:
-        print_table("told apart by text", columns, rows, numbers=(2, 3, 4))
+        print_table("recognised by text", columns, rows, numbers=(2, 3, 4))
 
 
 def _percent(value: float | None) -> str:

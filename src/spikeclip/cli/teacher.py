@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from spikeclip.cli.options import CACHE, Renames, Templates, reads, renames
-from spikeclip.config.run import TEMPLATE
+from spikeclip.config.run import TEMPLATE, TeacherTraining
 
-HELP = """Teachers: train a small CLIP, store what a model says as a table, compare a student with its own.
+HELP = """Teachers: train a small CLIP, store embeddings as a table, compare a student with its own.
 
 A recipe names a teacher as teacher.path."""
 EXAMPLES = """Examples:
@@ -24,15 +24,19 @@ EXAMPLES = """Examples:
 TRAIN_HELP = """Train a small CLIP to teach a spiking student.
 
 DATA is captioned or labelled pictures: `shapes` (built in), a folder of parquet or of pictures, or a Hugging
-Face data set. The teacher is saved in Hugging Face's CLIP format; a recipe names it as teacher.path."""
+Face data set. The teacher is saved in Hugging Face's CLIP format; a recipe names it as teacher.path.
+
+--out appears when the training is done. Until then recipe.json, checkpoint.pt, metrics.jsonl and tensorboard/ are in
+OUT.training beside it; then the last two move to OUT/log. Ctrl-C writes a checkpoint that --resume continues from."""
 TRAIN_EXAMPLES = """Examples:
 
 \b
   spikeclip teacher train shapes --out runs/teacher
   spikeclip teacher train shapes --out runs/teacher-small --width 128 --layers 2 --epochs 5
+  spikeclip teacher train shapes --out runs/teacher --resume
   spikeclip evaluate runs/teacher --data shapes"""
 
-EMBED_HELP = """Store what a teacher says of pictures and texts, so that training needs the teacher no more.
+EMBED_HELP = """Store a teacher's embeddings of pictures and texts, so that training needs the teacher no more.
 
 The table holds an embedding of every picture of the training split, of its captions, of the prompts of the
 class names and of the lines of --texts. A recipe names it as teacher.path, alone or in a list of tables.
@@ -49,7 +53,7 @@ EMBED_EXAMPLES = """Examples:
 COMPARE_HELP = """Compare the text tower of a run with its teacher's.
 
 First the cosine between them: of texts that training learned, and of those it held out. Then how many of the teacher's
-own embeddings of pictures the student's class texts tell apart, beside the teacher's texts: a teacher that is a table
+embeddings of pictures are recognised by the student's class texts, and by the teacher's: a teacher that is a table
 of embeddings may hold prototypes of the training classes, and pictures of a split of --data. No picture passes the
 student, so what is lost here is lost by its text tower alone."""
 COMPARE_EXAMPLES = """Examples:
@@ -61,51 +65,61 @@ COMPARE_EXAMPLES = """Examples:
 app = typer.Typer(rich_markup_mode=None)
 
 
-@app.command("train", help=TRAIN_HELP, epilog=TRAIN_EXAMPLES)
-def train(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Pictures to learn from.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder of the teacher.", show_default=False)],
-    split: Annotated[str, typer.Option(help="Split to learn from.")] = "train",
+@dataclass(frozen=True)
+class TrainOptions:
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Pictures to learn from.", show_default=False)]
+    out: Annotated[Path, typer.Option(help="Folder of the teacher.", show_default=False)]
+    split: Annotated[str, typer.Option(help="Split to learn from.")] = "train"
     val_fraction: Annotated[
         float,
         typer.Option(min=0.0, max=0.9, help="Share kept for validation where the data has no split for it."),
-    ] = 0.1,
-    limit: Annotated[int | None, typer.Option(help="Use only this many pictures.")] = None,
-    image_size: Annotated[int, typer.Option(help="Side of the pictures, pixels.")] = 32,
-    width: Annotated[int | None, typer.Option(help="Channels of both transformers.")] = None,
-    layers: Annotated[int | None, typer.Option(help="Layers of both transformers.")] = None,
-    patch_size: Annotated[int | None, typer.Option(help="Side of a patch, pixels.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pairs per step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights, split and order.")] = None,
-    vocab_size: Annotated[int | None, typer.Option(help="Entries of the tokenizer.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a teacher in --out.")] = False,
-) -> None:
+    ] = 0.1
+    limit: Annotated[int | None, typer.Option(help="Use only this many pictures.")] = None
+    image_size: Annotated[int, typer.Option(help="Side of the pictures, pixels.")] = 32
+    width: Annotated[int, typer.Option(help="Channels of both transformers.")] = TeacherTraining.width
+    layers: Annotated[int, typer.Option(help="Layers of both transformers.")] = TeacherTraining.layers
+    patch_size: Annotated[int, typer.Option(help="Side of a patch, pixels.")] = TeacherTraining.patch_size
+    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = TeacherTraining.epochs
+    batch_size: Annotated[int, typer.Option(help="Pairs per step.")] = TeacherTraining.batch_size
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = TeacherTraining.lr
+    seed: Annotated[int, typer.Option(help="Seed of weights, split and order.")] = TeacherTraining.seed
+    vocab_size: Annotated[int, typer.Option(help="Entries of the tokenizer.")] = TeacherTraining.vocab_size
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted training; with the same options.")
+    ] = False
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace a teacher in --out; without --resume start anew."),
+    ] = False
+
+
+@app.command("train", help=TRAIN_HELP, epilog=TRAIN_EXAMPLES)
+@reads(TrainOptions)
+def train(options: TrainOptions) -> None:
     """Train a teacher."""
     from spikeclip.errors import InputError
 
-    if (out / "config.json").exists() and not overwrite:
+    out = options.out
+    if (out / "config.json").exists() and not options.overwrite:
         raise InputError(f"{out} already holds a model: --overwrite replaces it")
     from spikeclip.cli.tables import print_table
     from spikeclip.config import ImageFormat
     from spikeclip.data import Splits, load_training
+    from spikeclip.train.session import Interrupted
     from spikeclip.train.teacher import train_teacher
 
-    splits = Splits(val_fraction, seed or 0, train=split)
-    pictures, validation = load_training(data, ImageFormat(image_size), splits, limit=limit)
-    given = {
-        "width": width,
-        "layers": layers,
-        "patch_size": patch_size,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "lr": lr,
-        "seed": seed,
-        "vocab_size": vocab_size,
-    }
-    settings = {name: value for name, value in given.items() if value is not None}
-    result = train_teacher(pictures, validation, out, **settings)
+    splits = Splits(options.val_fraction, options.seed, train=options.split)
+    format = ImageFormat(options.image_size)
+    pictures, validation = load_training(options.data, format, splits, limit=options.limit)
+    given = {field.name: getattr(options, field.name, None) for field in fields(TeacherTraining)}
+    settings = TeacherTraining(**{name: value for name, value in given.items() if value is not None})
+    try:
+        result = train_teacher(
+            pictures, validation, out, settings, resume=options.resume, overwrite=options.overwrite
+        )
+    except Interrupted as stop:
+        typer.echo(str(stop), err=True)
+        raise SystemExit(130) from None
     rows = [(name, value) for name, value in result.items() if isinstance(value, (int, float, str))]
     print_table(f"teacher: {out}", ("", ""), rows, numbers=(1,))
 

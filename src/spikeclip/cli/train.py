@@ -22,8 +22,8 @@ EXAMPLES = """Examples:
   spikeclip train --keys"""
 
 
-def _print_keys(asked: bool) -> None:
-    if asked:
+def _print_keys(wanted: bool) -> None:
+    if wanted:
         from spikeclip.cli.keys import keys_text
 
         print(keys_text())
@@ -53,8 +53,8 @@ def train(
     from spikeclip.train.recipe import load_recipe
 
     config = load_recipe(recipe, changes or [])  # before PyTorch: a mistake in it shows at once
-    from spikeclip.train.loop import Interrupted
     from spikeclip.train.run import train_run
+    from spikeclip.train.session import Interrupted
 
     folder = out or Path("runs") / recipe.stem
     try:

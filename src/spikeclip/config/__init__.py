@@ -11,7 +11,7 @@ from spikeclip.config.model import (
     check,
 )
 from spikeclip.config.parse import from_dict, to_dict
-from spikeclip.config.presets import PRESETS, model_config
+from spikeclip.config.presets import PRESETS, ModelSettings, model_config
 from spikeclip.config.run import (
     TEMPLATE,
     AugmentConfig,
@@ -22,6 +22,7 @@ from spikeclip.config.run import (
     StageConfig,
     TargetConfig,
     TeacherConfig,
+    TeacherTraining,
 )
 from spikeclip.config.saved import read_config
 
@@ -34,6 +35,7 @@ __all__ = [
     "ImageFormat",
     "LossConfig",
     "ModelConfig",
+    "ModelSettings",
     "NeuronConfig",
     "NeuronKind",
     "OptimizerConfig",
@@ -42,6 +44,7 @@ __all__ = [
     "Surrogate",
     "TargetConfig",
     "TeacherConfig",
+    "TeacherTraining",
     "TextConfig",
     "check",
     "from_dict",

@@ -35,9 +35,12 @@ def convert(hint: Any, value: Any, where: str) -> Any:
         if value is None and type(None) in args:
             return None
         choices = [a for a in args if a is not type(None)]
+        if any(typing.get_origin(a) is Literal and value in typing.get_args(a) for a in choices):
+            return value
+        rest = [a for a in choices if typing.get_origin(a) is not Literal] or choices
         listed = isinstance(value, (list, tuple))
-        fitting = (a for a in choices if (typing.get_origin(a) is list) == listed)
-        return convert(next(fitting, choices[0]), value, where)
+        fitting = (a for a in rest if (typing.get_origin(a) is list) == listed)
+        return convert(next(fitting, rest[0]), value, where)
     if origin is Literal:
         if value not in args:
             raise unknown(f"value of {where}", str(value), map(str, args))

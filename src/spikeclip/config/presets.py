@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from spikeclip.config.model import ImageConfig, ModelConfig, NeuronConfig, TextConfig, check
+from spikeclip.config.model import (
+    ImageConfig,
+    ModelConfig,
+    NeuronConfig,
+    NeuronKind,
+    Surrogate,
+    TextConfig,
+    check,
+)
 from spikeclip.config.parse import convert, from_dict, to_dict
 from spikeclip.errors import InputError, unknown
 
@@ -42,44 +51,102 @@ PRESETS: dict[str, Callable[[], ModelConfig]] = {
     "spikeclip-tiny": tiny,
 }
 
-_OVERRIDES = ("neuron", "image_size", "embed_dim", "image", "text")
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """A preset and what a run changes of it, or a saved model to start from. What is None stays as in the preset.
+
+    Values are checked by `resolve`. Raises `InputError` for a saved model together with changes.
+    """
+
+    name: str | None = None
+    """Preset: spikeclip-paper, spikeclip-base or spikeclip-tiny (the default). The other settings change it."""
+    pretrained: str | None = None
+    """Folder of a saved model to start from, in place of a preset and changes."""
+    embed_dim: int | None = None
+    """Dimension of the shared embedding space (the teacher's)."""
+    image_size: int | None = None
+    """Side of the square input, pixels (32 to 224); as image.image_size."""
+    neuron: NeuronKind | None = None
+    """lif, plif (learnable tau), ilif (integer levels), or the twins relu and quant_relu."""
+    T: int | None = None
+    """Time steps; with another neuron and without T, lif and plif run at 4 and the others at 1."""
+    D: int | None = None
+    """Integer levels of ilif and quant_relu: activations are 0, 1/D, ..., 1."""
+    tau: float | None = None
+    """Membrane time constant of lif (and the start of plif), in steps; ilif decays by 1 - 1/tau."""
+    v_threshold: float | None = None
+    """Firing threshold of lif and plif."""
+    v_reset: Literal["preset"] | float | None = "preset"
+    """Membrane after a spike of lif and plif; null for soft reset (subtract the threshold), preset for the preset's."""
+    detach_reset: bool | None = None
+    """Cut the gradient through the reset."""
+    surrogate: Surrogate | None = None
+    """Derivative that stands in for the step function of lif and plif."""
+    alpha: float | None = None
+    """Steepness of the surrogate."""
+    range: float | None = None
+    """Input current that ilif and quant_relu map to the highest level D."""
+    learn_range: bool | None = None
+    """Learn `range`, one value per layer."""
+    image: dict[str, Any] | None = None
+    """Changes of the image tower, fields of `ImageConfig`."""
+    text: dict[str, Any] | None = None
+    """Changes of the text tower, fields of `TextConfig`."""
+
+    def __post_init__(self) -> None:
+        if self.pretrained is not None and len(self._given()) > 1:
+            raise InputError(
+                "model.pretrained takes the saved model as it is; remove the other model settings"
+            )
+
+    def resolve(self) -> ModelConfig:
+        """Return the preset with the changes; a saved model (`pretrained`) has its configuration in its folder.
+
+        Raises `InputError` for an unknown preset or value, and for combinations that cannot work.
+        """
+        if self.pretrained is not None:
+            raise ValueError(f"the configuration of {self.pretrained} is in its folder")
+        name = self.name or "spikeclip-tiny"
+        if name not in PRESETS:
+            raise unknown("model", name, PRESETS)
+        preset = PRESETS[name]()
+        image, text = _table(self.image, "image"), _table(self.text, "text")
+        if self.image_size is not None:
+            image["image_size"] = self.image_size
+        embed_dim = preset.embed_dim if self.embed_dim is None else self.embed_dim
+        fields = {field.name for field in dataclasses.fields(NeuronConfig)}
+        neuron = {key: value for key, value in self._given().items() if key in fields}
+        if self.neuron is not None:
+            neuron = {"kind": self.neuron, "T": 4 if self.neuron in ("lif", "plif") else 1, **neuron}
+        config = ModelConfig(
+            name=name,
+            embed_dim=convert(int, embed_dim, "embed_dim"),
+            neuron=from_dict(NeuronConfig, to_dict(preset.neuron) | neuron, "neuron"),
+            image=from_dict(ImageConfig, to_dict(preset.image) | image, "image"),
+            text=from_dict(TextConfig, to_dict(preset.text) | text, "text"),
+        )
+        check(config)
+        return config
+
+    def _given(self) -> dict[str, Any]:
+        """The settings that are not their defaults, by name."""
+        values = {
+            field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)
+        }
+        return {name: value for name, (value, default) in values.items() if value != default}
 
 
 def model_config(name: str = "spikeclip-tiny", **overrides: Any) -> ModelConfig:
-    """Return a preset with changes.
-
-    Overrides: `neuron` (kind), any other field of `NeuronConfig` (`T`, `D`, `tau`, `range`, ...), `image_size`,
-    `embed_dim`, and tables `image` and `text` with fields of `ImageConfig` and `TextConfig`. Without `T`, the
-    twins and ilif run at T=1 and lif and plif at T=4. Raises `InputError` for an unknown name or value, and for
-    combinations that cannot work.
-    """
-    if name not in PRESETS:
-        raise unknown("model", name, PRESETS)
-    config = PRESETS[name]()
-    neuron_fields = {f.name for f in dataclasses.fields(NeuronConfig)} - {"kind"}
+    """Return a preset with changes, those of `ModelSettings`; raises `InputError` as `ModelSettings.resolve` does."""
+    known = {field.name for field in dataclasses.fields(ModelSettings)} - {"name", "pretrained"}
     for key in overrides:
-        if key not in _OVERRIDES and key not in neuron_fields:
-            raise unknown("model setting", key, [*_OVERRIDES, *neuron_fields])
-    changes = {k: v for k, v in overrides.items() if k in neuron_fields}
-    if "neuron" in overrides:
-        changes["kind"] = overrides["neuron"]
-        changes.setdefault("T", 4 if overrides["neuron"] in ("lif", "plif") else 1)
-    image, text = _table(overrides, "image"), _table(overrides, "text")
-    if "image_size" in overrides:
-        image["image_size"] = overrides["image_size"]
-    config = ModelConfig(
-        name=name,
-        embed_dim=convert(int, overrides.get("embed_dim", config.embed_dim), "embed_dim"),
-        neuron=from_dict(NeuronConfig, to_dict(config.neuron) | changes, "neuron"),
-        image=from_dict(ImageConfig, to_dict(config.image) | image, "image"),
-        text=from_dict(TextConfig, to_dict(config.text) | text, "text"),
-    )
-    check(config)
-    return config
+        if key not in known:
+            raise unknown("model setting", key, known)
+    return ModelSettings(name=name, **overrides).resolve()
 
 
-def _table(overrides: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = overrides.get(key) or {}
-    if not isinstance(value, Mapping):
+def _table(value: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
+    if not isinstance(value or {}, Mapping):
         raise InputError(f"{key}: expected a table of settings, got {value!r}")
-    return dict(value)
+    return dict(value or {})

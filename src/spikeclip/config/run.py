@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from spikeclip.config.presets import ModelSettings
 
 StageKind = Literal["align_text", "align_image", "finetune", "contrastive"]
 TEMPLATE = "a photo of a {c}."
@@ -25,7 +27,7 @@ class DataConfig:
     classnames: dict[str, str] = field(default_factory=dict)
     """Class names to replace before they meet a prompt, old name: new name."""
     withhold: list[str] = field(default_factory=list)
-    """Classes, by their new names, whose pictures no stage sees; `evaluate --task open_vocabulary` asks about them."""
+    """Classes, by their new names, whose pictures no stage sees; `evaluate --task open_vocabulary` tests them."""
     templates: list[str] = field(default_factory=lambda: [TEMPLATE])
     """Prompt templates averaged into one class embedding; {c} is the class name."""
     texts: str | None = None
@@ -39,9 +41,9 @@ class TeacherConfig:
     path: str | list[str] | None = None
     """Folder or hub name of a CLIP-like model or sentence encoder; or .npz tables of embeddings, one or a list."""
     encoder: str | None = None
-    """Sentence encoder that speaks for texts which the tables lack, its space mapped into theirs; null for none."""
+    """Sentence encoder for texts that the tables lack, its space mapped into theirs; null for none."""
     logit_scale: float | None = None
-    """Temperature of the teacher's distribution in the KL term; null for the teacher's own."""
+    """Temperature of the teacher's distribution in the KL term; null for the teacher's logit scale."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class LossConfig:
     kl: float = 1.0
     """KL to the teacher's distribution over the class prompts."""
     keep: float = 0.0
-    """finetune: KL to what the network said of the picture before this stage, over all texts the teacher knows."""
+    """finetune: KL to the network's predictions before this stage, over all texts the teacher knows."""
     temperature: float = 1.0
     """Temperature of both distributions in the KL term; the term is multiplied by its square."""
     label_smoothing: float = 0.0
@@ -112,7 +114,7 @@ class TargetConfig:
     image: float = 1.0
     """The teacher's embedding of the picture itself."""
     prototype: float = 0.0
-    """The class prototype: the teacher's own, else the mean of its embeddings of the class's training pictures."""
+    """The class prototype: the teacher's, else the mean of its embeddings of the class's training pictures."""
     text: float = 0.0
     """The teacher's embedding of a caption or of a class prompt, drawn anew each time."""
 
@@ -145,8 +147,8 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    model: dict[str, Any] = field(default_factory=lambda: {"name": "spikeclip-tiny"})
-    """Preset `name` and overrides, as for `create_model`; or `pretrained`, a folder to start from."""
+    model: ModelSettings = field(default_factory=lambda: ModelSettings(name="spikeclip-tiny"))
+    """Preset `name` and changes, as for `create_model`; or `pretrained`, a folder to start from."""
     data: DataConfig = field(default_factory=DataConfig)
     """Pictures, captions and class prompts."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
@@ -163,5 +165,29 @@ class RunConfig:
     """auto (the teacher's, or trained on the run's texts), or a tokenizer.json."""
     vocab_size: int = 2048
     """Size of a tokenizer trained on the run's texts."""
+    checkpoint_minutes: float = 5.0
+    """Longest time between checkpoints."""
+
+
+@dataclass(frozen=True)
+class TeacherTraining:
+    """How `train_teacher` builds and trains a small CLIP."""
+
+    width: int = 96
+    """Channels of both transformers and dimension of the embedding, a multiple of 32."""
+    layers: int = 2
+    """Layers of both transformers."""
+    patch_size: int = 8
+    """Side of a patch, pixels; divides the pictures' side."""
+    epochs: int = 11
+    """Passes over the pictures."""
+    batch_size: int = 96
+    """Pairs of picture and text per step over all processes."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    seed: int = 0
+    """Seed of weights, order, captions and augmentation."""
+    vocab_size: int = 2048
+    """Entries of the tokenizer."""
     checkpoint_minutes: float = 5.0
     """Longest time between checkpoints."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from spikeclip.data.readers.events import count_events
 from spikeclip.data.readers.listing import Listing, Recording
 from spikeclip.errors import InputError
 from spikeclip.files import replacing
+from spikeclip.progress import tracked
 
 _CHUNK = 512
 _PROGRESS_FROM = 5000
@@ -54,7 +55,8 @@ def write(
     with replacing(path.with_suffix(".npy")) as file:
         _header(file, (len(chosen), *format.shape))
         pixels = _decoded(listing.read(chosen), format)
-        for i, image in _progress(zip(chosen.tolist(), pixels, strict=True), len(chosen), f"{name} {split}"):
+        pairs, long = zip(chosen.tolist(), pixels, strict=True), len(chosen) > _PROGRESS_FROM
+        for i, image in tracked(pairs, f"decoding {name} {split}", len(chosen), shown=long):
             if image is None:
                 skipped.append(listing.ids[i])
                 continue
@@ -97,12 +99,3 @@ def _decoded(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(islice(encoded, _CHUNK)):
             yield from pool.map(decoded, chunk)
-
-
-def _progress(items: Iterable[Any], total: int, title: str) -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    quiet = total <= _PROGRESS_FROM or not console.is_terminal
-    yield from track(items, f"decoding {title}", total, console=console, transient=True, disable=quiet)

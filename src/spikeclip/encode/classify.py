@@ -1,4 +1,4 @@
-"""Zero-shot classification of single pictures against a user's own labels."""
+"""Zero-shot classification of single pictures against labels of any kind."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Encoder(Protocol):
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """What a result says of the network: `config`, a hash of its `weights`, and `precision`; None if unknown."""
+        """What a result records of the network: `config`, a hash of its `weights`, and `precision`; None if unknown."""
         ...
 
     def encode_image(self, images_NHWC: np.ndarray, spikes: SpikeCounts | None = None) -> np.ndarray:

@@ -6,21 +6,21 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-from spikeclip.data.readers.listing import EXTENSIONS
+from spikeclip.data.readers.folders import picture_files
 
 
 def find_pictures(names: Sequence[str]) -> tuple[list[Path], list[str]]:
     """Return the picture files that names stand for, each once, and the names that stand for none.
 
-    A name is a file, a folder (every picture in it and in its subfolders, in order) or a pattern such as
-    "photos/*.jpg".
+    A name is a file, a folder (every picture in it and in its subfolders, in order, but for hidden ones) or a pattern
+    such as "photos/*.jpg".
     """
     found: dict[Path, None] = {}
     missing = []
     for name in names:
         path = Path(name).expanduser()
         if path.is_dir():
-            files = sorted(f for f in path.rglob("*") if f.suffix.lower() in EXTENSIONS and f.is_file())
+            files = picture_files(path)
         elif path.exists():
             files = [path]
         else:

@@ -35,7 +35,7 @@ def register() -> None:
 def load(
     model_name: str = MODEL_TYPE, pretrained: str = "", cache_dir: str | None = None, device: str = "cpu"
 ) -> tuple[SpikeCLIP, Callable[[Image.Image], Tensor], Callable[[str | list[str]], Tensor]]:
-    """Return what CLIP_benchmark asks of a loader: model, transform of a picture, tokenizer.
+    """Return what CLIP_benchmark expects of a loader: model, transform of a picture, tokenizer.
 
     pretrained: a saved model, the folder of a run or a name on the Hugging Face hub. model_name and cache_dir are
     not read. Raises `InputError` where there is no spiking model.

@@ -31,17 +31,17 @@ def compare_records(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
 
     A row has `dataset`, `split`, `task`, `metric`, and by model `values`, `changes` against the first model and
     `protocols`. With the model before fine-tuning first, the changes on the other data sets are what fine-tuning did to
-    zero-shot transfer. Raises `InputError` where two models were asked about different pictures or names.
+    zero-shot transfer. Raises `InputError` where two models were tested on different pictures or names.
     """
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
-    asked: dict[tuple[str, ...], Any] = {}
+    tested: dict[tuple[str, ...], Any] = {}
     for record in records:
         source, name = record["provenance"], _model(record)
         place = {"dataset": record["dataset"], "split": source["data"]["split"], "task": record["task"]}
         # Counts, not fingerprints: models of two sizes read other pixels of the same pictures.
         parts = [source["data"], *(source["training_data"] or [])]
         about = [source["prompts"], source["seeds"], [part["pictures"] for part in parts]]
-        if asked.setdefault(tuple(place.values()), about) != about:
+        if tested.setdefault(tuple(place.values()), about) != about:
             raise InputError(f"the records of {' '.join(place.values())} differ in pictures, names or seeds")
         for metric, value in record["metrics"].items():
             new = {**place, "metric": metric, "values": {}, "protocols": {}}

@@ -29,16 +29,16 @@ def corrupt(images_NHWC: np.ndarray, kind: str, strength: int, seed: int = 0) ->
     values = CORRUPTIONS[kind]
     if strength not in range(1, len(values) + 1):
         raise InputError(f"strength must be from 1 to {len(values)}, got {strength}")
-    value, made = values[strength - 1], np.empty_like(images_NHWC)
+    value, worse = values[strength - 1], np.empty_like(images_NHWC)
     for place, image in enumerate(images_NHWC):
         if kind == "noise":
             noise = np.random.default_rng([seed, place]).normal(0, 255 * value, image.shape)
-            made[place] = (image + noise).clip(0, 255).round()
+            worse[place] = (image + noise).clip(0, 255).round()
         elif kind == "blur":
             blur = ImageFilter.GaussianBlur(value * image.shape[1] / _SIDE)
-            made[place] = np.asarray(Image.fromarray(image).filter(blur))
+            worse[place] = np.asarray(Image.fromarray(image).filter(blur))
         else:
             file = io.BytesIO()
             Image.fromarray(image).save(file, "jpeg", quality=value)
-            made[place] = np.asarray(Image.open(file))
-    return made
+            worse[place] = np.asarray(Image.open(file))
+    return worse

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from spikeclip.data.pictures import Pictures
 
-RIGHT, WRONG, REST = "#2469b3", "#d9622b", "#b9bec6"  # blue and orange: told apart by everyone
+RIGHT, WRONG, REST = "#2469b3", "#d9622b", "#b9bec6"  # blue and orange, which everyone can distinguish
 _TOP = 3
 _LONGEST_NAME = 20
 
@@ -32,8 +32,8 @@ def predictions_figure(
     """Draw pictures, their true names and the three highest scores of each as bars; returns the figure.
 
     scores_NK: share of each class, 0 to 1, one row per picture. The first bar is blue where it is right and
-    orange where it is wrong; the true class is bold wherever it stands. labels: (N,) into `classnames`, the
-    pictures' own by default. Nothing is shown: save it with `figure.savefig("predictions.png")`. Raises
+    orange where it is wrong; the true class is bold wherever it stands. labels: (N,) into `classnames`, those
+    of the pictures by default. Nothing is shown: save it with `figure.savefig("predictions.png")`. Raises
     `InputError` where the shapes do not fit.
     """
     try:

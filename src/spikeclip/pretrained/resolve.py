@@ -71,7 +71,7 @@ def _kind(folder: Path) -> Literal["spikeclip", "teacher"]:
     config = folder / "config.json"
     try:
         values = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else None
-    except (OSError, ValueError):  # whoever loads the model says what is wrong with it
+    except (OSError, ValueError):  # the loader of the model reports what is wrong
         return "teacher"
     ours = values.get("model_type") == "spikeclip" if isinstance(values, dict) else False
     return "spikeclip" if ours or (values is None and not (folder / "modules.json").is_file()) else "teacher"

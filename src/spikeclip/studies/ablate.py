@@ -21,15 +21,17 @@ from spikeclip.provenance import environment
 from spikeclip.records import write_record
 from spikeclip.studies.grid import finished, run_once
 from spikeclip.train.recipe import load_recipe
-from spikeclip.train.run import model_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _AXES = Path(__file__).with_name("ablations.yaml")
-_BASE = "recipe"  # name of the runs of the recipe as it is
-_COLUMNS = 3  # of the figure
-_RECALL = "image_retrieval_recall@1"  # what stands for accuracy where pictures have captions and no labels
+_BASE = "recipe"
+"""Name of the runs of the recipe as it is."""
+_COLUMNS = 3
+"""Panels side by side in the figure."""
+_RECALL = "image_retrieval_recall@1"
+"""Stands for accuracy where pictures have captions and no labels."""
 
 
 @dataclass(frozen=True)
@@ -77,22 +79,22 @@ def plan(
         raise InputError(f"expected different seeds, got {list(seeds)}")
     names: dict[str, str] = {}
 
-    def cell(axis: str, value: str, own: Sequence[str]) -> Cell:
+    def cell(axis: str, value: str, its_changes: Sequence[str]) -> Cell:
         try:
-            config = load_recipe(recipe, [*changes, *own])
+            config = load_recipe(recipe, [*changes, *its_changes])
         except InputError as error:
             raise InputError(f"{axis}: {value}: {error}" if axis else str(error)) from error
-        # A setting that is said and one that is the default are one.
-        model = config.model if "pretrained" in config.model else model_settings(config)
-        made = json.dumps({**to_dict(config), "model": model})
+        # A setting that equals the default is as good as none.
+        model = config.model if config.model.pretrained else config.model.resolve()
+        content = json.dumps({**to_dict(config), "model": to_dict(model)})
         name = _slug(f"{axis}-{value}") if axis else _BASE
-        if made not in names and name in names.values():
+        if content not in names and name in names.values():
             raise InputError(f"{axis}: {value}: another value is called {name} too; change its name")
-        name = names.setdefault(made, name)
+        name = names.setdefault(content, name)
         return Cell(axis, value, {f"{name}-{s}": dataclasses.replace(config, seed=s) for s in seeds})
 
     base = cell("", _BASE, [])
-    return [base, *(cell(axis, value, own) for axis, values in axes.items() for value, own in values.items())]
+    return [base, *(cell(axis, value, its) for axis, values in axes.items() for value, its in values.items())]
 
 
 def run_ablation(
@@ -128,7 +130,7 @@ def report(cells: Sequence[Cell], out: Path, failed: Mapping[str, str] | None = 
     A row has `axis` and `value`, `runs` by name with their accuracy (fraction; of captions recall at 1; None where
     missing), their `mean` and `interval`, `change` and `change_interval` against the recipe with the same seeds, and
     `rate`, mean spikes per neuron and step. Intervals are halves of 95 % confidence intervals by Student's t; None
-    where nothing can be said.
+    where there are too few runs for one.
     """
     config = next(iter(cells[0].runs.values()))
     split = config.data.test_split or "validation"
@@ -183,8 +185,8 @@ def ablation_figure(result: Mapping[str, Any]) -> Figure:
             else:
                 panel.errorbar([place], [100 * row["mean"]], [100 * (row["interval"] or 0)], fmt="o", capsize=3,
                                markersize=5, color=COLOURS[0])  # fmt: skip
-                own = [100 * value for value in row["runs"].values() if value is not None]
-                panel.plot([place + 0.15] * len(own), own, ".", markersize=3, color=COLOURS[4])
+                runs = [100 * value for value in row["runs"].values() if value is not None]
+                panel.plot([place + 0.15] * len(runs), runs, ".", markersize=3, color=COLOURS[4])
         panel.set_xticks(
             range(len(shown)),
             [row["value"] for row in shown],

@@ -1,4 +1,4 @@
-"""The whole road on the built-in pictures: a teacher, a spiking student, its ReLU twin, and what they recognise."""
+"""From pictures to a model on the built-in set: a teacher, a spiking student, its ReLU twin, and their accuracy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeclip.config import RunConfig
+from spikeclip.config import RunConfig, TeacherTraining
 from spikeclip.data.pictures import Pictures, validation_split
 from spikeclip.data.shapes import shapes
 from spikeclip.data.tokenizer import Tokenizer
@@ -32,20 +32,30 @@ from spikeclip.train.teacher import train_teacher
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "shapes.yaml"
 """The recipe of both students; a link to the repository's recipes/."""
+TEACHER = TeacherTraining()
 SPLITS = {"seen": "test", "held_out": "heldout"}
 """Colour-shape pairs that training pictures show, and pairs that none shows; each among all 64 names."""
-_CONTENTS = {"teacher", "spiking", "relu", "model", "results.json", "predictions.png", "energy.html"}
+_CONTENTS = {
+    "teacher",
+    "teacher.training",
+    "spiking",
+    "relu",
+    "model",
+    "results.json",
+    "predictions.png",
+    "energy.html",
+}
 _SHOWN = 16
 
 
-def run_demo(out: Path, recipe: Path = RECIPE, **teacher: Any) -> dict[str, Any]:
+def run_demo(out: Path, recipe: Path = RECIPE, teacher: TeacherTraining = TEACHER) -> dict[str, Any]:
     """Train teacher, spiking network and `relu` twin; evaluate them on seen and held-out pairs.
 
     Leaves `out`/model (the spiking network), results.json, predictions.png and energy.html, and the three runs.
-    An earlier demo in `out` is replaced. teacher: settings of `train_teacher`. Returns what results.json holds:
+    An earlier demo in `out` is replaced. teacher: how the teacher is trained. Returns what results.json holds:
     `networks`, one row each with name, accuracies as fractions, mean firing rate (spikes per neuron and time
     step, None for the ordinary networks) and training seconds; `seconds` of everything; the `records`. Raises
-    `InputError` where `out` holds anything else.
+    `InputError` where `out` holds anything else, and `Interrupted` after Ctrl-C.
     """
     _clear(out)
     started = time.monotonic()
@@ -56,7 +66,7 @@ def run_demo(out: Path, recipe: Path = RECIPE, **teacher: Any) -> dict[str, Any]
     pictures = {name: shapes(split) for name, split in SPLITS.items()}
 
     train, validation = validation_split(shapes("train"), config.data.val_fraction, config.seed)
-    trained = train_teacher(train, validation, out / "teacher", title="teacher  ", **teacher)
+    trained = train_teacher(train, validation, out / "teacher", teacher, title="teacher  ")
     networks = {"teacher": (out / "teacher", trained["seconds"])}
     for name, student in _students(config).items():
         result = train_run(student, out / name, title=f"{name}  ", test=False)
@@ -65,9 +75,9 @@ def run_demo(out: Path, recipe: Path = RECIPE, **teacher: Any) -> dict[str, Any]
 
     rows, records = [], []
     for name, (folder, seconds) in networks.items():
-        row, made = _evaluate(name, folder, pictures, config)
+        row, row_records = _evaluate(name, folder, pictures, config)
         rows.append({**row, "seconds": seconds})
-        records += made
+        records += row_records
     _draw(out, pictures["held_out"], config, rows[1]["held_out"])
     _report_energy(out, pictures["seen"], config, rows[2]["seen"])
     results = {"networks": rows, "seconds": time.monotonic() - started, "records": records}
@@ -76,7 +86,7 @@ def run_demo(out: Path, recipe: Path = RECIPE, **teacher: Any) -> dict[str, Any]
 
 
 def _students(config: RunConfig) -> dict[str, RunConfig]:
-    relu = dataclasses.replace(config, model={**config.model, "neuron": "relu"})
+    relu = dataclasses.replace(config, model=dataclasses.replace(config.model, neuron="relu"))
     return {"spiking": config, "relu": relu}
 
 

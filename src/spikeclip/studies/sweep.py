@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spikeclip.config import RunConfig, model_config, to_dict
+from spikeclip.config import RunConfig, to_dict
 from spikeclip.data.mixture import join, split_sources
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.energy.account import account
@@ -62,9 +62,10 @@ def run_sweep(
         rows.append({**row, "rate": found["spikes"]["mean_rate"], "joules": totals[SPIKING[1].name]})
     for kind, twin in twins.items():
         accuracy = _accuracy(_trained(twin, out / kind, quiet), pictures)
+        # The energy of the same towers, whatever fired in them.
         rows += [
             {"name": name, "strength": None, **accuracy, "rate": None, "joules": joules}
-            for name, joules in totals.items()  # of the same towers, whatever fired in them
+            for name, joules in totals.items()
             if name.startswith("ANN") and name.endswith("-bit activations") == (kind == "quant_relu")
         ]
     result = {"networks": rows, "convention": conventions.name, "recipe": to_dict(config)}
@@ -92,19 +93,18 @@ def _label(row: dict[str, Any]) -> str:
 
 
 def _twins(config: RunConfig) -> dict[str, RunConfig]:
-    if "pretrained" in config.model:
+    if config.model.pretrained is not None:
         raise InputError("a sweep builds its twins, so its recipe cannot start from model.pretrained")
-    neuron = model_config(**config.model).neuron
+    neuron = config.model.resolve().neuron
     if neuron.kind in ("relu", "quant_relu"):
         raise InputError(f"neuron {neuron.kind} does not spike: there is no rate to regularise")
     levels = neuron.T * (neuron.D if neuron.kind == "ilif" else 1)
-    changes = {
-        "relu": {"neuron": "relu", "T": 1},
-        "quant_relu": {"neuron": "quant_relu", "T": 1, "D": levels},
+    models = {
+        "relu": dataclasses.replace(config.model, neuron="relu", T=1),
+        "quant_relu": dataclasses.replace(config.model, neuron="quant_relu", T=1, D=levels),
     }
     return {
-        kind: _with_strength(dataclasses.replace(config, model={**config.model, **change}), 0.0)
-        for kind, change in changes.items()
+        kind: _with_strength(dataclasses.replace(config, model=model), 0.0) for kind, model in models.items()
     }
 
 

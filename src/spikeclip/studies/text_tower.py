@@ -1,4 +1,4 @@
-"""How well a student's text tower stands in for its teacher's: texts it learned, others, and pictures told apart."""
+"""How well a student's text tower stands in for its teacher's: texts it learned, others, and pictures it names."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from spikeclip.config import ImageFormat, RunConfig, from_dict
-from spikeclip.data.mixture import class_keys, split_sources
+from spikeclip.config import RunConfig, from_dict
+from spikeclip.data.mixture import class_keys
 from spikeclip.data.prompts import build_prompts, text_key
 from spikeclip.data.sources import load_pictures
 from spikeclip.encode.embed import embed_texts, zero_shot_classifier
@@ -22,7 +22,8 @@ from spikeclip.open import open_encoder
 from spikeclip.provenance import environment
 from spikeclip.records import read_record
 from spikeclip.teacher import Teacher, open_teacher
-from spikeclip.train.material import Material, gather_material
+from spikeclip.train.lessons import Lessons, gather_lessons
+from spikeclip.train.pictures import load_run_pictures
 
 
 def compare_text_tower(
@@ -42,7 +43,7 @@ def compare_text_tower(
     if config.teacher.path is None:
         raise InputError(f"{run} was trained without a teacher: there is nothing to compare its texts with")
     teacher = open_teacher(config.teacher.path)
-    size, frames = format_of(student).image_size, format_of(student).event_frames
+    format = format_of(student)
 
     def row(
         name: str, found_ND: np.ndarray, labels_N: np.ndarray, classnames: Sequence[str]
@@ -55,15 +56,14 @@ def compare_text_tower(
         }
 
     rows = []
-    parts, _ = split_sources(config.data, ImageFormat(size, frames), config.seed)
-    keys = class_keys(config.data, parts)
-    for part in parts:
+    pictures = load_run_pictures(config, format)
+    keys = class_keys(config.data, pictures.sources["train"])
+    for part in pictures.sources["train"]:
         found_KD = teacher.find_classes([keys[text_key(name)] for name in part.classnames])
         if np.isfinite(found_KD).any():
             name = f"class prototypes of {part.name}"
             rows.append(row(name, found_KD, np.arange(len(found_KD)), part.classnames))
     for source in sources:
-        format = ImageFormat(size, frames)
         part = load_pictures(source, split, format, cache=config.data.cache, classnames=classnames)
         found_ND = teacher.find_images(part)
         if part.labels is None or not np.isfinite(found_ND).any():
@@ -71,33 +71,33 @@ def compare_text_tower(
         rows.append(row(f"pictures of {part.name} {part.split}", found_ND, part.labels, part.classnames))
     return {
         "run": str(run),
-        "texts": text_agreement(student, gather_material(config, size, event_frames=frames)),
+        "texts": text_agreement(student, gather_lessons(config, pictures)),
         "recognition": rows,
         "provenance": environment(),
     }
 
 
-def text_agreement(student: Encoder, material: Material) -> dict[str, dict[str, float]]:
+def text_agreement(student: Encoder, lessons: Lessons) -> dict[str, dict[str, float]]:
     """Return `cosine` and `centred_cosine` of student and teacher, means over the `texts` of a group.
 
     The groups are those that the teacher itself embeds and the student learned, `learned`, and those that training held
     out, `held_out`, where it held out any. Centred: less the mean of the teacher's embeddings of the learned ones, as a
     tower that answers any text with that mean has a cosine of 0.86 to CLIP ViT-B/32.
     """
-    assert material.teacher_texts_ND is not None
-    learned = material.known_texts[~torch.isin(material.known_texts, material.held_texts)]
-    groups = {"learned": learned, "held_out": material.held_texts}
+    assert lessons.teacher_texts_ND is not None
+    learned = lessons.known_texts[~torch.isin(lessons.known_texts, lessons.held_texts)]
+    groups = {"learned": learned, "held_out": lessons.held_texts}
     if not len(learned):  # the texts were too few to hold any out
-        groups = {"learned": material.known_texts}
-    mean_D = material.teacher_texts_ND[groups["learned"]].mean(0)
+        groups = {"learned": lessons.known_texts}
+    mean_D = lessons.teacher_texts_ND[groups["learned"]].mean(0)
     agreement = {}
     for name, rows in groups.items():
-        made_ND = torch.from_numpy(embed_texts(student, [material.texts[i] for i in rows]))
-        wanted_ND = material.teacher_texts_ND[rows]
+        student_ND = torch.from_numpy(embed_texts(student, [lessons.texts[i] for i in rows]))
+        teacher_ND = lessons.teacher_texts_ND[rows]
         agreement[name] = {
             "texts": len(rows),
-            "cosine": F.cosine_similarity(made_ND, wanted_ND).mean().item(),
-            "centred_cosine": F.cosine_similarity(made_ND - mean_D, wanted_ND - mean_D).mean().item(),
+            "cosine": F.cosine_similarity(student_ND, teacher_ND).mean().item(),
+            "centred_cosine": F.cosine_similarity(student_ND - mean_D, teacher_ND - mean_D).mean().item(),
         }
     return agreement
 

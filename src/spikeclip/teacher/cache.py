@@ -88,7 +88,7 @@ def _cached(
 ) -> np.ndarray:
     """Return the rows in `file`, or compute them by chunks into `file`.partial, renamed when it is whole.
 
-    A journal says how many rows of the partial file are on disk; what a kill left behind them is cut off.
+    A journal holds how many rows of the partial file are on disk; what a kill left behind them is cut off.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):  # a second process waits, then finds the file

@@ -17,10 +17,8 @@ from spikeclip.teacher.folder import combined
 from spikeclip.teacher.network import TEXT_BATCH, NetworkTeacher, load
 from spikeclip.teacher.transform import Transform
 
-PADDING = {
-    "clip": "longest",
-    "siglip": "max_length",
-}  # SigLIP pools the last position, so it was trained padded
+PADDING = {"clip": "longest", "siglip": "max_length"}
+"""Of texts, by kind of model; SigLIP pools the last position, so it was trained padded."""
 
 
 class ClipTeacher(NetworkTeacher):

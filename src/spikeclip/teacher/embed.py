@@ -54,7 +54,7 @@ def embed_table(
     """
     if teacher.texts is not None:
         raise InputError(f"{teacher.name} is a table already; `teacher embed` takes a model")
-    captions = [text for part in parts for own in part.captions or [] for text in own]
+    captions = [text for part in parts for group in part.captions or [] for text in group]
     names = list(dict.fromkeys(name for part in parts if part.labels is not None for name in part.classnames))
     prompts = [p for group in build_prompts(names, templates) for p in group] if names else []
     wanted = list(dict.fromkeys([*prompts, *captions, *texts]))

@@ -65,9 +65,8 @@ def load(cls: Any, folder: Path, name: str) -> Any:
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except (
-        Exception
-    ) as error:  # unknown type, no weights, damaged file: transformers has no exception of its own
+    except Exception as error:
+        # Unknown type, no weights, damaged file: transformers has no exception of its own.
         raise InputError(f"{name}: the model cannot be loaded ({first_line(error)})") from error
     finally:
         if bars:

@@ -85,7 +85,7 @@ class TableTeacher(Teacher):
         return _stack([known[text_key(t)] for t in texts], self.dim)
 
     def find_images(self, pictures: Pictures) -> np.ndarray:
-        """Look pictures up by source (where the table says it), split and path -> (N, dim), NaN where there is none."""
+        """Look pictures up by source (where the table has it), split and path -> (N, dim), NaN where there is none."""
         rows, split = self._rows.image, pictures.split
         found = [rows.get((pictures.name, split, key), rows.get(("", split, key))) for key in pictures.ids]
         return _stack(found, self.dim)
@@ -173,7 +173,7 @@ def _add_nouns(rows: _Rows, x_ND: np.ndarray, names: np.ndarray, raw: np.ndarray
 
 
 def _add_classes(rows: _Rows, x_ND: np.ndarray, names: np.ndarray) -> None:
-    """A name that two rows share says nothing (ImageNet's two cranes) and is left out."""
+    """A name that two rows share is ambiguous (ImageNet's two cranes) and is left out."""
     keys = [text_key(str(name)) for name in names]
     count = Counter(keys)
     for row, key in zip(x_ND, keys, strict=True):

@@ -1,4 +1,4 @@
-"""A teacher's own preprocessing of pictures."""
+"""A teacher's preprocessing of pictures."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 
 
 class Transform:
-    """What `preprocessor_config.json` says is done to a picture: resize, centre crop, normalise."""
+    """Preprocessing as `preprocessor_config.json` describes it: resize, centre crop, normalise."""
 
     def __init__(self, folder: Path, image_size: int, kind: str) -> None:
-        """What the folder does not say is as Hugging Face's class for `kind` has it."""
+        """What the folder leaves out has the default of Hugging Face's class for `kind`."""
         config = read_json(folder / "preprocessor_config.json", default={})
         config = config or read_json(folder / "processor_config.json", default={}).get("image_processor", {})
         clip = kind == "clip"

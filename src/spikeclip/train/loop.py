@@ -4,133 +4,141 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from spikeclip.errors import InputError
-from spikeclip.model import SpikeCLIP
-from spikeclip.neurons import record, relu_phase
+from spikeclip.neurons import relu_phase
+from spikeclip.train.checks import SILENT_ROWS, SilentLayers, check_weights, loss_not_finite, watch_rates
 from spikeclip.train.network import StageNetwork
 from spikeclip.train.optimizer import make_optimizers, schedule
 from spikeclip.train.report import Report
-from spikeclip.train.stages import Batch, Stage
+from spikeclip.train.session import Interrupted, Session
+from spikeclip.train.stages.stage import Batch, Stage
 
 LOG_EVERY = 20
 """Steps between two rows of the log."""
-SILENT_ROWS = 5
-"""Rows of the log after which a layer without a spike is reported."""
-
-_ADVICE = "; lower the learning rate (the last checkpoint is kept)"
-
-
-class Interrupted(Exception):
-    """Ctrl-C or SIGTERM: the checkpoint has been written."""
 
 
 @dataclass
 class Progress:
-    """Where a stage stands; with the weights and optimisers this is all a checkpoint holds."""
+    """Where a stage stands; with the weights and optimisers this is all that a checkpoint holds.
+
+    loss_sum: of the steps of the epoch under way. history: of each finished epoch its number from 1, the mean `loss`
+    and the validation score by its name.
+    """
 
     step: int = 0
     best_score: float = -math.inf
     best_step: int = 0
     best_state: dict[str, Tensor] = field(default_factory=dict)
     seconds: float = 0.0
+    loss_sum: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Steps:
+    """The steps of a stage: how many there are, and which samples each of them reads."""
+
+    def __init__(self, stage: Stage) -> None:
+        config, self.seed = stage.config, stage.seed
+        count = max(1, round(config.share * stage.samples))
+        self.used = self._order(stage.samples, 0)[:count].sort().values
+        self.batch_size = config.batch_size
+        self.per_epoch = max(1, count // config.batch_size)
+        self.total = self.per_epoch * config.epochs
+        self.relu = round(config.relu_first * self.total)
+        self._epoch = -1
+
+    def at(self, step: int) -> tuple[int, Tensor]:
+        """Return the epoch of a step and the indices (B,) of its samples, which a resumed training repeats."""
+        epoch, place = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._shuffled = epoch, self.used[self._order(len(self.used), epoch)]
+        return epoch, self._shuffled[place * self.batch_size :][: self.batch_size]
+
+    def _order(self, samples: int, epoch: int) -> Tensor:
+        mixed = (self.seed * 1_000_003 + epoch) * 1_000_003
+        return torch.randperm(samples, generator=torch.Generator().manual_seed(mixed % 2**63))
 
 
 def run_stage(
-    model: SpikeCLIP,
+    model: nn.Module,
     stage: Stage,
-    accelerator: Accelerator,
-    report: Report,
+    session: Session,
     *,
     index: int,
-    seed: int,
-    precision: torch.dtype,
     save: Callable[[dict[str, Any]], None],
-    every_seconds: float,
     state: dict[str, Any] | None = None,
-    interrupted: Callable[[], bool] = lambda: False,
 ) -> Progress:
     """Train one stage and leave the weights with the best validation score in `model`.
 
-    index: number of the stage in its run. save(state): writes a checkpoint; `state` is one that was written.
-    Raises `Interrupted` after `interrupted()` turned true in any process and a checkpoint was written, and
-    `InputError` when the loss or a weight stops being a number.
+    model: has `logit_scale`, the factor on its cosines, and `log_scale`, the parameter behind it. index: number of the
+    stage in its run. save(state): writes a checkpoint; `state` is one that was written. Raises `Interrupted` after
+    Ctrl-C in any process and a checkpoint, and `InputError` when the loss or a weight stops being a number.
     """
-    config = stage.config
-    used = _epoch_order(stage.samples, seed, 0)[: max(1, round(config.share * stage.samples))].sort().values
-    steps_per_epoch = max(1, len(used) // config.batch_size)
-    total = steps_per_epoch * config.epochs
-    relu_steps = round(config.relu_first * total)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.split(".")[0] in stage.trains)
-    if config.logit_scale is not None:
-        model.log_scale.requires_grad_(False).fill_(math.log(config.logit_scale))
-
-    network = StageNetwork(model, stage, precision)
+    config, accelerator, report = stage.config, session.accelerator, session.report
+    steps = Steps(stage)
+    _choose_parameters(model, stage)
+    network = StageNetwork(model, stage, session.precision)
     optimizers = make_optimizers(network, config.optimizer)
     prepared = accelerator.prepare(network)
-    progress = Progress()
-    if state is not None:
-        progress = Progress(**state["progress"])
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+    progress = Progress() if state is None else _restore(state, model, optimizers)
 
     def checkpoint() -> None:
-        _check_weights(model, progress.step)
+        check_weights(model, progress.step)
         progress.seconds = before + time.monotonic() - started
         held = [optimizer.state_dict() for optimizer in optimizers]
         save({"progress": vars(progress), "model": model.state_dict(), "optimizers": held})
 
-    silent: dict[str, int] = {}
+    silent = SilentLayers()
     started = saved_at = time.monotonic()
     before = progress.seconds
-    report.begin(index, stage, total, progress.step)
-    while progress.step < total:
+    report.begin(index, stage, steps.total, progress.step)
+    while progress.step < steps.total:
         step = progress.step
-        epoch, place = divmod(step, steps_per_epoch)
-        order = used[_epoch_order(len(used), seed, epoch)]
-        indices = order[place * config.batch_size :][: config.batch_size]
-        inputs, targets = _batch(stage, indices, seed, step, epoch, accelerator)
+        logged = step % LOG_EVERY == 0
+        epoch, indices_B = steps.at(step)
+        inputs, targets = _batch(stage, indices_B, epoch, accelerator)
         model.train()
-        with relu_phase(model, step < relu_steps):
-            with _watch(model) if step % LOG_EVERY == 0 else contextlib.nullcontext({}) as rates:
+        with relu_phase(model, step < steps.relu):
+            with watch_rates(model) if logged else contextlib.nullcontext({}) as rates:
                 terms = prepared(inputs, targets)
             loss = torch.stack(list(terms.values())).sum()
             if not math.isfinite(loss.item()):
-                raise InputError(_not_finite(network, inputs, targets, step))
+                raise loss_not_finite(network, inputs, targets, step)
         accelerator.backward(loss)
         if config.optimizer.clip_norm is not None:
             accelerator.clip_grad_norm_(network.parameters(), config.optimizer.clip_norm)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * schedule(step, total, config.optimizer)
+                group["lr"] = group["peak"] * schedule(step, steps.total, config.optimizer)
             optimizer.step()
             optimizer.zero_grad()
+        stage.after_step(model)
         progress.step = step + 1
-        report.step(step, loss.item(), len(indices))
-        if step % LOG_EVERY == 0:
+        progress.loss_sum += loss.item()
+        report.step(step, loss.item(), len(indices_B))
+        if logged:
+            fired = {name: rate.item() for name, rate in rates.items()}
             values = {name: term.item() for name, term in terms.items()}
-            report.row(
-                step, {"loss": loss.item(), **values, "rates": {n: r.item() for n, r in rates.items()}}
-            )
-            _watch_silence(rates, silent, report)
-        if progress.step % steps_per_epoch == 0:
-            _check_weights(model, progress.step)
-            relu = step < relu_steps
-            # A ReLU is no candidate for a network that is to spike, unless the whole stage is a ReLU.
-            _validate(model, stage, progress, report, epoch, relu, select=not relu or relu_steps >= total)
-        stop = _any_process(interrupted(), accelerator)
-        if stop or time.monotonic() - saved_at > every_seconds:
+            report.row(step, {"loss": loss.item(), **values, "rates": fired})
+            for name in silent.update(fired):
+                report.warn(
+                    f"layer {name} has not spiked in the last {SILENT_ROWS} logged steps: it passes no gradient"
+                )
+        if progress.step % steps.per_epoch == 0:
+            check_weights(model, progress.step)
+            _validate(model, stage, progress, report, steps)
+        stop = session.any_interrupted()
+        if stop or time.monotonic() - saved_at > session.checkpoint_seconds:
             checkpoint()
             saved_at = time.monotonic()
             if stop:
@@ -144,118 +152,48 @@ def run_stage(
     return progress
 
 
-def _epoch_order(samples: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(samples, generator=_generator(seed, epoch, 0))
+def _choose_parameters(model: nn.Module, stage: Stage) -> None:
+    """Let the parts that the stage trains learn, and fix the temperature where its settings say so."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.split(".")[0] in stage.trains)
+    if stage.config.logit_scale is not None:
+        log_scale = model.get_parameter("log_scale").requires_grad_(False)
+        log_scale.fill_(math.log(stage.config.logit_scale))
 
 
-def _generator(seed: int, epoch: int, step: int) -> torch.Generator:
-    """Randomness depends on the place in the run alone, so a resumed run repeats it."""
-    mixed = (seed * 1_000_003 + epoch) * 1_000_003 + step
-    return torch.Generator().manual_seed(mixed % 2**63)
+def _restore(state: dict[str, Any], model: nn.Module, optimizers: list[Optimizer]) -> Progress:
+    model.load_state_dict(state["model"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    return Progress(**state["progress"])
 
 
-def _batch(
-    stage: Stage, indices: Tensor, seed: int, step: int, epoch: int, accelerator: Accelerator
-) -> tuple[Batch, Batch]:
-    """Inputs of this process's share and targets of the whole batch, on the device.
-
-    Each process prepares the whole batch and keeps its share: that costs little and makes the pictures the same
-    for every number of processes.
-    """
+def _batch(stage: Stage, indices_B: Tensor, epoch: int, accelerator: Accelerator) -> tuple[Batch, Batch]:
+    """Inputs and targets of this process's share of a batch, on its device."""
     world, rank = accelerator.num_processes, accelerator.process_index
-    if len(indices) % world:
-        raise InputError(f"batch size {len(indices)} does not divide among {world} processes")
-    share = slice(rank * len(indices) // world, (rank + 1) * len(indices) // world)
-    inputs = stage.inputs(indices, epoch, _generator(seed, epoch, step + 1))
-    targets = stage.targets(indices, _generator(seed, epoch, step + 1))
+    if len(indices_B) % world:
+        raise InputError(f"batch size {len(indices_B)} does not divide among {world} processes")
+    inputs, targets = stage.batch(indices_B.chunk(world)[rank], epoch)
     device = accelerator.device
     return (
-        {name: value[share].to(device) for name, value in inputs.items()},
+        {name: value.to(device) for name, value in inputs.items()},
         {name: value.to(device) for name, value in targets.items()},
     )
 
 
 @torch.no_grad()
-def _validate(
-    model: SpikeCLIP,
-    stage: Stage,
-    progress: Progress,
-    report: Report,
-    epoch: int,
-    relu: bool,
-    select: bool,
-) -> None:
+def _validate(model: nn.Module, stage: Stage, progress: Progress, report: Report, steps: Steps) -> None:
+    """Score the model after an epoch, log it, and keep its weights where they are the best so far."""
+    last = progress.step - 1
+    relu = last < steps.relu
     model.eval()
     with relu_phase(model, relu):
         score = stage.score(model)
-    report.epoch(epoch, progress.step - 1, {stage.score_name: score}, model)
-    if select and score >= progress.best_score:
+    loss, progress.loss_sum = progress.loss_sum / steps.per_epoch, 0.0
+    epoch = last // steps.per_epoch
+    progress.history.append({"epoch": epoch + 1, "loss": loss, stage.score_name: score})
+    report.epoch(epoch, last, {"train_loss": loss, stage.score_name: score}, model)
+    # A ReLU is no candidate for a network that is to spike, unless the whole stage is a ReLU.
+    if (not relu or steps.relu >= steps.total) and score >= progress.best_score:
         progress.best_score, progress.best_step = score, progress.step
         progress.best_state = {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def _any_process(flag: bool, accelerator: Accelerator) -> bool:
-    """Whether the flag is set anywhere, so that all processes stop after the same step."""
-    if accelerator.num_processes == 1:
-        return flag
-    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)))
-
-
-def _check_weights(model: SpikeCLIP, step: int) -> None:
-    for name, value in model.state_dict().items():
-        if not torch.isfinite(value).all():
-            raise InputError(f"{name} is not a number after step {step}{_ADVICE}")
-
-
-@contextlib.contextmanager
-def _watch(model: SpikeCLIP) -> Iterator[dict[str, Tensor]]:
-    """Record firing rates; a compiled tower runs as it was written meanwhile, because it calls no hooks."""
-    with torch.compiler.set_stance("force_eager"), record(model) as rates:
-        yield rates
-
-
-def _watch_silence(rates: dict[str, Tensor], silent: dict[str, int], report: Report) -> None:
-    for name, rate in rates.items():
-        silent[name] = 0 if rate.item() > 0 else silent.get(name, 0) + 1
-        if silent[name] == SILENT_ROWS:
-            report.warn(
-                f"layer {name} has not spiked in the last {SILENT_ROWS} logged steps: it passes no gradient"
-            )
-
-
-def _not_finite(network: StageNetwork, inputs: Batch, targets: Batch, step: int) -> str:
-    """Run the batch again and name the first layer whose output is not finite."""
-    first: list[str] = []
-
-    def watch(name: str) -> Callable:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and not first and not torch.isfinite(output).all():
-                first.append(name)
-
-        return hook
-
-    leaves = [(n, m) for n, m in network.model.named_modules() if n and not list(m.children())]
-    handles = [module.register_forward_hook(watch(name)) for name, module in leaves]
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # compiled towers call no hooks
-        network(inputs, targets)
-    for handle in handles:
-        handle.remove()
-    where = f"first in layer {first[0]}" if first else "in the loss itself"
-    return f"the loss is not a number at step {step}, {where}{_ADVICE}"
-
-
-@contextlib.contextmanager
-def catch_signals() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a flag; a second one acts as usual."""
-    asked = []
-
-    def ask(number: int, frame: Any) -> None:
-        asked.append(number)
-        signal.signal(number, previous[signal.Signals(number)])
-
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,32 +15,33 @@ from spikeclip.graph.lower import lower
 from spikeclip.losses import rate_loss
 from spikeclip.model import SpikeCLIP
 from spikeclip.neurons import Neuron, record
-from spikeclip.train.stages import Batch, Stage
+from spikeclip.train.stages.stage import Batch, Stage
 
 
 class StageNetwork(nn.Module):
-    """The model and the loss of a stage; this is what Accelerate wraps.
+    """A model and the stage that trains it, as one module for Accelerate to wrap.
 
-    Every process computes the loss of the whole batch from gathered features, so contrastive losses see all
-    pairs and N processes give the loss of one.
+    Every process embeds its share of the batch and computes the loss of the whole batch from gathered features and
+    targets, so contrastive losses see all pairs and N processes give the loss of one.
     """
 
-    def __init__(self, model: SpikeCLIP, stage: Stage, precision: torch.dtype) -> None:
+    def __init__(self, model: nn.Module, stage: Stage, precision: torch.dtype) -> None:
         super().__init__()
         self.model, self.stage, self.precision = model, stage, precision
-        self.accumulates = driven_accumulates(model) if stage.config.loss.rate else {}
+        self.accumulates = driven_accumulates(model) if stage.config.loss.rate else {}  # type: ignore[arg-type]
 
     def forward(self, inputs: Batch, targets: Batch) -> dict[str, Tensor]:
-        """Return the terms of the loss; their sum is what is minimised."""
+        """Return the terms of the loss of the whole batch; their sum is what is minimised.
+
+        inputs, targets: of this process's share of the batch.
+        """
         weights = self.stage.config.loss
-        device = self.model.log_scale.device.type
-        with torch.autocast(device, self.precision, enabled=self.precision != torch.float32):
-            if weights.rate:
-                with record(self.model) as rates:
-                    features = self.stage.features(self.model, inputs)
-            else:
-                rates, features = {}, self.stage.features(self.model, inputs)
+        device = next(self.model.parameters()).device.type
+        watch = record(self.model) if weights.rate else nullcontext({})
+        with torch.autocast(device, self.precision, enabled=self.precision != torch.float32), watch as rates:
+            features = self.stage.features(self.model, inputs)
         features = {name: gather(value) for name, value in features.items()}
+        targets = {name: gather(value) for name, value in targets.items()}
         terms = self.stage.loss(self.model, features, targets)
         if weights.rate:
             shared = {name: gather(rate[None]).mean() for name, rate in rates.items()}

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from spikeclip.config import RunConfig, from_dict, model_config, to_dict
+from spikeclip.config import RunConfig, from_dict, to_dict
 from spikeclip.errors import InputError
 
 
@@ -51,8 +51,8 @@ def changed_settings(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
 def _check(config: RunConfig) -> None:
     """Raise `InputError` for numbers that cannot work, before anything is loaded."""
     spiking_only = False
-    if "pretrained" not in config.model:
-        spiking_only = model_config(**config.model).neuron.kind in ("lif", "plif")
+    if config.model.pretrained is None:
+        spiking_only = config.model.resolve().neuron.kind in ("lif", "plif")
     if not 0 < config.data.val_fraction <= 0.5:
         raise InputError(f"data.val_fraction must be above 0 and at most 0.5, got {config.data.val_fraction}")
     for i, stage in enumerate(config.stages):

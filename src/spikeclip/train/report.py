@@ -1,4 +1,4 @@
-"""What a run tells its user: a progress bar, metrics.jsonl and TensorBoard."""
+"""The log of a training: a progress bar, metrics.jsonl and TensorBoard."""
 
 from __future__ import annotations
 
@@ -41,31 +41,18 @@ class Report:
         self.stage = ""
         self.loss = 0.0
 
-    def _rewind(self, index: int, step: int) -> None:
-        if not self.main or not self.file.exists():
-            return
-        rows = []
-        for line in self.file.read_text().splitlines():
-            with contextlib.suppress(ValueError):  # the row that a kill cut short
-                rows.append(json.loads(line))
-        kept = [row for row in rows if (row["stage_index"], row["step"]) < (index, step)]
-        self.file.write_text("".join(json.dumps(row) + "\n" for row in kept))
-
     def begin(self, index: int, stage: Any, total: int, step: int) -> None:
         """Open the bar of stage number `index` and forget rows that a resumed run will write again."""
         from torch.utils.tensorboard import SummaryWriter
 
         self._rewind(index, step)
         self.stage_index = index
-        if self.main:  # a board per stage, because purging goes by the step alone
+        if self.main:
+            # A board per stage, because purging goes by the step alone.
             board = self.folder / "tensorboard" / f"{index}-{stage.config.stage}"
             self.board = SummaryWriter(str(board), purge_step=step)
-        self.stage, self.started, self.samples, self.loss = (
-            stage.config.stage,
-            time.monotonic(),
-            0,
-            float("nan"),
-        )
+        self.stage, self.started, self.samples = stage.config.stage, time.monotonic(), 0
+        self.loss = float("nan")
         bar = progress_bar(self.console, shown=self.main)
         bar.start()
         self.bar = bar
@@ -97,12 +84,12 @@ class Report:
                 self.board.add_scalar(name, value, step)
 
     def epoch(self, epoch: int, step: int, scores: dict[str, float], model: Any) -> None:
-        """Report the validation after an epoch."""
+        """Log the mean loss of an epoch and the validation after it."""
         scale = model.logit_scale.item()
         self.row(step, {"epoch": epoch, **scores, "logit_scale": scale, "samples_per_second": self.speed()})
         shown = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
         self.console.print(
-            f"{self.title}{self.stage} epoch {epoch + 1}  loss {self.loss:.4f}  {shown}  {self.speed():.0f}/s",
+            f"{self.title}{self.stage} epoch {epoch + 1}  {shown}  {self.speed():.0f}/s",
             highlight=False,
         )
 
@@ -127,3 +114,14 @@ class Report:
         if self.board is not None:
             self.board.close()
             self.board = None
+
+    def _rewind(self, index: int, step: int) -> None:
+        """Forget the rows of this step and of those after it."""
+        if not self.main or not self.file.exists():
+            return
+        rows = []
+        for line in self.file.read_text().splitlines():
+            with contextlib.suppress(ValueError):  # the row that a kill cut short
+                rows.append(json.loads(line))
+        kept = [row for row in rows if (row["stage_index"], row["step"]) < (index, step)]
+        self.file.write_text("".join(json.dumps(row) + "\n" for row in kept))

@@ -10,14 +10,23 @@ from spikeclip.data.readers.listing import EXTENSIONS, VALIDATION, Listing, read
 from spikeclip.errors import InputError
 
 
+def picture_files(folder: Path) -> list[Path]:
+    """Return every picture in a folder and its subfolders, in order; hidden files and folders are passed over."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in EXTENSIONS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    ]
+
+
 def picture_splits(folder: Path) -> dict[str, list[Path]]:
     """Return the picture files of each split: split/class/*.jpg, or class/*.jpg as "train"."""
     nested: dict[str, list[Path]] = {}
     flat: list[Path] = []
-    for path in sorted(folder.rglob("*")):
+    for path in picture_files(folder):
         inside = path.relative_to(folder).parts
-        if path.suffix.lower() not in EXTENSIONS or any(part.startswith(".") for part in inside):
-            continue
         if len(inside) == 2 and inside[0] not in ("train", "test", *VALIDATION):  # a split is not a class
             flat.append(path)
         elif len(inside) > 2:

@@ -1,0 +1,57 @@
+"""What the stages of one training share, and how it is interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from spikeclip.train.report import Report
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM: the checkpoint has been written."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the stages of one training share.
+
+    accelerator: the processes and their devices. report: the log. precision: autocast dtype of matrix products.
+    checkpoint_seconds: longest time between checkpoints. interrupted: whether this process was asked to stop.
+    """
+
+    accelerator: Accelerator
+    report: Report
+    precision: torch.dtype
+    checkpoint_seconds: float
+    interrupted: Callable[[], bool]
+
+    def any_interrupted(self) -> bool:
+        """Whether a process was asked to stop, so that all stop after the same step."""
+        flag, accelerator = self.interrupted(), self.accelerator
+        if accelerator.num_processes == 1:
+            return flag
+        return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)))
+
+
+@contextlib.contextmanager
+def catch_signals() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C or SIGTERM into a flag; a second one acts as usual."""
+    caught = []
+
+    def catch(number: int, frame: Any) -> None:
+        caught.append(number)
+        signal.signal(number, previous[signal.Signals(number)])
+
+    previous = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
