@@ -17,7 +17,7 @@ class DataConfig:
     source: str | list[str] = "shapes"
     """`shapes` (built in), a name of `spikeclip data list`, a folder, a data set on the hub; or a list of them."""
     train_split: str = "train"
-    """Split used for training and, where the source has no validation split of its own, for selection."""
+    """Split used for training and, where the source has no validation split, for selection."""
     test_split: str | None = "test"
     """Split reported once, at the end; null for none."""
     val_fraction: float = 0.1
@@ -41,9 +41,9 @@ class TeacherConfig:
     path: str | list[str] | None = None
     """Folder or hub name of a CLIP-like model or sentence encoder; or .npz tables of embeddings, one or a list."""
     encoder: str | None = None
-    """Sentence encoder that speaks for texts which the tables lack, its space mapped into theirs; null for none."""
+    """Sentence encoder for texts that the tables lack, its space mapped into theirs; null for none."""
     logit_scale: float | None = None
-    """Temperature of the teacher's distribution in the KL term; null for the teacher's own."""
+    """Temperature of the teacher's distribution in the KL term; null for that of the teacher."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class TargetConfig:
     image: float = 1.0
     """The teacher's embedding of the picture itself."""
     prototype: float = 0.0
-    """The class prototype: the teacher's own, else the mean of its embeddings of the class's training pictures."""
+    """The class prototype that the teacher stores, else the mean of its embeddings of the class's training pictures."""
     text: float = 0.0
     """The teacher's embedding of a caption or of a class prompt, drawn anew each time."""
 

@@ -37,7 +37,7 @@ def compare_text_tower(
     run that has not finished or had no teacher, and for a source of whose pictures the teacher holds none.
     """
     if not (run / "recipe.json").is_file():
-        raise InputError(f"{run} is not the folder of a run: its recipe says which texts were held out")
+        raise InputError(f"{run} is not the folder of a run: which texts were held out is in its recipe")
     model = from_pretrained(model_folder(run))
     config = from_dict(RunConfig, read_record(run / "recipe.json"))
     if config.teacher.path is None:

@@ -152,7 +152,7 @@ def _test(config: RunConfig, model: SpikeCLIP, format: ImageFormat) -> dict[str,
 
 
 def _graphs_allowed() -> AbstractContextManager:
-    # The older name of recompile_limit, which every supported version knows.
+    # The older name of recompile_limit, which every supported version has.
     return torch._dynamo.config.patch(cache_size_limit=GRAPHS)
 
 
