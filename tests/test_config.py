@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from spikeclip.config import (
     PRESETS,
     ImageConfig,
+    ImageFormat,
     ModelConfig,
     ModelSettings,
     NeuronConfig,
@@ -19,6 +20,7 @@ from spikeclip.config import (
     to_dict,
 )
 from spikeclip.errors import InputError
+from spikeclip.train.recipe import changed_settings
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -53,6 +55,49 @@ def test_a_recipe_is_read_with_its_nested_parts():
     assert (stage.stage, stage.optimizer.lr, stage.optimizer.clip_norm) == ("finetune", 1e-3, None)
     assert (stage.loss.kl, type(stage.loss.kl)) == (2.0, float)
     assert stage.epochs == StageConfig().epochs
+
+
+def test_settings_of_a_model_have_every_field_of_a_neuron():
+    fields = {f.name for f in dataclasses.fields(NeuronConfig)} - {"kind"}
+    assert fields < {f.name for f in dataclasses.fields(ModelSettings)}
+    assert ModelSettings().resolve() == model_config("spikeclip-tiny")
+
+
+def test_null_is_a_soft_reset_and_nothing_is_the_preset():
+    soft = from_dict(
+        RunConfig, yaml.safe_load("model: {neuron: lif, v_reset: null, detach_reset: false}")
+    ).model
+    assert (soft.resolve().neuron.v_reset, soft.resolve().neuron.detach_reset) == (None, False)
+    plain = from_dict(RunConfig, yaml.safe_load("model: {neuron: lif}")).model
+    assert (plain.resolve().neuron.v_reset, plain.resolve().neuron.detach_reset) == (0.0, True)
+    fixed = from_dict(RunConfig, {"model": {"neuron": "lif", "v_reset": -0.5}}).model
+    assert fixed.resolve().neuron.v_reset == -0.5
+    for settings in (soft, plain, fixed):
+        assert from_dict(ModelSettings, json.loads(json.dumps(to_dict(settings)))) == settings
+
+
+@pytest.mark.parametrize("saved", [{"name": "spikeclip-tiny"}, {"neuron": "lif", "v_reset": None, "T": 2}])
+def test_a_recipe_saved_by_an_older_version_is_the_same(saved):
+    now = from_dict(RunConfig, {"model": saved})
+    values = to_dict(now)
+    assert changed_settings({**values, "model": saved}, now) == []
+    assert changed_settings(json.loads(json.dumps(values)), now) == []
+    assert changed_settings({**values, "model": {**saved, "T": 3}}, now) == ["model"]
+    assert changed_settings({}, RunConfig()) == []
+
+
+def test_a_saved_model_takes_no_changes():
+    assert from_dict(RunConfig, {"model": {"pretrained": "runs/a"}}).model.pretrained == "runs/a"
+    with pytest.raises(InputError, match="remove the other model settings"):
+        from_dict(RunConfig, {"model": {"pretrained": "runs/a", "D": 2}})
+    with pytest.raises(InputError, match="did you mean 'neuron'"):
+        from_dict(RunConfig, {"model": {"nuron": "lif"}})
+
+
+def test_the_shape_of_pictures_and_recordings():
+    assert ImageFormat(16).shape == ImageConfig(image_size=16).shape == (16, 16, 3)
+    assert ImageConfig(event_frames=4).format == ImageFormat(32, 4)
+    assert (ImageFormat(8, 1).shape, ImageFormat(8, 4).shape) == ((8, 8, 2), (8, 8, 4, 2))
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,9 @@ def recipe_keys() -> list[tuple[str, str, str]]:
     """
     keys = []
     for key, default, doc in _fields(config.RunConfig):
-        if key.startswith("model."):
-            keys.append((key, "", doc))
-            keys += _fields(_TOWERS[key], f"{key}.", defaults=False) if key in _TOWERS else []
-        else:
-            keys.append((key, default, doc))
+        keys.append((key, "" if key.startswith("model.") else default, doc))
+        if key in _TOWERS:
+            keys += [(name, "", doc) for name, _, doc in _fields(_TOWERS[key], f"{key}.")]
     return keys
 
 
@@ -53,7 +51,7 @@ def field_docs(cls: type) -> dict[str, str]:
     return docs
 
 
-def _fields(cls: type, prefix: str = "", defaults: bool = True) -> Iterator[tuple[str, str, str]]:
+def _fields(cls: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
     docs, hints = field_docs(cls), typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         hint, key = hints[field.name], prefix + field.name
@@ -62,7 +60,7 @@ def _fields(cls: type, prefix: str = "", defaults: bool = True) -> Iterator[tupl
             yield key, "", docs[field.name]
             yield from _fields(inner, f"{key}." if inner is hint else f"{key}.N.")
         else:
-            yield key, _shown(field) if defaults else "", docs[field.name]
+            yield key, _shown(field), docs[field.name]
 
 
 def _shown(field: dataclasses.Field) -> str:

@@ -17,7 +17,7 @@ class DataConfig:
     source: str | list[str] = "shapes"
     """`shapes` (built in), a name of `spikeclip data list`, a folder, a data set on the hub; or a list of them."""
     train_split: str = "train"
-    """Split used for training and, where the source has no validation split of its own, for selection."""
+    """Split used for training and, where the source has no validation split, for selection."""
     test_split: str | None = "test"
     """Split reported once, at the end; null for none."""
     val_fraction: float = 0.1

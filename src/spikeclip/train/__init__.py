@@ -1,1 +1,1 @@
-"""One training loop and the four stages it runs."""
+"""One training loop, the four stages of a run, and the training of a small teacher."""

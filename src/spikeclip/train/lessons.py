@@ -192,7 +192,7 @@ def _text_rows(texts: list[str], class_prompts: list[list[str]], pictures: RunPi
 
 
 def _held_texts(texts: list[str], known: list[int], prompts: list[str], config: RunConfig) -> Tensor:
-    """Rows of the texts to validate on: a share of those the teacher knows that are no class prompt."""
+    """Rows of the texts to validate on: a share of those that the teacher embeds and that are no class prompt."""
     prompt_keys = {text_key(prompt) for prompt in prompts}
     free = torch.tensor([i for i in known if text_key(texts[i]) not in prompt_keys])
     if len(free) < FEW_TEXTS:

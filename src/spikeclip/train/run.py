@@ -150,7 +150,7 @@ def _test(config: RunConfig, student: Student, format: ImageFormat) -> dict[str,
 
 
 def _graphs_allowed() -> AbstractContextManager:
-    # The older name of recompile_limit, which every supported version knows.
+    # The older name of recompile_limit, which every supported version has.
     return torch._dynamo.config.patch(cache_size_limit=GRAPHS)
 
 

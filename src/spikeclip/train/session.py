@@ -23,7 +23,8 @@ class Session:
     """What the stages of one training share.
 
     accelerator: the processes and their devices. report: the log. precision: autocast dtype of matrix products.
-    checkpoint_seconds: longest time between checkpoints. interrupted: whether this process was asked to stop.
+    checkpoint_seconds: longest time between checkpoints. interrupted: whether this process has
+    received a signal to stop.
     """
 
     accelerator: Accelerator
@@ -33,7 +34,7 @@ class Session:
     interrupted: Callable[[], bool]
 
     def any_interrupted(self) -> bool:
-        """Whether a process was asked to stop, so that all stop after the same step."""
+        """Whether any process has received a signal to stop, so that all stop after the same step."""
         flag, accelerator = self.interrupted(), self.accelerator
         if accelerator.num_processes == 1:
             return flag

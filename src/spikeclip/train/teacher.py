@@ -1,4 +1,4 @@
-"""Training of a small CLIP, for data that no teacher knows: pictures and their captions, InfoNCE."""
+"""Training of a small CLIP from random weights on pictures and their captions, to be a teacher."""
 
 from __future__ import annotations
 

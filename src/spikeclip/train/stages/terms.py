@@ -34,7 +34,8 @@ def pairs_loss(model: SpikeCLIP, student_BD: Tensor, teacher_BD: Tensor, ids_B: 
     """Contrastive loss over the rows that have a partner, ids >= 0; equal ids are no negatives of each other."""
     paired_B = ids_B >= 0
     if not paired_B.any():
-        return 0 * model.logit_scale  # keeps the parameter in use, as distributed training needs it
+        # No pairs, but the parameter stays in use: distributed training waits for its gradient.
+        return 0 * model.logit_scale
     ids = ids_B[paired_B]
     return losses.contrastive_loss(
         student_BD[paired_B], teacher_BD[paired_B], model.logit_scale, equal_pairs(ids)
@@ -47,7 +48,7 @@ def equal_pairs(ids_B: Tensor) -> Tensor:
 
 
 def scaled_texts(lessons: Lessons) -> Tensor:
-    """Return all texts that the teacher knows, times its scale (D, N): a picture's embedding times them are logits."""
+    """Return the known texts' embeddings times the teacher's scale (D, N), which turn pictures' embeddings to logits."""
     assert lessons.teacher_texts_ND is not None
     return lessons.teacher_scale * lessons.teacher_texts_ND[lessons.known_texts].T
 
