@@ -48,7 +48,7 @@ def equal_pairs(ids_B: Tensor) -> Tensor:
 
 
 def scaled_texts(lessons: Lessons) -> Tensor:
-    """Return the known texts' embeddings times the teacher's scale (D, N), which turn pictures' embeddings to logits."""
+    """Return the embeddings of the known texts times the teacher's scale (D, N): pictures times them are logits."""
     assert lessons.teacher_texts_ND is not None
     return lessons.teacher_scale * lessons.teacher_texts_ND[lessons.known_texts].T
 
