@@ -18,14 +18,14 @@ from spikeclip.data.images import Images
 from spikeclip.data.sources import load_pictures
 from spikeclip.data.transforms import normalize
 from spikeclip.encode.embed import zero_shot_classifier
-from spikeclip.encode.student import Student, weights_hash
+from spikeclip.encode.student import Student
 from spikeclip.encode.vectors import unit
 from spikeclip.errors import InputError
 from spikeclip.evaluate.rates import mean_rates
 from spikeclip.evaluate.zero_shot import zero_shot_metrics
 from spikeclip.graph import save_graph
 from spikeclip.graph.lower import lower
-from spikeclip.model import SpikeCLIP, from_pretrained
+from spikeclip.model import SpikeCLIP, from_pretrained, weights_hash
 
 CALIBRATION = 256
 """Training pictures that set the ranges of the quantised twin."""

@@ -27,9 +27,24 @@ ORDER = (
     {"records", "provenance", "files", "figures", "progress", "errors", "__init__"},
 )
 """Rooms from the top to the bottom; a room imports from its own level and those below."""
-WITHOUT_TORCH = ("encode", "pretrained", "graph", "engine", "energy")
+WITHOUT_TORCH = (
+    "cli",
+    "evaluate",
+    "energy",
+    "open",
+    "engine",
+    "encode",
+    "graph",
+    "pretrained",
+    "config",
+    "records",
+)
 """Rooms that a device uses, but for the files that are about PyTorch."""
-NEEDS_TORCH = {"spikeclip.graph.lower", "spikeclip.encode.student"}
+NEEDS_TORCH = {
+    "spikeclip.graph.lower",
+    "spikeclip.encode.student",
+    *(f"spikeclip.evaluate.{name}" for name in ("probe", "describe", "clip_benchmark")),
+}
 
 
 def module_of(file: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -46,6 +47,13 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
     def logit_scale(self) -> Tensor:
         """The factor on cosine similarities, exp of a learned number, at most 100."""
         return self.log_scale.clamp(max=MAX_LOG_SCALE).exp()
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of weights, preprocessing and tokenizer: models that differ in it have different embeddings."""
+        image, tokenizer = self.config.image, self.tokenizer
+        reads = [image.format.shape, image.normalization, tokenizer.fingerprint if tokenizer else None]
+        return hashlib.sha256(json.dumps([weights_hash(self), *reads]).encode()).hexdigest()
 
     def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
         """Embed pictures (B, 3, H, W), normalised as in `config.image`; returns (B, embed_dim) fp32.
@@ -194,6 +202,15 @@ def interpolate(before: SpikeCLIP, after: SpikeCLIP, share: float) -> SpikeCLIP:
         }
     )
     return model.eval()
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Return a hash of every parameter and buffer, by name."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], where: str) -> None:

@@ -9,20 +9,25 @@ from typing import Literal
 
 from spikeclip.encode.encoder import Encoder
 from spikeclip.errors import InputError, missing_extra
-from spikeclip.pretrained.resolve import Found, resolve
+from spikeclip.pretrained.resolve import Found, has_graphs, resolve
 
 Source = str | Path | Sequence[str | Path]
 
 
 def open_encoder(
-    source: Source, engine: Literal["fp32", "int8"] | None = None, *, bf16: bool = False
+    source: Source,
+    engine: Literal["fp32", "int8"] | None = None,
+    *,
+    bf16: bool = False,
+    batch_size: int = 256,
 ) -> Encoder:
     """Open a spiking network, a teacher, or tables of embeddings, by what `resolve` finds.
 
     source: a folder with a model, the folder of a run, a name on the Hugging Face hub; or `.npz` tables. engine: run a
-    spiking network's graphs on the event-driven engine, with weights of that precision. Without PyTorch the engine runs
-    by itself, in fp32, which fires the same spikes up to rounding. bf16: matrix products of a network in PyTorch in
-    bfloat16. Raises `InputError` where there is nothing of the kind, and where an extra is missing.
+    spiking network's graphs on the event-driven engine, with weights of that precision. Without PyTorch, or where the
+    graphs are all there is, the engine runs by itself, in fp32, which fires the same spikes up to rounding. bf16,
+    batch_size: of a spiking network in PyTorch, matrix products in bfloat16 and inputs at a time. Raises `InputError`
+    where there is nothing of the kind, and where an extra is missing.
     """
     if engine and bf16:
         raise InputError("bf16 is for networks in PyTorch, and the engine runs fp32 or int8: choose one")
@@ -31,18 +36,20 @@ def open_encoder(
     found = resolve(source)
     if found.kind == "teacher":
         return _teacher(found.folder, engine, str(source))
-    if engine or (find_spec("torch") is None and _has_graphs(found)):
+    torch = find_spec("torch") is not None
+    alone = has_graphs(found.folder) and not (torch and (found.folder / "model.safetensors").is_file())
+    if alone and bf16:
+        raise InputError(
+            f"bf16 is for networks in PyTorch, and {source} runs on the engine here: leave it out"
+        )
+    if engine or alone:
         return _runtime(found, engine or "fp32")
-    if find_spec("torch") is None:
+    if not torch:
         raise missing_extra("torch", "train")
     from spikeclip.encode.student import Student
     from spikeclip.model import from_pretrained
 
-    return Student(from_pretrained(found.folder), bf16=bf16)
-
-
-def _has_graphs(found: Found) -> bool:
-    return (found.folder / "graph" / "model.json").is_file()
+    return Student(from_pretrained(found.folder), batch_size, bf16)
 
 
 def _runtime(found: Found, precision: Literal["fp32", "int8"]) -> Encoder:

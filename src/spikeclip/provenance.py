@@ -31,13 +31,14 @@ def environment() -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     """Return processor, cores and what they can multiply; amx and avx512_bf16 are None where unknown.
 
-    threads and gpu are PyTorch's, None in a process that has not imported it.
+    threads are those of PyTorch, or else of the engine; gpu is PyTorch's. None in a process that has not imported them.
     """
     try:
         cpuinfo = Path("/proc/cpuinfo").read_text()
     except OSError:
         cpuinfo = ""
-    torch = sys.modules.get("torch")
+    torch, numba = sys.modules.get("torch"), sys.modules.get("numba")
+    pool = torch or numba
     fields = dict(line.split(":", 1) for line in cpuinfo.splitlines() if ":" in line)
     fields = {name.strip(): value.strip() for name, value in fields.items()}
     flags = fields.get("flags", "").split()
@@ -45,7 +46,7 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": fields.get("model name") or platform.processor() or None,
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads() if torch else None,
+        "threads": pool.get_num_threads() if pool else None,
         "amx": "amx_tile" in flags if flags else None,
         "avx512_bf16": "avx512_bf16" in flags if flags else None,
         "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
@@ -74,7 +75,7 @@ def training_runs(model: str | Path | None) -> list[dict[str, Any]] | None:
     """Return what the run that left a saved model was made of, and those it started from, latest first.
 
     Each has `sources`, `split`, `stages` and `withheld` classes. None where a recipe is missing: then
-    nobody knows what the model has seen.
+    it is not known what the model has seen.
     """
     runs: list[dict[str, Any]] = []
     while model is not None:

@@ -5,8 +5,11 @@ import shutil
 
 import pytest
 
+from spikeclip.config import TeacherTraining
+from spikeclip.data.shapes import shapes
 from spikeclip.graph.saved import save_graphs
 from spikeclip.model import from_pretrained
+from spikeclip.train.teacher import train_teacher
 
 KINDS = {"run": "run", "folder": "run/model", "hub": "owner/model", "graphs": "lowered"}
 SHAPES = ("--data", "shapes", "--limit", "40", "--cache", "cache")
@@ -20,8 +23,9 @@ COMMANDS = {
     "lower": ("lower", "MODEL"),
     "train": ("train", "kinds.yaml", "model.pretrained=MODEL", "--overwrite", "--out", "kinds-run"),
 }
+DEVICE = ("classify", "evaluate", "energy", "verify")
+"""What a device does with graphs and a tokenizer alone."""
 ON_THE_ENGINE = ("classify", "evaluate")
-WITHOUT_TORCH = ("classify", "evaluate", "energy", "verify")
 RECIPE = """
 model: {}
 data: {source: shapes, limit: 640, val_fraction: 0.5, test_split: null, cache: cache}
@@ -36,6 +40,8 @@ def models(folder, monkeypatch):
         shutil.copytree(folder / "run" / "model", folder / "lowered")
         save_graphs(from_pretrained(folder / "lowered"), folder / "lowered")
         shutil.copytree(folder / "lowered", folder / "snapshot")
+        shutil.copytree(folder / "lowered" / "graph", folder / "device" / "graph")
+        shutil.copy(folder / "lowered" / "tokenizer.json", folder / "device")
     (folder / "kinds.yaml").write_text(RECIPE)
 
     def download(name, **options):
@@ -74,6 +80,52 @@ def test_the_engine_runs_every_kind_that_has_graphs(name, precision, kind, comma
         assert record["spikes"]["rates"].keys() == plain["spikes"]["rates"].keys()
         assert record["spikes"]["mean_rate"] == pytest.approx(plain["spikes"]["mean_rate"], rel=0.05)
         assert record["provenance"]["config"] == plain["provenance"]["config"]
+        same = record["provenance"]["fingerprint"] == plain["provenance"]["fingerprint"]
+        assert same == (precision == "fp32")
+
+
+@pytest.mark.parametrize("name", DEVICE)
+def test_graphs_and_tokenizer_are_enough_with_pytorch_and_without(name, command, process, models, folder):
+    arguments = [part.replace("MODEL", "device") for part in COMMANDS[name]]
+    code, out, error = command(*arguments)
+    assert (code, error) == (0, "")
+    blocked = "import sys; sys.modules['torch'] = None; from spikeclip.cli import main; main(sys.argv[1:])"
+    assert process(*arguments, code=blocked) == (0, out, "")
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """A CLIP of Hugging Face's kind."""
+    pictures = shapes("train", 60)
+    settings = TeacherTraining(width=32, layers=1, epochs=1, batch_size=30)
+    out = tmp_path_factory.mktemp("teacher") / "clip"
+    train_teacher(pictures, shapes("test", 30), out, settings, quiet=True)
+    return str(out)
+
+
+@pytest.mark.parametrize("name", ["classify", "evaluate"])
+def test_a_teacher_is_a_model_too(name, command, models, teacher):
+    arguments = [part.replace("MODEL", teacher) for part in COMMANDS[name]]
+    code, out, error = command(*arguments)
+    assert (code, error) == (0, "")
+    assert out
+    code, _, error = command(*arguments, "--engine", "int8")
+    assert (code, "is a teacher: the engine runs spiking networks" in error) == (1, True)
+
+
+def test_a_teacher_counts_and_embeds(command, models, teacher, folder):
+    code, _, error = command(*call("energy", "run", "--teacher", teacher))
+    assert code == 0, error
+    assert (
+        f"teacher, {teacher}"
+        in json.loads((folder / "kinds-energy" / "energy.json").read_text())["energy"]["total"]["joules"]
+    )
+    code, _, error = command(
+        "teacher", "embed", teacher, *SHAPES, "--split", "test", "--out", "kinds.npz", "--overwrite"
+    )
+    assert code == 0, error
+    code, _, error = command(*[part.replace("MODEL", "kinds.npz") for part in COMMANDS["classify"]])
+    assert (code, "embeds text only" in error) == (1, True)
 
 
 @pytest.mark.parametrize("name", ON_THE_ENGINE)
@@ -83,7 +135,7 @@ def test_the_engine_says_what_makes_the_graphs(name, command, models):
     assert "run/model holds no graphs; `spikeclip lower run/model` makes them" in error
 
 
-@pytest.mark.parametrize("name", WITHOUT_TORCH)
+@pytest.mark.parametrize("name", DEVICE)
 def test_without_pytorch_the_engine_runs_by_itself(name, process, models):
     code = "import sys; sys.modules['torch'] = None; from spikeclip.cli import main; main(sys.argv[1:])"
     status, out, error = process(*call(name, "graphs"), code=code)

@@ -10,9 +10,9 @@ import spikeclip
 from spikeclip.config import to_dict
 from spikeclip.data.prompts import load_prompts, prompts_hash, with_classnames
 from spikeclip.encode.embed import embed_pictures, zero_shot_classifier
-from spikeclip.encode.student import weights_hash
 from spikeclip.errors import InputError
 from spikeclip.evaluate import evaluate_model, zero_shot_metrics
+from spikeclip.model import weights_hash
 from spikeclip.records import write_record
 
 

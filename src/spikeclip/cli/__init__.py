@@ -43,7 +43,7 @@ app = typer.Typer(
     epilog="""Examples:
 
 \b
-  spikeclip demo                                        the whole road in minutes, nothing to download
+  spikeclip demo                                        all steps in minutes, nothing to download
   spikeclip train recipes/cifar10.yaml seed=1           train from a recipe
   spikeclip evaluate runs/cifar10 --data cifar10
   spikeclip classify cat.jpg --model runs/cifar10 --labels "cat,dog,truck"

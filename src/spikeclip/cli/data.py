@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spikeclip.cli.options import Cache
+from spikeclip.config.run import CACHE
+
 if TYPE_CHECKING:
     from spikeclip.data.locate import Source
     from spikeclip.data.pictures import Pictures
@@ -87,7 +90,7 @@ def show_dataset(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read only this many pictures.")] = None,
     classes: Annotated[bool, typer.Option("--classes", help="Print every class with its label.")] = False,
-    cache: Annotated[str, typer.Option(help="Folder of decoded pictures.")] = "~/.cache/spikeclip",
+    cache: Cache = CACHE,
     out: Annotated[Path, typer.Option(help="Where the contact sheet goes.")] = Path("sheet.png"),
 ) -> None:
     """Show one data set."""

@@ -1,4 +1,4 @@
-"""`spikeclip demo`: the whole road on the built-in pictures."""
+"""`spikeclip demo`: all steps on the built-in pictures."""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from spikeclip.cli.options import CACHE, Cache, Renames, Templates, reads, renames
+from spikeclip.cli.options import Cache, Renames, Templates, renames, with_options
+from spikeclip.config.run import CACHE
 
 HELP = """Account for the energy of a model on a data set.
 
@@ -61,27 +62,27 @@ class EnergyOptions:
     out: Annotated[Path, typer.Option(help="Folder of energy.json and report.html.")] = Path("energy")
 
 
-@reads(EnergyOptions)
+@with_options(EnergyOptions)
 def energy(options: EnergyOptions) -> None:
     """Account for a model."""
     renamed = renames(options.rename)
-    from spikeclip.energy.model import EnergyQuestion, account_for
+    from spikeclip.energy.model import EnergySettings, account_for
 
-    question = EnergyQuestion(
-        options.model,
-        options.data,
-        options.split,
-        options.template or EnergyQuestion.templates,
-        renamed,
-        options.limit,
-        options.precision,  # type: ignore[arg-type]
-        options.conventions,
-        options.twin,
-        options.teacher,
-        options.measure,
-        options.cache,
+    settings = EnergySettings(
+        model=options.model,
+        data=options.data,
+        split=options.split,
+        templates=options.template or EnergySettings.templates,
+        rename=renamed,
+        limit=options.limit,
+        precision=options.precision,  # type: ignore[arg-type]
+        conventions=options.conventions,
+        twin=options.twin,
+        teacher=options.teacher,
+        measure=options.measure,
+        cache=options.cache,
     )
-    _show(account_for(question, options.out, options.into))
+    _show(account_for(settings, options.out, options.into))
     print(f"ledger: {options.out / 'energy.json'}   report: {options.out / 'report.html'}")
 
 

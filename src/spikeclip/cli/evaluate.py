@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from spikeclip.cli.options import CACHE, Cache, Engine, Renames, Templates, known_engine, reads, renames
+from spikeclip.cli.options import Cache, Engine, Renames, Templates, known_engine, renames, with_options
+from spikeclip.config.run import CACHE
 
 HELP = """Evaluate models on data sets.
 
@@ -89,7 +90,7 @@ class EvaluateOptions:
     out: Annotated[Path, typer.Option(help="Where the record goes.")] = Path("results.json")
 
 
-@reads(EvaluateOptions)
+@with_options(EvaluateOptions)
 def evaluate(options: EvaluateOptions) -> None:
     """Evaluate models."""
     from spikeclip.errors import InputError
@@ -98,9 +99,8 @@ def evaluate(options: EvaluateOptions) -> None:
     if options.out.is_dir():
         raise InputError(f"{options.out} is a folder; --out names the file of the result")
     from spikeclip.cli.tables import print_comparison, print_record
-    from spikeclip.evaluate.compare import compare_records
     from spikeclip.evaluate.label_sets import load_distractors, load_near_names
-    from spikeclip.evaluate.models import Evaluation, evaluate_models, save_results
+    from spikeclip.evaluate.models import Evaluation, draw_results, evaluate_models, save_results
     from spikeclip.evaluate.tasks import TaskSettings
 
     withheld = options.withheld.split(",") if options.withheld else None
@@ -112,26 +112,26 @@ def evaluate(options: EvaluateOptions) -> None:
         withheld=[part.strip() for part in withheld] if withheld else None,
     )
     evaluation = Evaluation(
-        options.models,
-        options.data,
-        options.split,
-        options.task or Evaluation.tasks,
-        settings,
-        options.train_split,
-        options.prompts,
-        renamed,
-        options.limit,
-        options.batch_size,
-        engine,
-        options.bf16,
-        options.cache,
+        models=options.models,
+        data=options.data,
+        split=options.split,
+        tasks=options.task or Evaluation.tasks,
+        settings=settings,
+        train_split=options.train_split,
+        prompts=options.prompts,
+        rename=renamed,
+        limit=options.limit,
+        batch_size=options.batch_size,
+        engine=engine,
+        bf16=options.bf16,
+        cache=options.cache,
     )
     records = evaluate_models(evaluation)
-    figures = save_results(records, options.out)
-    if len(records) == 1:
-        print_record(records[0])
+    rows = save_results(records, options.out)
+    if rows:
+        print_comparison(rows)
     else:
-        print_comparison(compare_records(records))
-    for figure in figures:
+        print_record(records[0])
+    for figure in draw_results(records, rows, options.out):
         print(f"figure: {figure}")
     print(f"result: {options.out}")

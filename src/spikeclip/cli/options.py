@@ -14,7 +14,6 @@ from spikeclip.config.run import TEMPLATE
 
 Options = TypeVar("Options")
 
-CACHE = "~/.cache/spikeclip"
 Cache = Annotated[str, typer.Option(help="Folder of decoded pictures.")]
 Templates = Annotated[
     list[str] | None,
@@ -31,7 +30,7 @@ Engine = Annotated[
 ]
 
 
-def reads(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+def with_options(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
     """Let a command have the fields of a dataclass as its arguments and options, and get them as one value."""
 
     def decorate(command: Callable[[Options], None]) -> Callable[..., None]:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from spikeclip.cli.options import CACHE, Renames, Templates, reads, renames
-from spikeclip.config.run import TEMPLATE, TeacherTraining
+from spikeclip.cli.options import Renames, Templates, renames, with_options
+from spikeclip.config.run import CACHE, TEMPLATE, TeacherTraining
 
 HELP = """Teachers: train a small CLIP, store embeddings as a table, compare a student with its own.
 
@@ -89,18 +89,20 @@ class TrainOptions:
     ] = False
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace a teacher in --out; without --resume start anew."),
+        typer.Option("--overwrite", help="Replace a teacher in --out; an interrupted training starts anew."),
     ] = False
 
 
 @app.command("train", help=TRAIN_HELP, epilog=TRAIN_EXAMPLES)
-@reads(TrainOptions)
+@with_options(TrainOptions)
 def train(options: TrainOptions) -> None:
     """Train a teacher."""
     from spikeclip.errors import InputError
 
     out = options.out
-    if (out / "config.json").exists() and not options.overwrite:
+    if options.resume and options.overwrite:
+        raise InputError("--resume continues a training and --overwrite starts anew: give one of them")
+    if (out / "config.json").exists() and not (options.overwrite or options.resume):
         raise InputError(f"{out} already holds a model: --overwrite replaces it")
     from spikeclip.cli.tables import print_table
     from spikeclip.config import ImageFormat
@@ -154,7 +156,7 @@ class EmbedOptions:
 
 
 @app.command("embed", help=EMBED_HELP, epilog=EMBED_EXAMPLES)
-@reads(EmbedOptions)
+@with_options(EmbedOptions)
 def embed(options: EmbedOptions) -> None:
     """Write a table."""
     from spikeclip.errors import InputError

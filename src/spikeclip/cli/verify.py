@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from spikeclip.cli.options import Cache
+from spikeclip.config.run import CACHE, TEMPLATE
+
 HELP = """Show what every synaptic operation of a model reads.
 
 Binary spikes, integers up to a declared D, or real values: those of the stem and of the readout are declared
@@ -27,9 +30,10 @@ def verify(
     ] = "shapes",
     split: Annotated[str, typer.Option(help="Split of the pictures.")] = "test",
     limit: Annotated[int, typer.Option(min=1, help="Pictures (and class names) to run.")] = 16,
-    cache: Annotated[str, typer.Option(help="Folder of decoded pictures.")] = "~/.cache/spikeclip",
+    cache: Cache = CACHE,
 ) -> None:
     """Verify a model."""
+    from spikeclip.data.prompts import build_prompts
     from spikeclip.data.sources import load_pictures
     from spikeclip.data.tokenizer import Tokenizer
     from spikeclip.errors import InputError
@@ -42,7 +46,8 @@ def verify(
     graphs = open_graphs(folder)
     image, tokens = graphs.image.input, graphs.text.input
     pictures = load_pictures(data, split, image.format, cache=cache, limit=limit)
-    texts = [f"a photo of a {name}" for name in pictures.classnames[:limit]] or ["a photo"]
+    names = pictures.classnames[:limit]
+    texts = [text for (text,) in build_prompts(names, [TEMPLATE])] if names else ["a photo"]
     inputs = {
         "image": next(picture_batches(graphs.image, pictures.images, limit)),
         "text": Tokenizer.load(folder).encode(texts, tokens.length),

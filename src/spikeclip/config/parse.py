@@ -28,6 +28,7 @@ def from_dict(cls: type[Config], values: Mapping[str, Any], where: str = "") -> 
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:
+    """Return a plain value as the type `hint` has it; raises `InputError` that names the key, `where`."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value

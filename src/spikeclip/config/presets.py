@@ -95,7 +95,7 @@ class ModelSettings:
     """Changes of the text tower, fields of `TextConfig`."""
 
     def __post_init__(self) -> None:
-        if self.pretrained is not None and len(self._given()) > 1:
+        if self.pretrained is not None and len(self.given()) > 1:
             raise InputError(
                 "model.pretrained takes the saved model as it is; remove the other model settings"
             )
@@ -116,7 +116,7 @@ class ModelSettings:
             image["image_size"] = self.image_size
         embed_dim = preset.embed_dim if self.embed_dim is None else self.embed_dim
         fields = {field.name for field in dataclasses.fields(NeuronConfig)}
-        neuron = {key: value for key, value in self._given().items() if key in fields}
+        neuron = {key: value for key, value in self.given().items() if key in fields}
         if self.neuron is not None:
             neuron = {"kind": self.neuron, "T": 4 if self.neuron in ("lif", "plif") else 1, **neuron}
         config = ModelConfig(
@@ -129,8 +129,8 @@ class ModelSettings:
         check(config)
         return config
 
-    def _given(self) -> dict[str, Any]:
-        """The settings that are not their defaults, by name."""
+    def given(self) -> dict[str, Any]:
+        """Return the settings that are not their defaults, by name."""
         values = {
             field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)
         }

@@ -8,6 +8,8 @@ from typing import Literal
 from spikeclip.config.presets import ModelSettings
 
 StageKind = Literal["align_text", "align_image", "finetune", "contrastive"]
+CACHE = "~/.cache/spikeclip"
+"""Folder of decoded pictures and teacher embeddings where nothing else is given."""
 TEMPLATE = "a photo of a {c}."
 """The prompt of a class where nothing else is given; {c} is its name."""
 
@@ -32,7 +34,7 @@ class DataConfig:
     """Prompt templates averaged into one class embedding; {c} is the class name."""
     texts: str | None = None
     """Where align_text finds its texts: null (captions and prompts of the data) or a file, one text a line."""
-    cache: str = "~/.cache/spikeclip"
+    cache: str = CACHE
     """Folder for decoded pictures and teacher embeddings."""
 
 

@@ -49,10 +49,10 @@ class Encoder(Protocol):
         ...
 
     def encode_image(self, images_NHWC: np.ndarray, spikes: SpikeCounts | None = None) -> np.ndarray:
-        """Embed uint8 pictures (N, *image_format.shape) -> (N, dim) float32.
+        """Embed uint8 pictures (N, *image_format.shape) -> (N, dim) float32; a teacher resizes others.
 
         spikes: where a spiking network counts what its neurons emit; others leave it empty. Raises `InputError` for
-        pictures of another shape and for an encoder of texts alone.
+        pictures that it cannot read, and for an encoder of texts alone.
         """
         ...
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spikeclip.config import ImageFormat, to_dict
 from spikeclip.data.transforms import normalize
 from spikeclip.encode.spikes import SpikeCounts
-from spikeclip.model import SpikeCLIP
+from spikeclip.model import SpikeCLIP, weights_hash
 from spikeclip.neurons import density, mean_spikes, record
 from spikeclip.neurons.module import Neuron, ReLU
 
@@ -47,9 +45,7 @@ class Student:
 
     @property
     def fingerprint(self) -> str:
-        tokenizer = self.model.tokenizer
-        parts = [weights_hash(self.model), to_dict(self.model.config), tokenizer and tokenizer.fingerprint]
-        return hashlib.sha256(json.dumps([*parts, self.bf16], sort_keys=True).encode()).hexdigest()
+        return f"{self.model.fingerprint}-bf16" if self.bf16 else self.model.fingerprint
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -64,7 +60,9 @@ class Student:
         device, rows = self.model.log_scale.device, []
         with _inference(self.model), torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             for i in range(0, len(images_NHWC), self.batch_size):
-                images = np.require(images_NHWC[i : i + self.batch_size], requirements="W")  # as PyTorch asks
+                images = np.require(
+                    images_NHWC[i : i + self.batch_size], requirements="W"
+                )  # or PyTorch warns
                 batch = torch.from_numpy(images).to(device)
                 x = normalize(batch, *self.model.config.image.normalization)
                 with _counted(self.model, spikes):
@@ -103,7 +101,7 @@ def _count(neuron: Neuron, s_TX: Tensor) -> Tensor:
 
 @contextmanager
 def _inference(model: SpikeCLIP) -> Iterator[None]:
-    """Evaluation mode without gradients; every module gets its own mode back."""
+    """Evaluation mode without gradients; every module returns to the mode it had."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -112,12 +110,3 @@ def _inference(model: SpikeCLIP) -> Iterator[None]:
     finally:
         for module, mode in training.items():
             module.training = mode
-
-
-def weights_hash(model: nn.Module) -> str:
-    """Return a hash of every parameter and buffer, by name."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

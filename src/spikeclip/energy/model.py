@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from spikeclip.config import TEMPLATE
-from spikeclip.data.sources import CACHE, load_pictures
+from spikeclip.config import CACHE, TEMPLATE
+from spikeclip.data.sources import load_pictures
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.energy.account import account, measured, merged, teacher_cost
 from spikeclip.energy.conventions import load_conventions
@@ -21,7 +21,7 @@ from spikeclip.records import read_record, write_record
 
 
 @dataclass(frozen=True)
-class EnergyQuestion:
+class EnergySettings:
     """Which model runs on which pictures, and what it is compared with."""
 
     model: str
@@ -54,7 +54,7 @@ class EnergyQuestion:
             raise unknown("precision", self.precision, ("fp32", "int8"))
 
 
-def account_for(question: EnergyQuestion, out: Path, into: Path | None = None) -> dict[str, Any]:
+def account_for(settings: EnergySettings, out: Path, into: Path | None = None) -> dict[str, Any]:
     """Account for a model; leave energy.json and report.html in the folder `out` and return what the former holds.
 
     into: a record of `evaluate_models`, or of a run, on the same pictures, which gets `energy` and `spikes`. Raises
@@ -62,50 +62,50 @@ def account_for(question: EnergyQuestion, out: Path, into: Path | None = None) -
     """
     if out.is_file():
         raise InputError(f"{out} is a file; --out names a folder")
-    found = resolve(question.model)
-    conventions = load_conventions(question.conventions)
+    found = resolve(settings.model)
+    conventions = load_conventions(settings.conventions)
     record = read_record(into) if into else None
-    twin = _twin(question)
+    twin = _twin(settings)
     graphs = open_graphs(found.folder)
     pictures = load_pictures(
-        question.data,
-        question.split,
+        settings.data,
+        settings.split,
         graphs.image.input.format,
-        cache=question.cache,
-        limit=question.limit,
-        classnames=dict(question.rename),
+        cache=settings.cache,
+        limit=settings.limit,
+        classnames=dict(settings.rename),
     )
-    if question.teacher:
-        cost = teacher_cost(question.teacher, pictures, question.templates)
+    if settings.teacher:
+        cost = teacher_cost(settings.teacher, pictures, settings.templates)
         conventions = dataclasses.replace(conventions, teacher=cost)
     result = account(
         graphs,
         Tokenizer.load(found.folder),
         pictures,
         conventions,
-        templates=question.templates,
-        precision=question.precision,
+        templates=settings.templates,
+        precision=settings.precision,
     )
-    result |= {"model": question.model, "twin": twin}
-    if question.measure:
-        result["energy"]["measured"] = measured(graphs.image, pictures.images, question.precision)
+    result |= {"model": settings.model, "twin": twin}
+    if settings.measure:
+        result["energy"]["measured"] = measured(graphs.image, pictures.images, settings.precision)
     write_record(result, out / "energy.json")
     log = (found.run or found.folder) / "metrics.jsonl"
-    title = f"Energy of {question.model}"
+    title = f"Energy of {settings.model}"
     write_report(result, out / "report.html", graphs.image, pictures.images[0], log, title)
     if record is not None and into is not None:
         write_record(merged(record, result), into)
     return result
 
 
-def _twin(question: EnergyQuestion) -> dict[str, Any] | None:
+def _twin(settings: EnergySettings) -> dict[str, Any] | None:
     """Return run, pictures and metrics of the twin's test."""
-    if question.twin is None:
+    if settings.twin is None:
         return None
-    test = read_record(question.twin / "results.json").get("test") or {}
+    test = read_record(settings.twin / "results.json").get("test") or {}
     data = test.get("provenance", {}).get("data", {})
-    if data.get("split") != question.split:
+    if data.get("split") != settings.split:
         raise InputError(
-            f"{question.twin} has no result on the split {question.split!r}: --twin names a finished run"
+            f"{settings.twin} has no result on the split {settings.split!r}: --twin names a finished run"
         )
-    return {"run": str(question.twin), "pictures": data["pictures"], **test["metrics"]}
+    return {"run": str(settings.twin), "pictures": data["pictures"], **test["metrics"]}

@@ -76,7 +76,7 @@ class Engine(Generic[InputOp]):
         watch: called with the name of every layer of neurons and its spikes (T, B, ...), uint8; then every layer
         runs by its events.
         """
-        if not self._chosen:
+        if watch is None and not self._chosen:
             saved = load_choice(self._key(inputs))
             if saved is None:
                 self.calibrate(inputs)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -43,8 +41,9 @@ class Runtime:
         picture, self.context_length = graphs.image.input, graphs.text.input.length
         self.image_format = picture.format
         self.dim = shapes(graphs.image)[graphs.image.ops[-1].name][-1]
-        parts = [graphs.weights, picture.shape, picture.mean, picture.std, tokenizer.fingerprint, precision]
-        self.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        # In fp32 the embeddings are those of PyTorch up to rounding.
+        fingerprint = graphs.fingerprint or graphs.weights
+        self.fingerprint = fingerprint if precision == "fp32" else f"{fingerprint}-{precision}"
 
     @classmethod
     def from_pretrained(

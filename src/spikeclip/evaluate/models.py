@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from spikeclip.config import ImageFormat
+from spikeclip.config import CACHE, ImageFormat
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import load_prompts, with_classnames
-from spikeclip.data.sources import CACHE, Splits, load_pictures, load_training, rename_classes
+from spikeclip.data.sources import Splits, load_pictures, load_training, rename_classes
 from spikeclip.encode.encoder import format_of
 from spikeclip.errors import InputError, unknown
 from spikeclip.evaluate.compare import compare_records, curves_figure, retention_figure
@@ -55,7 +55,7 @@ class Evaluation:
     """Folder of decoded pictures."""
 
     def __post_init__(self) -> None:
-        if self.prompts and (self.rename or self.settings.templates != TaskSettings.templates):
+        if self.prompts and (self.rename or tuple(self.settings.templates) != TaskSettings.templates):
             raise InputError("--prompts brings class names and templates: leave out --template and --rename")
         if self.prompts and len(self.data) > 1:
             raise InputError("--prompts names the classes of one data set: evaluate the others by themselves")
@@ -74,7 +74,9 @@ def evaluate_models(evaluation: Evaluation, progress: bool = True) -> list[dict[
         settings = replace(settings, templates=load_prompts(evaluation.prompts).templates)
     records = []
     for model in evaluation.models:
-        encoder = open_encoder(model, evaluation.engine, bf16=evaluation.bf16)
+        encoder = open_encoder(
+            model, evaluation.engine, bf16=evaluation.bf16, batch_size=evaluation.batch_size
+        )
         tests = _tests(evaluation, format_of(encoder))
         pairs = _training(evaluation, format_of(encoder))
         for pictures, training in zip(tests, pairs, strict=True):
@@ -90,18 +92,27 @@ def evaluate_models(evaluation: Evaluation, progress: bool = True) -> list[dict[
     return records
 
 
-def save_results(records: Sequence[Mapping[str, Any]], out: Path) -> list[Path]:
-    """Write one record, or several and their comparison, to the file `out`; return the figures drawn beside it.
+def save_results(records: Sequence[Mapping[str, Any]], out: Path) -> list[dict[str, Any]]:
+    """Write one record, or several and their comparison, to the file `out`; return the rows of the comparison.
 
-    Tasks with curves are drawn, and of three models or more on several data sets what each keeps of the others.
     Raises `InputError` where `out` is a folder.
     """
     if len(records) == 1:
         write_record(records[0], out)
-        rows = []
-    else:
-        rows = compare_records(records)
-        write_record({"records": records, "comparison": rows}, out)
+        return []
+    rows = compare_records(records)
+    write_record({"records": records, "comparison": rows}, out)
+    return rows
+
+
+def draw_results(
+    records: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], out: Path
+) -> list[Path]:
+    """Draw what `save_results` wrote, beside it; return the files.
+
+    Tasks with curves are drawn, and of three models or more on several data sets what each keeps of the others.
+    Raises `InputError` where matplotlib is not installed and there is something to draw.
+    """
     figures = []
     classified = [row for row in rows if row["task"] == "zeroshot_classification" and row["metric"] == "acc1"]
     if len(classified) > 1 and len(classified[0]["values"]) > 2:

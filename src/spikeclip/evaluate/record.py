@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,10 +71,9 @@ def evaluate_tasks(
         return kept[part.fingerprint]
 
     runs = training_runs(pretrained)
-    withheld = settings.withheld
-    if withheld is None:
-        withheld = withheld_classes(runs, pictures.name)
-    job = Job(encoder, pictures, settings, embed, withheld, progress)
+    if settings.withheld is None:
+        settings = replace(settings, withheld=withheld_classes(runs, pictures.name))
+    job = Job(encoder, pictures, settings, embed, progress)
     outcomes = {task: run_task(task, job) for task in TASKS if task in tasks}
     provenance = {
         **environment(),

@@ -61,7 +61,6 @@ class Job:
     settings: TaskSettings
     embed: Callable[[Pictures | np.ndarray], np.ndarray]
     """Embeddings (N, D) of unit length of a split, which are kept, or of pictures (N, H, W, 3) uint8."""
-    withheld: Sequence[str]
     progress: bool
 
     @cached_property
@@ -155,11 +154,12 @@ def _unseen_labels(job: Job) -> Outcome:
 
 
 def _open_vocabulary(job: Job) -> Outcome:
+    withheld_names = job.settings.withheld or ()
     keys = [text_key(name) for name in job.pictures.classnames]
-    for name in job.withheld:
+    for name in withheld_names:
         if text_key(name) not in keys:
             raise unknown(f"withheld class of {job.pictures.name}", name, job.pictures.classnames)
-    withheld = [keys.index(text_key(name)) for name in job.withheld]
+    withheld = [keys.index(text_key(name)) for name in withheld_names]
     metrics = open_vocabulary(*_labelled(job, job.pictures), job.classes_KD, withheld)
     return Outcome(metrics, names={"withheld": [job.pictures.classnames[label] for label in withheld]})
 

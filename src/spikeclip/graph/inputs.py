@@ -1,4 +1,4 @@
-"""Around a run of a graph: pictures as it reads them, embeddings of unit length and of classes."""
+"""Pictures as a graph reads them."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from spikeclip.errors import InputError
 from spikeclip.files import replacing
 from spikeclip.graph.ops import Graph, Image, InputOp, Tokens
 from spikeclip.graph.store import load_graph, save_graph
+from spikeclip.pretrained.resolve import has_graphs
 
 if TYPE_CHECKING:
     from spikeclip.model import SpikeCLIP
@@ -21,7 +22,9 @@ class SavedGraphs(NamedTuple):
     text: Graph[Tokens]
     logit_scale: float
     weights: str = ""
-    """Hash of the file of weights that they were made of."""
+    """Hash of the file of weights that they were made of; empty for graphs that are in no file."""
+    fingerprint: str = ""
+    """That of the model (see `SpikeCLIP.fingerprint`); empty in graphs of older versions."""
 
 
 def save_graphs(model: SpikeCLIP, folder: Path) -> Path:
@@ -31,7 +34,11 @@ def save_graphs(model: SpikeCLIP, folder: Path) -> Path:
     graphs = folder / "graph"
     save_graph(lower(model.image, model.config.image), graphs / "image")
     save_graph(lower(model.text), graphs / "text")
-    facts = {"logit_scale": float(model.logit_scale.detach()), "weights": _weights_hash(folder)}
+    facts = {
+        "logit_scale": float(model.logit_scale.detach()),
+        "weights": _weights_hash(folder),
+        "fingerprint": model.fingerprint,
+    }
     with replacing(graphs / "model.json") as file:
         file.write((json.dumps(facts, indent=1) + "\n").encode())
     return graphs
@@ -43,7 +50,7 @@ def load_graphs(folder: Path) -> SavedGraphs:
     Raises `InputError` where there are none, those of other weights, or graphs that read something else.
     """
     graphs = folder / "graph"
-    if not (graphs / "model.json").is_file():
+    if not has_graphs(folder):
         raise InputError(f"{folder} holds no graphs; `spikeclip lower {folder}` makes them (with PyTorch)")
     facts = json.loads((graphs / "model.json").read_text())
     if (folder / "model.safetensors").is_file() and facts["weights"] != _weights_hash(folder):
@@ -51,7 +58,7 @@ def load_graphs(folder: Path) -> SavedGraphs:
             f"{graphs} is of other weights than {folder} has now; run `spikeclip lower {folder}`"
         )
     image, text = _load(graphs / "image", Image), _load(graphs / "text", Tokens)
-    return SavedGraphs(image, text, facts["logit_scale"], facts["weights"])
+    return SavedGraphs(image, text, facts["logit_scale"], facts["weights"], facts.get("fingerprint", ""))
 
 
 def _load(path: Path, kind: type[InputOp]) -> Graph[InputOp]:
@@ -65,14 +72,14 @@ def _load(path: Path, kind: type[InputOp]) -> Graph[InputOp]:
 
 def open_graphs(folder: Path) -> SavedGraphs:
     """Return the graphs of a saved model: those in its folder or, where there are none, lowered now (with PyTorch)."""
-    if (folder / "graph" / "model.json").is_file():
+    if has_graphs(folder):
         return load_graphs(folder)
     from spikeclip.graph.lower import lower
     from spikeclip.model import from_pretrained
 
     model = from_pretrained(folder)
     image, text = lower(model.image, model.config.image), lower(model.text)
-    return SavedGraphs(image, text, float(model.logit_scale.detach()), _weights_hash(folder))
+    return SavedGraphs(image, text, float(model.logit_scale.detach()))
 
 
 def _weights_hash(folder: Path) -> str:

@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 from spikeclip.errors import InputError, first_line, missing_extra
 
-_MODEL_FILES = ("config.json", "modules.json", "graph/model.json")
-"""Each marks the folder of a model; the last one that of a device, which needs the graphs alone."""
+GRAPHS = "graph/model.json"
+"""Marks a model whose graphs were written; a device needs nothing else of it but the tokenizer."""
+_MODEL_FILES = ("config.json", "modules.json", GRAPHS)
+"""Each marks the folder of a model."""
 _DOWNLOADED = ["*.json", "*.txt", "*.model", "model*.safetensors", "graph/*"]
 _OLDER = ["*.json", "*.txt", "*.model", "pytorch_model*.bin"]
 """Uploads from before safetensors; transformers reads them with weights_only=True."""
@@ -50,6 +52,11 @@ def resolve(source: str | Path, **options: Any) -> Found:
         )
     downloaded = _download(str(source), options)
     return Found(downloaded, _kind(downloaded))
+
+
+def has_graphs(folder: Path) -> bool:
+    """Whether the folder of a model holds its graphs."""
+    return (folder / GRAPHS).is_file()
 
 
 def _local(folder: Path, source: str) -> Found:

@@ -20,7 +20,7 @@ from spikeclip.figures import COLOURS, panels
 from spikeclip.provenance import environment
 from spikeclip.records import write_record
 from spikeclip.studies.grid import finished, run_once
-from spikeclip.train.recipe import load_recipe
+from spikeclip.train.recipe import load_recipe, recipe_values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -157,7 +157,7 @@ def report(cells: Sequence[Cell], out: Path, failed: Mapping[str, str] | None = 
         )
     about = {
         "split": split,
-        "recipe": to_dict(config),
+        "recipe": recipe_values(config),
         "failed": dict(failed or {}),
         "provenance": environment(),
     }

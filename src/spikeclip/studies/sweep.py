@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spikeclip.config import RunConfig, to_dict
+from spikeclip.config import RunConfig
 from spikeclip.data.mixture import join, split_sources
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.energy.account import account
@@ -19,6 +19,7 @@ from spikeclip.errors import InputError
 from spikeclip.graph.saved import open_graphs
 from spikeclip.records import write_record
 from spikeclip.studies.grid import run_once
+from spikeclip.train.recipe import recipe_values
 
 LEVELS = ("L1", "L2 tiled", "L2 no reuse")
 """Each gets a figure; L0 is no claim."""
@@ -68,7 +69,7 @@ def run_sweep(
             for name, joules in totals.items()
             if name.startswith("ANN") and name.endswith("-bit activations") == (kind == "quant_relu")
         ]
-    result = {"networks": rows, "convention": conventions.name, "recipe": to_dict(config)}
+    result = {"networks": rows, "convention": conventions.name, "recipe": recipe_values(config)}
     write_record(result, out / "sweep.json")
     for level in LEVELS:
         points = [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spikeclip.encode.vectors import unit
 from spikeclip.errors import InputError
 from spikeclip.teacher.base import Teacher
 from spikeclip.teacher.cache import cached_text_embeddings
@@ -35,6 +36,6 @@ def bridged_text_embeddings(
     x_NE = x_NE - mean_E
     w_ED = np.linalg.solve(x_NE.T @ x_NE + RIDGE * np.eye(x_NE.shape[1]), x_NE.T @ (y_ND - mean_D))
     out_ND = ((asked_NE - mean_E) @ w_ED + mean_D).astype(np.float32)
-    out_ND /= np.linalg.norm(out_ND, axis=1, keepdims=True)
+    out_ND = unit(out_ND)
     out_ND[known] = teacher.encode_text([text for text, there in zip(texts, known, strict=True) if there])
     return out_ND

@@ -34,7 +34,7 @@ def cached_image_embeddings(
     """Return the teacher's embeddings of pictures (N, dim) as a memory map; compute what is not on disk.
 
     views(rows): several versions (K, H, W, 3) uint8 of the pictures `rows`, whose embeddings are averaged and get
-    unit length again; a function of the rows alone. views_key: what tells these views from others.
+    unit length again; a function of the rows alone. views_key: differs from that of other views.
     """
     key = _key(teacher.fingerprint, pictures.fingerprint, dtype, *filter(None, [views_key]))
 
@@ -53,6 +53,13 @@ def cached_image_embeddings(
         dtype=dtype,
         label=f"{teacher.name}: pictures" if progress else None,
     )
+
+
+def teacher_image_embeddings(teacher: Teacher, pictures: Pictures, cache: Path) -> np.ndarray:
+    """Return a teacher's embeddings of pictures (N, dim): computed once, or those a table stores, NaN where none is."""
+    if teacher.image_format is None:
+        return teacher.find_images(pictures)
+    return cached_image_embeddings(teacher, pictures, cache)
 
 
 def cached_text_embeddings(

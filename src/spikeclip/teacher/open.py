@@ -37,7 +37,12 @@ def open_teacher(
     from spikeclip.teacher.sentence import SentenceTeacher
 
     source = name or str(sources[0])
-    folder = resolve(sources[0]).folder
+    try:
+        folder = resolve(sources[0]).folder
+    except InputError as error:
+        raise InputError(
+            f"{error}; `spikeclip teacher train DATA --out DIR` trains a small teacher"
+        ) from error
     if (folder / "modules.json").is_file():
         return SentenceTeacher(folder, source, device, precision)
     config = read_json(folder / "config.json")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from spikeclip.data.prompts import build_prompts, text_key
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.errors import InputError
 from spikeclip.files import read_lines
-from spikeclip.teacher import Teacher, cached_image_embeddings, cached_text_embeddings, open_teacher
+from spikeclip.teacher import Teacher, cached_text_embeddings, open_teacher, teacher_image_embeddings
 from spikeclip.teacher.bridge import bridged_text_embeddings
 from spikeclip.train.pictures import RunPictures
 
@@ -129,12 +128,8 @@ def known_or(a_ND: Tensor, b_ND: Tensor) -> Tensor:
 
 def _image_embeddings(teacher: Teacher, parts: list[Pictures], cache: Path) -> Tensor | None:
     """The teacher's embeddings of the pictures of all sources, NaN where it has none; None where it has none at all."""
-    find = (
-        partial(cached_image_embeddings, teacher, cache=cache)
-        if teacher.image_format
-        else teacher.find_images
-    )
-    found_ND = torch.cat([torch.from_numpy(np.array(find(part), np.float32)) for part in parts])
+    rows = [np.array(teacher_image_embeddings(teacher, part, cache), np.float32) for part in parts]
+    found_ND = torch.from_numpy(np.concatenate(rows))
     return None if found_ND.isnan().all() else found_ND
 
 

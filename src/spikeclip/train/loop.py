@@ -80,7 +80,8 @@ def run_stage(
 ) -> Progress:
     """Train one stage and leave the weights with the best validation score in `model`.
 
-    model: has `logit_scale`, the factor on its cosines, and `log_scale`, the parameter behind it. index: number of the
+    model: has `logit_scale`, the factor on its cosines, and, where the stage fixes it, the parameter `log_scale`
+    behind it. index: number of the
     stage in its run. save(state): writes a checkpoint; `state` is one that was written. Raises `Interrupted` after
     Ctrl-C in any process and a checkpoint, and `InputError` when the loss or a weight stops being a number.
     """
@@ -112,7 +113,8 @@ def run_stage(
             with watch_rates(model) if logged else contextlib.nullcontext({}) as rates:
                 terms = prepared(inputs, targets)
             loss = torch.stack(list(terms.values())).sum()
-            if not math.isfinite(loss.item()):
+            value = loss.item()
+            if not math.isfinite(value):
                 raise loss_not_finite(network, inputs, targets, step)
         accelerator.backward(loss)
         if config.optimizer.clip_norm is not None:
@@ -124,12 +126,12 @@ def run_stage(
             optimizer.zero_grad()
         stage.after_step(model)
         progress.step = step + 1
-        progress.loss_sum += loss.item()
-        report.step(step, loss.item(), len(indices_B))
+        progress.loss_sum += value
+        report.step(step, value, len(indices_B))
         if logged:
             fired = {name: rate.item() for name, rate in rates.items()}
             values = {name: term.item() for name, term in terms.items()}
-            report.row(step, {"loss": loss.item(), **values, "rates": fired})
+            report.row(step, {"loss": value, **values, "rates": fired})
             for name in silent.update(fired):
                 report.warn(
                     f"layer {name} has not spiked in the last {SILENT_ROWS} logged steps: it passes no gradient"

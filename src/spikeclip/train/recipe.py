@@ -41,6 +41,11 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> RunConf
     return config
 
 
+def recipe_values(config: RunConfig) -> dict[str, Any]:
+    """Return a run's settings as plain values for JSON, of the model those that were given; `from_dict` reads them."""
+    return {**to_dict(config), "model": config.model.given()}
+
+
 def changed_settings(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
     """Return the keys in which a saved recipe, as JSON has it, differs; one that it lacks had its default."""
     old = to_dict(from_dict(RunConfig, saved))

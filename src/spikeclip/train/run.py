@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from spikeclip.config import ImageFormat, RunConfig, to_dict
+from spikeclip.config import ImageFormat, RunConfig
 from spikeclip.data.mixture import join, load_sources
 from spikeclip.encode.student import Student
 from spikeclip.errors import InputError
@@ -27,7 +27,7 @@ from spikeclip.train.lessons import Lessons, gather_lessons
 from spikeclip.train.loop import Progress, run_stage
 from spikeclip.train.pictures import RunPictures, load_run_pictures
 from spikeclip.train.precision import resolve_precision
-from spikeclip.train.recipe import changed_settings
+from spikeclip.train.recipe import changed_settings, recipe_values
 from spikeclip.train.report import Report
 from spikeclip.train.session import Interrupted, Session, catch_signals
 from spikeclip.train.stages import make_stage
@@ -92,7 +92,7 @@ def train_run(
         if test and config.data.test_split:
             saved = Student(from_pretrained(out / "model").to(accelerator.device))
             result["test"] = _test(config, saved, format)
-        result["recipe"] = to_dict(config)
+        result["recipe"] = recipe_values(config)
         write_record(result, out / "results.json")
     return result
 
@@ -168,4 +168,4 @@ def _prepare(config: RunConfig, out: Path, resume: bool, overwrite: bool) -> Non
         shutil.rmtree(out)
     check_free(out, "run", False)  # what was a run is gone
     out.mkdir(parents=True, exist_ok=True)
-    recipe.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+    recipe.write_text(json.dumps(recipe_values(config), indent=2) + "\n")

@@ -67,13 +67,13 @@ def train_teacher(
     folder = out.with_name(f"{out.name}.training")
     checkpoint = folder / "checkpoint.pt"
     main = accelerator.is_main_process
+    stage = Captions(_stage_config(settings, pictures), settings.seed, model, training, held)
+    report = Report(folder, main, title, quiet)
     if main:
         data = {"pictures": pictures.fingerprint, "validation": validation.fingerprint}
         _prepare(folder, {**to_dict(settings), **data}, resume, overwrite)
     accelerator.wait_for_everyone()
     state = load_checkpoint(checkpoint) if resume and checkpoint.exists() else None
-    stage = Captions(_stage_config(settings, pictures), settings.seed, model, training, held)
-    report = Report(folder, main, title, quiet)
     precision = resolve_precision("auto", accelerator.device.type)
 
     def save(state: dict[str, Any]) -> None:
