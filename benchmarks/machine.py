@@ -24,7 +24,7 @@ WITHOUT_AMX = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
 
 def environment(threads: int) -> dict[str, Any]:
     """Return spikeclip's provenance with the peers' versions, the instruction sets and the threads used."""
-    from spikeclip.provenance import environment  # imports PyTorch, which a child may do without
+    from spikeclip.provenance import environment
 
     values = environment()
     for library in _LIBRARIES:

@@ -138,10 +138,10 @@ def race(
         noise.sample()
         for number, (name, child) in enumerate(children.items()):
             status.update(f"accuracy: {name}")
-            told = child.ask(do="report")
-            if not _accept(results[name], told):
+            report = child.ask(do="report")
+            if not _accept(results[name], report):
                 continue
-            results[name].peak_mib, results[name].notes = told["peak_mib"], told["notes"]
+            results[name].peak_mib, results[name].notes = report["peak_mib"], report["notes"]
             file = Path(jobs[name].folder) / f"embeddings-{number}.npy"
             if embed and _accept(results[name], child.ask(do="embed", out=str(file))):
                 results[name].embeddings = file

@@ -33,7 +33,7 @@ def test_embeddings_are_those_of_our_tower(name, network):
         differs_B = (made_BD - wanted_BD).abs().amax(1) > 1e-3 * wanted_BD.abs().max()
         # Folding BatchNorm rounds too, so the engine may fire a spike more or less in a picture.
         assert differs_B.sum() <= ("engine" in name)
-    assert F.cosine_similarity(wanted_BD[:1], wanted_BD[1:]).max() < 0.99  # the pictures are told apart
+    assert F.cosine_similarity(wanted_BD[:1], wanted_BD[1:]).max() < 0.99  # the pictures differ
 
 
 def test_only_an_ordinary_network_has_a_plain_form(network):

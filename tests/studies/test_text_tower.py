@@ -1,4 +1,4 @@
-"""The text tower of a run beside its teacher: what was learned, what was held out, pictures told apart by text."""
+"""The text tower of a run beside its teacher: what was learned, what was held out, pictures recognised by text."""
 
 import numpy as np
 import pytest
@@ -62,11 +62,11 @@ def test_texts_and_pictures(run, root, tables):
 
 def test_names_that_the_teacher_lacks_are_asked_of_the_student(run, root):
     renamed = {CLASSES[0]: "a word of its own"}
-    told = compare_text_tower(run, [str(root / "pictures")], classnames=renamed)["recognition"][1]
-    assert told["named"]["classes"] == len(CLASSES) - 1
-    assert told["all"]["classes"] == len(CLASSES)
-    assert "teacher" not in told["all"]
-    assert told["all"]["student"] < told["named"]["student"]
+    found = compare_text_tower(run, [str(root / "pictures")], classnames=renamed)["recognition"][1]
+    assert found["named"]["classes"] == len(CLASSES) - 1
+    assert found["all"]["classes"] == len(CLASSES)
+    assert "teacher" not in found["all"]
+    assert found["all"]["student"] < found["named"]["student"]
 
 
 def test_what_cannot_be_compared(run, root, recipe, tmp_path):

@@ -96,11 +96,11 @@ def test_two_processes_are_one(recipe, prepared, two_processes, one_thread, tmp_
     first, second = (load_file(tmp_path / name / "whole" / "model" / FILE) for name in ("one", "two"))
     for tower in ("image", "text", "log_scale", "logit_bias"):
         names = [name for name in first if name.split(".")[0] == tower and first[name].is_floating_point()]
-        moved, apart = (
+        moved, difference = (
             torch.cat([(b[name] - a[name]).flatten() for name in names]).norm().item()
             for a, b in ((start, first), (first, second))
         )
-        assert apart < 0.03 * moved, tower
+        assert difference < 0.03 * moved, tower
 
     for rank in range(2):
         said = json.loads((tmp_path / f"said{rank}.json").read_text())
@@ -121,11 +121,11 @@ def test_two_processes_train_the_teacher_that_one_trains(two_processes, one_thre
             assert b[key] == pytest.approx(a[key], rel=1e-3, abs=absolute), key
     first, second = (load_file(tmp_path / name / FILE) for name in ("one", "two"))
     start = small_run.teacher_at_start()
-    moved, apart = (
+    moved, difference = (
         torch.cat([(b[name] - a[name]).flatten() for name in first]).norm().item()
         for a, b in ((start, first), (first, second))
     )
-    assert apart < 0.03 * moved
+    assert difference < 0.03 * moved
     for rank in range(2):
         there = json.loads((tmp_path / f"result{rank}.json").read_text())
         assert there["history"] == [pytest.approx(row, rel=1e-3, abs=2e-2) for row in result["history"]]

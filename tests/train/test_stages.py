@@ -218,9 +218,9 @@ def test_a_text_tower_is_scored_on_what_it_never_saw_and_on_the_class_names(prep
     teacher = material.teacher_texts_ND
 
     def score(known):
-        told = teacher.clone()
-        told[known] = made[known]
-        lessons = dataclasses.replace(material, teacher_texts_ND=told)
+        mixed = teacher.clone()
+        mixed[known] = made[known]
+        lessons = dataclasses.replace(material, teacher_texts_ND=mixed)
         return ready.replace(lessons=lessons).stage().score(model)
 
     nothing = score(others[:0])
