@@ -67,3 +67,9 @@ def test_a_checkpoint_runs_no_code(path):
 def test_no_checkpoint(tmp_path):
     with pytest.raises(InputError, match="nothing to resume"):
         load_checkpoint(tmp_path / "checkpoint.pt")
+
+
+def test_a_checkpoint_of_another_version_is_refused(path):
+    torch.save(STATE, path)
+    with pytest.raises(InputError, match="written by another version"):
+        load_checkpoint(path)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from spikeclip.cli.options import Engine, Templates, known_engine
-from spikeclip.config.run import TEMPLATE
+from spikeclip.defaults import TEMPLATE
 
 HELP = """Say which of your labels fits a picture best.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spikeclip.cli.options import Cache
-from spikeclip.config.run import CACHE
+from spikeclip.defaults import CACHE
 
 if TYPE_CHECKING:
     from spikeclip.data.locate import Source

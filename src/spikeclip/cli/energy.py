@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from spikeclip.cli.options import Cache, Renames, Templates, renames, with_options
-from spikeclip.config.run import CACHE
+from spikeclip.defaults import CACHE
 
 HELP = """Account for the energy of a model on a data set.
 
@@ -30,8 +29,7 @@ report. --teacher names a folder or a model on the hub, whose matrix products ar
 `spikes` to the record of `spikeclip evaluate`, or of a run, on the same pictures."""
 
 
-@dataclass(frozen=True)
-class EnergyOptions:
+class EnergyOptions(NamedTuple):
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Saved model, run or hub name.", show_default=False)
     ]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from spikeclip.cli.options import Cache, Engine, Renames, Templates, known_engine, renames, with_options
-from spikeclip.config.run import CACHE
+from spikeclip.defaults import CACHE
 
 HELP = """Evaluate models on data sets.
 
@@ -41,8 +40,7 @@ EXAMPLES = """Examples:
   spikeclip evaluate runs/aligned runs/tuned runs/no-kl --data cifar10 --data cifar100    (retention)"""
 
 
-@dataclass(frozen=True)
-class EvaluateOptions:
+class EvaluateOptions(NamedTuple):
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL", help="Models or teachers.", show_default=False)
     ]

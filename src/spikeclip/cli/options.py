@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import typing
 from collections.abc import Callable
 from inspect import Parameter, Signature
@@ -10,9 +9,9 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from spikeclip.config.run import TEMPLATE
+from spikeclip.defaults import TEMPLATE
 
-Options = TypeVar("Options")
+Options = TypeVar("Options", bound=tuple)
 
 Cache = Annotated[str, typer.Option(help="Folder of decoded pictures.")]
 Templates = Annotated[
@@ -31,24 +30,23 @@ Engine = Annotated[
 
 
 def with_options(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
-    """Let a command have the fields of a dataclass as its arguments and options, and get them as one value."""
+    """Let a command have the fields of a named tuple as its arguments and options, and get them as one value."""
 
     def decorate(command: Callable[[Options], None]) -> Callable[..., None]:
-        hints = typing.get_type_hints(options, include_extras=True)
-
         def run(**given: typing.Any) -> None:
-            command(options(**given))
+            command(options(**given))  # pyright: ignore[reportCallIssue]
 
-        fields = dataclasses.fields(options)  # type: ignore[arg-type]
+        hints = typing.get_type_hints(options, include_extras=True)
+        defaults = options._field_defaults  # type: ignore[attr-defined]
         run.__signature__ = Signature(  # type: ignore[attr-defined]
             [
                 Parameter(
-                    field.name,
+                    name,
                     Parameter.KEYWORD_ONLY,
-                    default=Parameter.empty if field.default is dataclasses.MISSING else field.default,
-                    annotation=hints[field.name],
+                    default=defaults.get(name, Parameter.empty),
+                    annotation=hints[name],
                 )
-                for field in fields
+                for name in hints
             ]
         )
         run.__annotations__ = hints

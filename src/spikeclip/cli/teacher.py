@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from spikeclip.cli.options import Renames, Templates, renames, with_options
-from spikeclip.config.run import CACHE, TEMPLATE, TeacherTraining
+from spikeclip.defaults import CACHE, TEMPLATE
 
 HELP = """Teachers: train a small CLIP, store embeddings as a table, compare a student with its own.
 
@@ -65,8 +65,7 @@ COMPARE_EXAMPLES = """Examples:
 app = typer.Typer(rich_markup_mode=None)
 
 
-@dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(NamedTuple):
     data: Annotated[str, typer.Argument(metavar="DATA", help="Pictures to learn from.", show_default=False)]
     out: Annotated[Path, typer.Option(help="Folder of the teacher.", show_default=False)]
     split: Annotated[str, typer.Option(help="Split to learn from.")] = "train"
@@ -76,14 +75,14 @@ class TrainOptions:
     ] = 0.1
     limit: Annotated[int | None, typer.Option(help="Use only this many pictures.")] = None
     image_size: Annotated[int, typer.Option(help="Side of the pictures, pixels.")] = 32
-    width: Annotated[int, typer.Option(help="Channels of both transformers.")] = TeacherTraining.width
-    layers: Annotated[int, typer.Option(help="Layers of both transformers.")] = TeacherTraining.layers
-    patch_size: Annotated[int, typer.Option(help="Side of a patch, pixels.")] = TeacherTraining.patch_size
-    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = TeacherTraining.epochs
-    batch_size: Annotated[int, typer.Option(help="Pairs per step.")] = TeacherTraining.batch_size
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = TeacherTraining.lr
-    seed: Annotated[int, typer.Option(help="Seed of weights, split and order.")] = TeacherTraining.seed
-    vocab_size: Annotated[int, typer.Option(help="Entries of the tokenizer.")] = TeacherTraining.vocab_size
+    width: Annotated[int | None, typer.Option(help="Channels of both transformers.")] = None
+    layers: Annotated[int | None, typer.Option(help="Layers of both transformers.")] = None
+    patch_size: Annotated[int | None, typer.Option(help="Side of a patch, pixels.")] = None
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None
+    batch_size: Annotated[int | None, typer.Option(help="Pairs per step.")] = None
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, split and order.")] = None
+    vocab_size: Annotated[int | None, typer.Option(help="Entries of the tokenizer.")] = None
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted training; with the same options.")
     ] = False
@@ -105,12 +104,12 @@ def train(options: TrainOptions) -> None:
     if (out / "config.json").exists() and not (options.overwrite or options.resume):
         raise InputError(f"{out} already holds a model: --overwrite replaces it")
     from spikeclip.cli.tables import print_table
-    from spikeclip.config import ImageFormat
+    from spikeclip.config import ImageFormat, TeacherTraining
     from spikeclip.data import Splits, load_training
     from spikeclip.train.session import Interrupted
     from spikeclip.train.teacher import train_teacher
 
-    splits = Splits(options.val_fraction, options.seed, train=options.split)
+    splits = Splits(options.val_fraction, options.seed or 0, train=options.split)
     format = ImageFormat(options.image_size)
     pictures, validation = load_training(options.data, format, splits, limit=options.limit)
     given = {field.name: getattr(options, field.name, None) for field in fields(TeacherTraining)}
@@ -126,8 +125,7 @@ def train(options: TrainOptions) -> None:
     print_table(f"teacher: {out}", ("", ""), rows, numbers=(1,))
 
 
-@dataclass(frozen=True)
-class EmbedOptions:
+class EmbedOptions(NamedTuple):
     teacher: Annotated[
         str, typer.Argument(metavar="TEACHER", help="Model folder or hub name.", show_default=False)
     ]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from spikeclip.cli.options import Cache
-from spikeclip.config.run import CACHE, TEMPLATE
+from spikeclip.defaults import CACHE, TEMPLATE
 
 HELP = """Show what every synaptic operation of a model reads.
 

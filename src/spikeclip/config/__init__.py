@@ -13,8 +13,6 @@ from spikeclip.config.model import (
 from spikeclip.config.parse import from_dict, to_dict
 from spikeclip.config.presets import PRESETS, ModelSettings, model_config
 from spikeclip.config.run import (
-    CACHE,
-    TEMPLATE,
     AugmentConfig,
     DataConfig,
     LossConfig,
@@ -28,9 +26,7 @@ from spikeclip.config.run import (
 from spikeclip.config.saved import read_config
 
 __all__ = [
-    "CACHE",
     "PRESETS",
-    "TEMPLATE",
     "AugmentConfig",
     "DataConfig",
     "ImageConfig",

@@ -6,12 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from spikeclip.config.presets import ModelSettings
+from spikeclip.defaults import CACHE, TEMPLATE
 
 StageKind = Literal["align_text", "align_image", "finetune", "contrastive"]
-CACHE = "~/.cache/spikeclip"
-"""Folder of decoded pictures and teacher embeddings where nothing else is given."""
-TEMPLATE = "a photo of a {c}."
-"""The prompt of a class where nothing else is given; {c} is its name."""
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from spikeclip.config import CACHE, ImageFormat
+from spikeclip.config import ImageFormat
 from spikeclip.data import cache as store
 from spikeclip.data.images import Images
 from spikeclip.data.locate import Source, find_source
 from spikeclip.data.pictures import Pictures, validation_split
 from spikeclip.data.prompts import with_classnames
 from spikeclip.data.shapes import shapes
+from spikeclip.defaults import CACHE
 from spikeclip.errors import InputError, unknown
 
 _VERSION = 1  # part of every cache key: raise it when decoding or the files in the cache change

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from spikeclip.config import TEMPLATE
 from spikeclip.data.decode import decode, square
+from spikeclip.defaults import TEMPLATE
 from spikeclip.encode.embed import zero_shot_classifier
 from spikeclip.encode.encoder import Encoder, format_of
 from spikeclip.errors import InputError

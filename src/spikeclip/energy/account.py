@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from spikeclip.config import TEMPLATE, to_dict
+from spikeclip.config import to_dict
 from spikeclip.data.images import Images
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import build_prompts
 from spikeclip.data.tokenizer import Tokenizer
+from spikeclip.defaults import TEMPLATE
 from spikeclip.encode.vectors import class_means
 from spikeclip.energy.compare import mean_rate, total_energy, tower_energy
 from spikeclip.energy.conventions import Conventions, TeacherCost

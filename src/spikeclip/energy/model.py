@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from spikeclip.config import CACHE, TEMPLATE
 from spikeclip.data.sources import load_pictures
 from spikeclip.data.tokenizer import Tokenizer
+from spikeclip.defaults import CACHE, TEMPLATE
 from spikeclip.energy.account import account, measured, merged, teacher_cost
 from spikeclip.energy.conventions import load_conventions
 from spikeclip.energy.report import write_report

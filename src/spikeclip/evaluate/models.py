@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from spikeclip.config import CACHE, ImageFormat
+from spikeclip.config import ImageFormat
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import load_prompts, with_classnames
 from spikeclip.data.sources import Splits, load_pictures, load_training, rename_classes
+from spikeclip.defaults import CACHE
 from spikeclip.encode.encoder import format_of
 from spikeclip.errors import InputError, unknown
 from spikeclip.evaluate.compare import compare_records, curves_figure, retention_figure

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from spikeclip.config import TEMPLATE
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import prompts_hash
+from spikeclip.defaults import TEMPLATE
 from spikeclip.encode.embed import embed_pictures
 from spikeclip.encode.encoder import Encoder
 from spikeclip.encode.spikes import SpikeCounts

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from spikeclip.config import TEMPLATE
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import text_key
+from spikeclip.defaults import TEMPLATE
 from spikeclip.encode.embed import embed_texts, zero_shot_classifier
 from spikeclip.encode.encoder import Encoder
 from spikeclip.errors import InputError, unknown

@@ -10,23 +10,32 @@ import torch
 
 from spikeclip.errors import InputError
 
+FORMAT = 2
+"""Raised when a training would not go on from an older checkpoint as it began: 2 draws by seed, epoch and index."""
+
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors and plain values) by way of a temporary file, fsync and rename."""
     temporary = path.with_name(f".{path.name}.tmp")
     with open(temporary, "wb") as file:
-        torch.save(state, file)
+        torch.save({"format": FORMAT, **state}, file)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; raises `InputError` where there is none or it is not readable."""
+    """Read a checkpoint; raises `InputError` where there is none, or one that cannot be read or continued."""
     if not path.is_file():
         raise InputError(f"nothing to resume: {path} does not exist")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"{path} is not a readable checkpoint: {reason}") from error
+    if state.pop("format", 1) != FORMAT:
+        raise InputError(
+            f"{path} was written by another version of spikeclip, whose random numbers are others: start anew "
+            "(--overwrite), or finish with that version"
+        )
+    return state

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spikeclip.config import TEMPLATE, StageConfig
+from spikeclip.config import StageConfig
 from spikeclip.data.draws import Draws
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import build_prompts
 from spikeclip.data.transforms import normalize
+from spikeclip.defaults import TEMPLATE
 from spikeclip.errors import InputError
 from spikeclip.losses import contrastive_loss
 from spikeclip.train.clip import CONTEXT_LENGTH, NORMALIZATION, ClipNetwork
