@@ -19,7 +19,7 @@ from spikeclip.config import RunConfig, TeacherTraining, from_dict
 from spikeclip.data.shapes import shapes
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.errors import InputError
-from spikeclip.train import loop
+from spikeclip.train import loop, session
 from spikeclip.train import run as run_module
 from spikeclip.train.clip import ClipNetwork
 from spikeclip.train.session import Interrupted
@@ -70,7 +70,7 @@ def main(recipe: dict, out: Path, result: Path) -> None:
         said["uneven"] = str(error)
     last = os.environ["RANK"] == str(int(os.environ["WORLD_SIZE"]) - 1)
     calls = itertools.count(1)
-    run_module.catch_signals = lambda: contextlib.nullcontext(lambda: next(calls) == 3 and last)
+    session.catch_signals = lambda: contextlib.nullcontext(lambda: next(calls) == 3 and last)
     try:
         run(recipe, out / "stopped")
     except Interrupted:

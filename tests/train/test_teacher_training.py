@@ -20,8 +20,7 @@ from spikeclip.encode.embed import embed_pictures, zero_shot_classifier
 from spikeclip.errors import InputError
 from spikeclip.evaluate.zero_shot import zero_shot_metrics
 from spikeclip.teacher import open_teacher
-from spikeclip.train import clip, loop
-from spikeclip.train import teacher as module
+from spikeclip.train import clip, loop, session
 from spikeclip.train.session import Interrupted
 from spikeclip.train.stages import captions
 from spikeclip.train.teacher import train_teacher
@@ -236,7 +235,7 @@ def stop_after(monkeypatch):
     def stop_after(steps):
         calls = itertools.count(1)
         monkeypatch.setattr(
-            module, "catch_signals", lambda: contextlib.nullcontext(lambda: next(calls) == steps)
+            session, "catch_signals", lambda: contextlib.nullcontext(lambda: next(calls) == steps)
         )
 
     return stop_after

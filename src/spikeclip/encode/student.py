@@ -60,10 +60,9 @@ class Student:
         device, rows = self.model.log_scale.device, []
         with _inference(self.model), torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             for i in range(0, len(images_NHWC), self.batch_size):
-                images = np.require(
-                    images_NHWC[i : i + self.batch_size], requirements="W"
-                )  # or PyTorch warns
-                batch = torch.from_numpy(images).to(device)
+                images = images_NHWC[i : i + self.batch_size]
+                # Of an array that cannot be written PyTorch warns.
+                batch = torch.from_numpy(np.require(images, requirements="W")).to(device)
                 x = normalize(batch, *self.model.config.image.normalization)
                 with _counted(self.model, spikes):
                     rows.append(self.model.encode_image(x, normalize=True).cpu())

@@ -74,13 +74,15 @@ def evaluate_models(evaluation: Evaluation, progress: bool = True) -> list[dict[
     if evaluation.prompts:
         settings = replace(settings, templates=load_prompts(evaluation.prompts).templates)
     records = []
+    loaded: dict[ImageFormat, list[tuple[Pictures, tuple[Pictures, Pictures] | None]]] = {}
     for model in evaluation.models:
         encoder = open_encoder(
             model, evaluation.engine, bf16=evaluation.bf16, batch_size=evaluation.batch_size
         )
-        tests = _tests(evaluation, format_of(encoder))
-        pairs = _training(evaluation, format_of(encoder))
-        for pictures, training in zip(tests, pairs, strict=True):
+        format = format_of(encoder)
+        if format not in loaded:  # models that read the same pictures share them
+            loaded[format] = list(zip(_tests(evaluation, format), _training(evaluation, format), strict=True))
+        for pictures, training in loaded[format]:
             records += evaluate_tasks(
                 encoder,
                 pictures,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from spikeclip.errors import InputError
-from spikeclip.files import replacing
 from spikeclip.graph.ops import Graph, Image, InputOp, Tokens
 from spikeclip.graph.store import load_graph, save_graph
-from spikeclip.pretrained.resolve import has_graphs
+from spikeclip.pretrained.resolve import GRAPHS, has_graphs
+from spikeclip.records import read_json, write_record
 
 if TYPE_CHECKING:
     from spikeclip.model import SpikeCLIP
@@ -39,8 +38,7 @@ def save_graphs(model: SpikeCLIP, folder: Path) -> Path:
         "weights": _weights_hash(folder),
         "fingerprint": model.fingerprint,
     }
-    with replacing(graphs / "model.json") as file:
-        file.write((json.dumps(facts, indent=1) + "\n").encode())
+    write_record(facts, folder / GRAPHS)
     return graphs
 
 
@@ -52,7 +50,7 @@ def load_graphs(folder: Path) -> SavedGraphs:
     graphs = folder / "graph"
     if not has_graphs(folder):
         raise InputError(f"{folder} holds no graphs; `spikeclip lower {folder}` makes them (with PyTorch)")
-    facts = json.loads((graphs / "model.json").read_text())
+    facts = read_json(folder / GRAPHS)
     if (folder / "model.safetensors").is_file() and facts["weights"] != _weights_hash(folder):
         raise InputError(
             f"{graphs} is of other weights than {folder} has now; run `spikeclip lower {folder}`"

@@ -35,9 +35,8 @@ class NetworkTeacher(Teacher):
         try:
             return AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, ImportError, KeyError) as error:
-            if (
-                self.tokenizer_file is None
-            ):  # else the class wants sentencepiece, and tokenizer.json holds the same
+            # With a tokenizer.json the class wants sentencepiece, and the file holds the same.
+            if self.tokenizer_file is None:
                 raise InputError(
                     f"{self.name}: its tokenizer cannot be read ({first_line(error)})"
                 ) from error

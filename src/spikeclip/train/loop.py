@@ -81,9 +81,9 @@ def run_stage(
     """Train one stage and leave the weights with the best validation score in `model`.
 
     model: has `logit_scale`, the factor on its cosines, and, where the stage fixes it, the parameter `log_scale`
-    behind it. index: number of the
-    stage in its run. save(state): writes a checkpoint; `state` is one that was written. Raises `Interrupted` after
-    Ctrl-C in any process and a checkpoint, and `InputError` when the loss or a weight stops being a number.
+    behind it. index: number of the stage in its run. save(state): writes a checkpoint; `state` is one that was
+    written. Raises `Interrupted` after Ctrl-C in any process and a checkpoint, and `InputError` when the loss or a
+    weight stops being a number.
     """
     config, accelerator, report = stage.config, session.accelerator, session.report
     steps = Steps(stage)

@@ -29,7 +29,7 @@ from spikeclip.train.pictures import RunPictures, load_run_pictures
 from spikeclip.train.precision import resolve_precision
 from spikeclip.train.recipe import changed_settings, recipe_values
 from spikeclip.train.report import Report
-from spikeclip.train.session import Interrupted, Session, catch_signals
+from spikeclip.train.session import Session, open_session
 from spikeclip.train.stages import make_stage
 
 GRAPHS = 64
@@ -73,14 +73,9 @@ def train_run(
         model.text.compile(fullgraph=True)
     report = Report(out, accelerator.is_main_process, title, quiet)
     precision = resolve_precision(config.precision, accelerator.device.type)
-    try:
-        with catch_signals() as interrupted, _graphs_allowed() if config.compile else nullcontext():
-            session = Session(accelerator, report, precision, 60 * config.checkpoint_minutes, interrupted)
-            done = _run_stages(config, model, (pictures, lessons), session, checkpoint, state)
-    except Interrupted:
-        raise Interrupted(f"stopped; the checkpoint is {checkpoint}; continue with --resume") from None
-    finally:
-        report.close()
+    opened = open_session(accelerator, report, precision, checkpoint, config.checkpoint_minutes)
+    with opened as session, _graphs_allowed() if config.compile else nullcontext():
+        done = _run_stages(config, model, (pictures, lessons), session, checkpoint, state)
     result: dict[str, Any] = {
         "stages": done,
         "seconds": sum(stage["seconds"] for stage in done),

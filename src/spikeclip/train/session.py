@@ -6,6 +6,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,6 +40,23 @@ class Session:
         if accelerator.num_processes == 1:
             return flag
         return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)))
+
+
+@contextlib.contextmanager
+def open_session(
+    accelerator: Accelerator, report: Report, precision: torch.dtype, checkpoint: Path, minutes: float
+) -> Iterator[Session]:
+    """Yield the session of a training and close its log behind it, however it ends.
+
+    checkpoint: the file that an `Interrupted` names. minutes: longest time between checkpoints.
+    """
+    try:
+        with catch_signals() as interrupted:
+            yield Session(accelerator, report, precision, 60 * minutes, interrupted)
+    except Interrupted:
+        raise Interrupted(f"stopped; the checkpoint is {checkpoint}; continue with --resume") from None
+    finally:
+        report.close()
 
 
 @contextlib.contextmanager

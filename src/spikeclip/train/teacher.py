@@ -21,7 +21,7 @@ from spikeclip.train.clip import HEAD_WIDTH, ClipNetwork
 from spikeclip.train.loop import run_stage
 from spikeclip.train.precision import resolve_precision
 from spikeclip.train.report import Report
-from spikeclip.train.session import Interrupted, Session, catch_signals
+from spikeclip.train.session import open_session
 from spikeclip.train.stages.captions import Captions, captioned, first_captions
 
 LOG = "log"
@@ -81,18 +81,13 @@ def train_teacher(
             save_checkpoint(checkpoint, state)
 
     try:
-        with catch_signals() as interrupted:
-            session = Session(accelerator, report, precision, 60 * settings.checkpoint_minutes, interrupted)
+        with open_session(accelerator, report, precision, checkpoint, settings.checkpoint_minutes) as session:
             progress = run_stage(model, stage, session, index=0, save=save, state=state)
-        report.close()
         if main:
             _save(model, out, folder)
             shutil.rmtree(folder)
         accelerator.wait_for_everyone()
-    except Interrupted:
-        raise Interrupted(f"stopped; the checkpoint is {checkpoint}; continue with --resume") from None
     finally:
-        report.close()
         if main and not checkpoint.exists():
             shutil.rmtree(folder, ignore_errors=True)
     return {
