@@ -44,7 +44,7 @@ app = typer.Typer(
 
 \b
   spikeclip demo                                        all steps in minutes, nothing to download
-  spikeclip train recipes/cifar10.yaml seed=1           train from a recipe
+  spikeclip train cifar10 seed=1                        train from a recipe, built in or a file
   spikeclip evaluate runs/cifar10 --data cifar10
   spikeclip classify cat.jpg --model runs/cifar10 --labels "cat,dog,truck"
 

@@ -83,7 +83,7 @@ def expected(hint: Any) -> str:
     """Return what values a type takes, in words: "str or list of str", "one of adamw, muon"."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
-        return f"one of {', '.join(map(str, args))}" if len(args) > 1 else str(args[0])
+        return ("one of " if len(args) > 1 else "") + ", ".join(map(str, args))
     if origin in (typing.Union, types.UnionType):
         return " or ".join(expected(arg) for arg in args)
     if dataclasses.is_dataclass(hint):
