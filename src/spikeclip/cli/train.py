@@ -75,8 +75,10 @@ def train(
     if resume and overwrite:
         raise InputError("--resume continues a run and --overwrite removes it: give one of them")
     from spikeclip.train.recipe import load_recipe
+    from spikeclip.train.recipe_checks import check_files
 
     config = load_recipe(recipe, changes or [])  # before PyTorch: a mistake in it shows at once
+    check_files(config)
     from spikeclip.train.run import train_run
     from spikeclip.train.session import Interrupted
 
