@@ -47,6 +47,12 @@ def test_help_and_version(command):
     assert command() == (0, out, "")
 
 
+def test_the_shell_completes_commands_and_options(process):
+    for words, expected in (("spikeclip tr", "train"), ("spikeclip train --res", "--resume")):
+        asked = {"_SPIKECLIP_COMPLETE": "complete_bash", "COMP_WORDS": words}
+        assert process(**asked, COMP_CWORD=str(words.count(" "))) == (0, f"{expected}\n", "")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_help_has_examples_of_its_own(name, command):
     code, out, _ = command(name, "--help")

@@ -108,6 +108,7 @@ def test_built_in_axes_fit_a_recipe_of_both_steps(recipe, tmp_path):
         ),
         (AXES, [1, 1], "different seeds"),
         (AXES, [], "different seeds"),
+        (AXES, [0, -1], "seed must be a whole number between 0 and 4,294,967,295, got -1"),
     ],
 )
 def test_mistakes_show_before_anything_is_trained(axes, seeds, message, file):

@@ -47,6 +47,7 @@ def test_what_cannot_be_swept(config, tmp_path):
     for made, strengths, message in (
         (config(*STAGES), [], "different strengths"),
         (config(*STAGES), [0.1, 0.1], "different strengths"),
+        (config(*STAGES), [0.1, -1.0], r"stages\.1\.loss\.rate must be a number between 0 and 1,000, got -1"),
         (config(*STAGES[:1]), [0.1], "last stage is finetune, not align_text"),
         (config(*STAGES, model={"neuron": "relu"}), [0.1], "relu does not spike"),
     ):

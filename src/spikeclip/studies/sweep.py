@@ -20,6 +20,7 @@ from spikeclip.graph.saved import open_graphs
 from spikeclip.records import write_record
 from spikeclip.studies.grid import run_once
 from spikeclip.train.recipe import recipe_values
+from spikeclip.train.recipe_checks import check_run
 
 LEVELS = ("L1", "L2 tiled", "L2 no reuse")
 """Each gets a figure; L0 is no claim."""
@@ -52,6 +53,8 @@ def run_sweep(
         raise InputError(
             f"a sweep needs accuracy, so its last stage is finetune, not {config.stages[-1].stage}"
         )
+    for strength in strengths:
+        check_run(_with_strength(config, strength))
     twins = _twins(config)
     rows = []
     for strength in strengths:
