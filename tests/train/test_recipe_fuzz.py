@@ -108,8 +108,8 @@ def test_damaged_text_is_refused_or_read(tmp_path):
 
 PARTS = ["stages", "*", "0", "1", "99", "²", "٣", "1" * 5000, "finetune", "align_text", "data", "source", "model",
          "image", "std", "teacher", "path", "optimizer", "lr", "", "-1", "\0"]  # fmt: skip
-TEXTS = ["", "null", "[", "}", "*x", "&a [*a]", "!!python/object:x []", "!!binary aGk=", "2026-99-99", ".nan",
-         "- " * 99, "9" * 5000, '"\\ud800"', "\t", "a: b: c", "---", "<<", "!!set {a, b}", "{0: 1}", "finetune"]  # fmt: skip
+TEXTS = ["", "[", "}", "*x", "&a [*a]", "!!python/object:x []", "!!binary aGk=", "2026-99-99", ".nan",
+         "9" * 5000, '"\\ud800"', "\t", "a: b: c", "---", "<<", "!!set {a, b}", "{0: 1}", "finetune"]  # fmt: skip
 
 
 def test_every_change_of_the_command_line_is_made_or_refused_in_one_line():
