@@ -17,6 +17,7 @@ import typer
 from spikeclip import __version__
 from spikeclip.cli import (
     ablate,
+    cache,
     classify,
     data,
     demo,
@@ -67,6 +68,7 @@ for command in (
     verify,
     energy,
     info,
+    cache,
     demo,
 ):
     name = command.__name__.rsplit(".", 1)[-1]
