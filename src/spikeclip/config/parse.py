@@ -8,13 +8,14 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
+from spikeclip.config.ranges import check_values
 from spikeclip.errors import InputError, unknown
 
 Config = TypeVar("Config")
 
 
 def from_dict(cls: type[Config], values: Mapping[str, Any], where: str = "") -> Config:
-    """Build a config dataclass from nested plain values (YAML or JSON), checking names and types.
+    """Build a config dataclass from nested plain values (YAML or JSON), checking names, types and ranges.
 
     Raises `InputError` that names the key, the value that came and what was expected.
     """
@@ -24,7 +25,10 @@ def from_dict(cls: type[Config], values: Mapping[str, Any], where: str = "") -> 
     for key in values:
         if key not in hints:
             raise unknown(f"key in {where or 'the recipe'}", str(key), hints)
-    return cls(**{k: convert(hints[k], v, f"{where}.{k}" if where else k) for k, v in values.items()})
+    prefix = f"{where}." if where else ""
+    converted = {k: convert(hints[k], v, f"{prefix}{k}") for k, v in values.items()}
+    check_values(cls, converted, prefix)
+    return cls(**converted)
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:
