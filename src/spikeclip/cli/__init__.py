@@ -50,7 +50,7 @@ app = typer.Typer(
   spikeclip classify cat.jpg --model runs/cifar10 --labels "cat,dog,truck"
 
 SPIKECLIP_DEBUG=1 shows the full traceback of an error.""",
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

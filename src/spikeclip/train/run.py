@@ -28,6 +28,7 @@ from spikeclip.train.loop import Progress, run_stage
 from spikeclip.train.pictures import RunPictures, load_run_pictures
 from spikeclip.train.precision import resolve_precision
 from spikeclip.train.recipe import changed_settings, recipe_values
+from spikeclip.train.recipe_checks import check_run
 from spikeclip.train.report import Report
 from spikeclip.train.session import Session, open_session
 from spikeclip.train.stages import make_stage
@@ -53,6 +54,7 @@ def train_run(
     at the end. Returns {"stages": [...], "seconds": training time, "precision": of the training,
     "test": record or None}. Raises `InputError`, and `Interrupted` after Ctrl-C.
     """
+    check_run(config)
     accelerator = Accelerator()
     checkpoint = out / "checkpoint.pt"
     if accelerator.is_main_process:
