@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from spikeclip.errors import missing_extra
+from spikeclip.files import replacing
 
 COLOURS = ("#c4501b", "#e8a13a", "#1f5f9e", "#5b9bd0", "#9fb3c8", "#6b7280")
 """Spiking networks orange, ordinary ones blue, the teacher grey: everyone can distinguish them, also in grey print."""
@@ -68,3 +70,9 @@ def panels(
 def from_zero(panel: Any) -> None:
     """Let the y axis begin at zero and end a little above everything that is drawn."""
     panel.set_ylim(0, 1.06 * panel.get_ylim()[1])
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a matplotlib figure, as PNG, all of it or nothing."""
+    with replacing(path) as file:
+        figure.savefig(file, format="png")

@@ -16,7 +16,7 @@ import yaml
 from spikeclip.config import RunConfig, to_dict
 from spikeclip.errors import InputError, unknown
 from spikeclip.evaluate.statistics import mean_interval
-from spikeclip.figures import COLOURS, error_bars, panels
+from spikeclip.figures import COLOURS, error_bars, panels, save_figure
 from spikeclip.provenance import environment
 from spikeclip.records import write_record
 from spikeclip.studies.grid import finished, run_once
@@ -120,7 +120,7 @@ def run_ablation(
         result = report(cells, out, failed)
         if any(row["mean"] is not None for row in result["rows"]):
             write_record(result, out / "ablation.json")
-            ablation_figure(result).savefig(out / "ablation.png")
+            save_figure(ablation_figure(result), out / "ablation.png")
     return result
 
 
