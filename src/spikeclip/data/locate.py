@@ -6,25 +6,25 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from spikeclip.data.known import Known, known_datasets
 from spikeclip.data.readers.events import count_recordings, event_splits, list_events
 from spikeclip.data.readers.folders import list_folder, picture_splits
-from spikeclip.data.readers.hub import hub_splits
-from spikeclip.data.readers.listing import CLASSNAMES_FILE, VALIDATION, Listing
-from spikeclip.data.readers.parquet import count_parquet, list_parquet, list_rows, parquet_splits
+from spikeclip.data.readers.hub import hub_rows, hub_splits
+from spikeclip.data.readers.listing import CLASSNAMES_FILE, VALIDATION, Listing, check_shards
+from spikeclip.data.readers.parquet import count_parquet, list_parquet, parquet_splits
+from spikeclip.data.readers.rows import list_rows
 from spikeclip.data.readers.shards import list_shards, shard_splits
 from spikeclip.errors import InputError
 
 
 @dataclass(frozen=True)
 class Split:
-    """identity: changes when the files of the split do. listing: reads the split, given a folder for scratch files."""
+    """identity: changes when the files of the split do. listing: reads what the split holds."""
 
     identity: str
-    listing: Callable[[Path], Listing]
+    listing: Callable[[], Listing]
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,17 @@ def _local(folder: Path, known: Known | None = None) -> Source:
     def open_split(split: str) -> Split:
         paths, names = files[split], folder / "names.json"
         kind = paths[0].suffix
+        if kind in (".parquet", ".tar"):
+            check_shards(paths)
         if kind == ".parquet":
-            return Split(_contents([*paths, names]), partial(list_parquet, folder, paths, split))
+            return Split(_contents([*paths, names]), lambda: list_parquet(folder, paths, split))
         if kind == ".npz":
-            return Split(_contents([*paths, names]), lambda _: list_events(folder, paths[0]))
+            return Split(_contents([*paths, names]), lambda: list_events(folder, paths[0]))
         if kind == ".tar":
             about = [folder / CLASSNAMES_FILE, names]
-            return Split(_stats(folder, [*paths, *about], []), lambda _: list_shards(folder, paths))
+            return Split(_stats(folder, [*paths, *about], []), lambda: list_shards(folder, paths))
         listing = list_folder(folder, files, split)
-        return Split(_stats(folder, paths, listing.classnames), lambda _: listing)
+        return Split(_stats(folder, paths, listing.classnames), lambda: listing)
 
     def count(split: str) -> int:
         paths = files[split]
@@ -142,7 +144,8 @@ def _hub(name: str, known: Known | None = None) -> Source:
 
     def open_split(split: str) -> Split:
         found = rows[split]()
-        return Split(found._fingerprint, lambda _: list_rows(found, name, split))
+        rows_of, folders = hub_rows(found)
+        return Split(found._fingerprint, lambda: list_rows(rows_of, name, split, folders))
 
     def count(split: str) -> int | None:
         return None if known and known.files else len(rows[split]())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from spikeclip.data.shapes import shapes
 from spikeclip.defaults import CACHE
 from spikeclip.errors import InputError, unknown
 
-_VERSION = 1  # part of every cache key: raise it when decoding or the files in the cache change
+_VERSION = 2  # part of every cache key: raise it when decoding or the files in the cache change
 
 
 @dataclass(frozen=True)
@@ -142,12 +141,9 @@ def _cached(source: Source, split: str, format: ImageFormat, cache: Path, limit:
         return pictures
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=path.parent, prefix=".arrow-", ignore_cleanup_errors=True
-        ) as scratch:
-            listing = found.listing(Path(scratch))
-            chosen = draw(len(listing.ids), listing.labels, limit)
-            store.write(path, source.name, split, listing, chosen, format)
+        listing = found.listing()
+        chosen = draw(len(listing.ids), listing.labels, limit)
+        store.write(path, source.name, split, listing, chosen, format)
     except OSError as error:
         raise InputError(f"cannot write decoded pictures to the cache {cache}: {error}") from error
     pictures = store.read(path)
