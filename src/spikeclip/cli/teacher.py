@@ -109,7 +109,7 @@ def train(options: TrainOptions) -> None:
     from spikeclip.train.session import Interrupted
     from spikeclip.train.teacher import train_teacher
 
-    splits = Splits(options.val_fraction, options.seed or 0, train=options.split)
+    splits = Splits(options.val_fraction, options.seed or 0, train=options.split, set_by="--val-fraction")
     format = ImageFormat(options.image_size)
     pictures, validation = load_training(options.data, format, splits, limit=options.limit)
     given = {field.name: getattr(options, field.name, None) for field in fields(TeacherTraining)}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from spikeclip.data.known import Known, known_datasets
@@ -80,10 +83,23 @@ def find_source(source: str) -> Source:
         return _local(folder)
     if folder.exists():
         raise InputError(f"{source} is a file; a source is a folder, a known data set or a name on the hub")
-    looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1 or not source
-    if looks_like_path:
-        raise InputError(f"folder {source!r} does not exist")
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source) or folder.parent.is_dir():
+        raise _missing(source, folder)
     return _hub(source)
+
+
+def _missing(source: str, folder: Path) -> InputError:
+    """What is wrong with a source that is no folder, no known name, and no name of the hub, owner/name."""
+    choices = [*known_datasets(), "shapes"]
+    if folder.parent.is_dir():
+        choices += [str(path) for path in islice(folder.parent.iterdir(), 1000) if path.is_dir()]
+    near = difflib.get_close_matches(str(folder), choices, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    if "/" in source:
+        return InputError(f"folder {source!r} does not exist{hint}")
+    if not near:
+        hint = "; `spikeclip data list` lists those, and a data set of the Hugging Face hub is written owner/name"
+    return InputError(f"{source!r} is neither a folder nor a known data set{hint}")
 
 
 def _local(folder: Path, known: Known | None = None) -> Source:

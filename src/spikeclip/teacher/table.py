@@ -14,6 +14,7 @@ import numpy as np
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import text_key
 from spikeclip.data.readers.npz import load_arrays
+from spikeclip.encode.encoder import text_list
 from spikeclip.encode.vectors import unit
 from spikeclip.errors import InputError
 from spikeclip.teacher.base import Teacher
@@ -74,7 +75,7 @@ class TableTeacher(Teacher):
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """Look texts up -> (N, dim). Raises `InputError` that names what the table does not hold."""
-        known = self._rows.text
+        texts, known = text_list(texts), self._rows.text
         absent = [t for t in dict.fromkeys(texts) if not self.knows(t)]
         if absent:
             shown = [repr(t) + _near(t, known) for t in absent[:5]] + ["..."] * (len(absent) > 5)
@@ -83,7 +84,7 @@ class TableTeacher(Teacher):
                 f"{self.name} has no embedding of {len(absent)} of the texts: {', '.join(shown)}. A table embeds only "
                 f"the texts that it holds{such}. In a recipe, rename classes to names that it holds (data.classnames: "
                 "{automobile: car}), or let a sentence encoder estimate the others (teacher.encoder: "
-                "sentence-transformers/all-MiniLM-L6-v2); on a command line, --rename automobile=car"
+                "sentence-transformers/all-MiniLM-L6-v2)"
             )
         return _stack([known[text_key(t)] for t in texts], self.dim)
 
@@ -129,7 +130,9 @@ def _add(rows: _Rows, columns: Mapping[str, np.ndarray], path: Path) -> int:
             x = unit(x).mean(1)
         for key in keys:
             if x.ndim != 2 or columns[key].shape != x.shape[:1]:
-                raise InputError(f"{path}: {name} of shape {x.shape}, but {key} of shape {columns[key].shape}")
+                raise InputError(
+                    f"{path}: {name} of shape {x.shape}, but {key} of shape {columns[key].shape}"
+                )
         dims.add(x.shape[1])
         return (unit(x), *(columns[key].astype(str) for key in keys))
 
@@ -155,7 +158,9 @@ def _add(rows: _Rows, columns: Mapping[str, np.ndarray], path: Path) -> int:
     if "logit_scale" in columns:
         scale = columns["logit_scale"]
         if scale.size != 1 or scale.dtype.kind not in "fiu" or not np.isfinite(scale).all():
-            raise InputError(f"{path}: logit_scale must be one number, got {scale.dtype} of shape {scale.shape}")
+            raise InputError(
+                f"{path}: logit_scale must be one number, got {scale.dtype} of shape {scale.shape}"
+            )
         rows.logit_scale = rows.logit_scale or float(scale.item())
     if not dims:
         raise InputError(f"{path}: expected {LAYOUTS}; got {sorted(columns)}")

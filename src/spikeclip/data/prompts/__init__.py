@@ -98,16 +98,32 @@ def with_classnames(pictures: Pictures, name: str) -> Pictures:
 def build_prompts(classnames: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
     """Return one list of texts per class: each template with the class name for {c}, "_" read as a space.
 
-    Raises `InputError` when there is nothing to build from or a template lacks {c}.
+    Raises `InputError` when there is nothing to build from or a template lacks {c}. Warns of names that say nothing.
     """
     if isinstance(classnames, str) or isinstance(templates, str) or not classnames or not templates:
         raise InputError("prompts need a list of class names and a list of templates, neither empty")
+    for text in [*classnames, *templates]:
+        if not isinstance(text, str):
+            raise InputError(f"class names and templates are texts, got {text!r}: write it in quotes")
+    _warn_of_codes(classnames, templates)
     for template in templates:
         if "{c}" not in template:
             raise InputError(f"template {template!r} lacks {{c}}, the place of the class name")
     return [
         [template.replace("{c}", name.replace("_", " ")) for template in templates] for name in classnames
     ]
+
+
+def _warn_of_codes(classnames: Sequence[str], templates: Sequence[str]) -> None:
+    """Warn of names that are bare numbers, but for templates that ask for one, or WordNet ids."""
+    numbers = r"" if any(re.search("number|digit|figure", text) for text in templates) else r"[0-9]+|"
+    codes = [name for name in classnames if re.fullmatch(rf"{numbers}n[0-9]{{8}}", name.strip())]
+    if codes:
+        warnings.warn(
+            f"{len(codes)} of {len(classnames)} class names are numbers or WordNet ids ({listed(codes)}), and a text "
+            f"such as {templates[0].replace('{c}', codes[0])!r} says nothing of a picture: give the classes words",
+            stacklevel=1,  # one place, so that it is said once
+        )
 
 
 def text_key(text: str) -> str:

@@ -27,6 +27,8 @@ MOST_CLASSES = 100_000
 """Labels without class names stay below this, so that no label decides how much memory is taken."""
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
+_LONGEST = 1 << 16  # characters: more than any number of tokens that is read, and still tokenized quickly
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -167,7 +169,8 @@ def text_of(data: bytes, where: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    """Return a text without lone surrogates, which no file and no terminal can show."""
+    """Return a text without lone surrogates, which no file can hold, and what is far behind any context length."""
+    text = text if len(text) <= _LONGEST else text.strip()[:_LONGEST]
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

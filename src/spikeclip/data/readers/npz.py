@@ -33,7 +33,9 @@ def load_arrays(path: Path, what: str, names: Iterable[str] | None = None) -> di
                 raise ValueError(f"it unpacks to {total:,} bytes, which is out of proportion")
             for info in infos:
                 with archive.open(info) as file:
-                    arrays[info.filename.removesuffix(".npy")] = _array(file.read(info.file_size), info.filename)
+                    arrays[info.filename.removesuffix(".npy")] = _array(
+                        file.read(info.file_size), info.filename
+                    )
     except Exception as error:  # zipfile, zlib and NumPy raise nearly anything on damaged bytes
         raise InputError(f"{path}: {what} cannot be read ({first_line(error)})") from None
     return arrays

@@ -17,8 +17,12 @@ from spikeclip.errors import InputError, first_line, missing_extra
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
-_BATCH = 1 << 26  # bytes that a batch of rows may take
-_ROWS, _TIMES = 1_000_000, 100  # values of any file, and bytes in memory for one in the file, plus a batch
+_BATCH = 1 << 26  # bytes of the rows that are read at a time
+_ROWS, _LEAST, _TIMES = (
+    1_000_000,
+    1 << 22,
+    100,
+)  # rows and bytes in memory for any file, and bytes for one of it
 
 
 def parquet_splits(folder: Path) -> dict[str, list[Path]]:
@@ -111,7 +115,7 @@ def _cells(file: ParquetFile, path: Path, column: str, rows: np.ndarray | None) 
     wanted = [inside] if inside else ["bytes", "path"]
     columns = [leaf for leaf in leaves if leaf in {f"{name}.{part}" for part in wanted}] or [name]
     chosen = [i for i, leaf in enumerate(leaves) if leaf in columns or leaf.startswith(f"{name}.")]
-    budget = _BATCH + _TIMES * path.stat().st_size
+    budget = _LEAST + _TIMES * path.stat().st_size
     first = read = 0
     for group in range(file.num_row_groups):
         about = file.metadata.row_group(group)
