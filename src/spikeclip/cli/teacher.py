@@ -113,7 +113,7 @@ def train(options: TrainOptions) -> None:
     given = {field.name: getattr(options, field.name, None) for field in fields(TeacherTraining)}
     settings = TeacherTraining(**{name: value for name, value in given.items() if value is not None})
     check_ranges(settings)
-    splits = Splits(options.val_fraction, options.seed or 0, train=options.split)
+    splits = Splits(options.val_fraction, options.seed or 0, train=options.split, set_by="--val-fraction")
     format = ImageFormat(options.image_size)
     pictures, validation = load_training(options.data, format, splits, limit=options.limit)
     try:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from spikeclip.data.tokenizer import Tokenizer
+from spikeclip.encode.encoder import text_list
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.encode.vectors import unit
 from spikeclip.engine.engine import Engine
@@ -84,7 +85,7 @@ class Runtime:
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts -> (N, dim) float32, unit length."""
-        tokens_NL = self.tokenizer.encode(list(texts), self.context_length)
+        tokens_NL = self.tokenizer.encode(text_list(texts), self.context_length)
         return self._rows(self.text(tokens_NL[i : i + _BATCH]) for i in range(0, len(tokens_NL), _BATCH))
 
     def _rows(self, batches: Iterable[np.ndarray]) -> np.ndarray:

@@ -31,7 +31,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not a readable checkpoint: {reason}") from error
     if state.pop("format", 1) != FORMAT:
         raise InputError(
-            f"{path} was written by another version of spikeclip, whose random numbers are others: start anew "
-            "(--overwrite), or finish with that version"
+            f"{path} was written by another version of spikeclip, whose random numbers are others: remove it to start "
+            "anew, or finish with that version"
         )
     return state

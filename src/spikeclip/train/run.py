@@ -14,6 +14,7 @@ from accelerate.utils import set_seed
 
 from spikeclip.config import ImageFormat, RunConfig
 from spikeclip.data.mixture import join, load_sources
+from spikeclip.data.sources import warn_of_new_classes
 from spikeclip.encode.student import Student
 from spikeclip.errors import InputError
 from spikeclip.evaluate.record import evaluate_model
@@ -88,7 +89,7 @@ def train_run(
         model.save_pretrained(out / "model")
         if test and config.data.test_split:
             saved = Student(from_pretrained(out / "model").to(accelerator.device))
-            result["test"] = _test(config, saved, format)
+            result["test"] = _test(config, saved, format, pictures.classnames)
         result["recipe"] = recipe_values(config)
         write_record(result, out / "results.json")
     return result
@@ -138,10 +139,11 @@ def _row(stage: str, score_name: str, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _test(config: RunConfig, student: Student, format: ImageFormat) -> dict[str, Any]:
+def _test(config: RunConfig, student: Student, format: ImageFormat, trained: list[str]) -> dict[str, Any]:
     """The record of the test split: classification, or retrieval where pictures have captions only."""
     assert config.data.test_split is not None
     pictures = join(load_sources(config.data, config.data.test_split, format))
+    warn_of_new_classes(pictures, [*trained, *config.data.withhold])
     task = "zeroshot_retrieval" if pictures.labels is None else "zeroshot_classification"
     return evaluate_model(student, pictures, task=task, templates=config.data.templates, seed=config.seed)
 
