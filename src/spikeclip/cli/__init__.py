@@ -6,6 +6,7 @@ Nothing here imports PyTorch at module level, so that `spikeclip --help` answers
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import sys
 import traceback
@@ -30,7 +31,7 @@ from spikeclip.cli import (
     train,
     verify,
 )
-from spikeclip.errors import InputError, missing_extra
+from spikeclip.errors import InputError, missing_extra, printable
 
 BAD_INPUT, BAD_USAGE, INTERRUPTED = 1, 2, 130
 """Exit codes: a file, recipe or label that does not fit; a wrong option or command; Ctrl-C."""
@@ -99,6 +100,8 @@ def main(arguments: list[str] | None = None) -> None:
     Whatever goes wrong is one line on stderr that starts with "Error:"; SPIKECLIP_DEBUG=1 adds the traceback.
     """
     warnings.showwarning = _warn
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: no name makes printing fail
     command = typer.main.get_command(app)
     try:
         code = command.main(arguments, prog_name="spikeclip", standalone_mode=False)
@@ -148,7 +151,7 @@ def _usage(error: Any) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def _warn(message: Any, category: type[Warning], *rest: Any) -> None:

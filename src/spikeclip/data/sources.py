@@ -9,6 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,9 @@ from spikeclip.data.pictures import Pictures, validation_split
 from spikeclip.data.prompts import with_classnames
 from spikeclip.data.shapes import shapes
 from spikeclip.defaults import CACHE
-from spikeclip.errors import InputError, unknown
+from spikeclip.errors import InputError, printable, unknown
 
-_VERSION = 1  # part of every cache key: raise it when decoding or the files in the cache change
+_VERSION = 2  # part of every cache key: raise it when decoding or the files in the cache change
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,17 @@ def load_pictures(
         pictures = _cached(found, found.split(split), format, Path(cache).expanduser(), limit)
         if found.known and pictures.labels is not None and found.known.names == "ours":
             pictures = with_classnames(pictures, found.known.name)
+        if len(pictures.classnames) == 1 and pictures.captions is None:
+            raise InputError(
+                f"{source}: every label is {pictures.classnames[0]!r}; one class is no classification"
+            )
     if pictures.skipped:
-        first = ", ".join(pictures.skipped[:3]) + (", ..." if len(pictures.skipped) > 3 else "")
-        count = len(pictures.skipped)
-        warnings.warn(f"{source} {split}: {count} unreadable pictures left out: {first}", stacklevel=2)
+        first = "; ".join(f"{printable(name)} ({why})" for name, why in islice(pictures.skipped.items(), 3))
+        count, more = len(pictures.skipped), "; ..." if len(pictures.skipped) > 3 else ""
+        warnings.warn(
+            f"{source} {split}: {count} unreadable pictures left out: {first}{more}",
+            stacklevel=2,
+        )
     return rename(pictures, classnames) if classnames else pictures
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from spikeclip.data.formats import PICTURE_ENDINGS
 from spikeclip.errors import InputError
 
 Encoded = bytes | Path
@@ -21,7 +22,7 @@ CAPTION_COLUMNS = ("captions", "caption", "sentences", "text", "txt")
 VALIDATION = ("validation", "val", "valid", "dev")
 """Names of one and the same split."""
 CLASSNAMES_FILE = "classnames.txt"
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+EXTENSIONS = PICTURE_ENDINGS
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,24 @@ class Recording:
 
 @dataclass(frozen=True)
 class Listing:
-    """One split, pictures still encoded. `read` yields the pictures or recordings at the given indices, in order."""
+    """One split, pictures still encoded. `read` yields the pictures or recordings at the given indices, in order.
+
+    skipped: what was found beside them and is not read, by name, with the reason.
+    """
 
     ids: list[str]
     read: Callable[[np.ndarray], Iterator[Encoded] | Iterator[Recording]]
     labels: np.ndarray | None = None
     classnames: list[str] = field(default_factory=list)
     captions: list[list[str]] | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return different class names sorted: numbers as numbers (2 before 10), before all other names."""
+    return sorted(
+        set(names), key=lambda name: (int(name) if re.fullmatch("[0-9]{1,18}", name) else 10**18, name)
+    )
 
 
 def read_names(folder: Path) -> list[str]:

@@ -16,6 +16,7 @@ from spikeclip.data.readers.listing import (
     Encoded,
     Listing,
     by_split,
+    in_order,
     names_of,
     read_names,
     texts_of,
@@ -134,7 +135,7 @@ def _labels(rows: datasets.Dataset, source: str, names: list[str]) -> tuple[np.n
     if isinstance(feature, datasets.ClassLabel):
         names = list(feature.names or names)
     if values and isinstance(values[0], str):
-        names = names or sorted({str(value) for value in values})
+        names = names or in_order(map(str, values))
         index = {name: i for i, name in enumerate(names)}
         values = [index.get(value, len(names)) for value in values]
     labels = np.array([-1 if value is None else value for value in values], np.int64)
