@@ -126,7 +126,12 @@ def _opened(file: IO[bytes]) -> ImageFile:
             if name == "WEBP":
                 _check_size(_webp_size(start), name)  # its decoder takes memory for all pixels at once
             # Of several pictures in one JPEG file the first is wanted: it is the file read as a plain JPEG.
-            return JpegImagePlugin.JpegImageFile(file) if name == "JPEG" else factory(file, "")
+            picture = JpegImagePlugin.JpegImageFile(file) if name == "JPEG" else factory(file, "")
+            clear = picture.info.get("transparency")
+            if name == "PNG" and picture.mode == "L" and isinstance(clear, int):
+                # Grey of 2 or 4 bits is spread to 8, but Pillow leaves the level that is transparent.
+                picture.info["transparency"] = clear * {"L;2": 85, "L;4": 17}.get(picture.tile[0][3], 1)
+            return picture
     raise InputError(f"not a picture of a format that is read ({READ})")
 
 
