@@ -15,8 +15,12 @@ from spikeclip.files import replacing
 
 
 def json_text(value: Any) -> str:
-    """Return nested plain values as valid JSON, numbers that are not finite as null."""
-    return json.dumps(_plain(value), indent=2, allow_nan=False, ensure_ascii=False)
+    """Return nested plain values as valid JSON, numbers that are not finite as null.
+
+    Bytes of file names that are no UTF-8, which Python reads as halves of characters, are written as escapes.
+    """
+    text = json.dumps(_plain(value), indent=2, allow_nan=False, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def write_record(record: Mapping[str, Any], path: str | Path) -> None:

@@ -67,15 +67,24 @@ def test_damaged_bytes_never_raise(data):
     for _ in range(data.draw(st.integers(1, 4))):
         blob[data.draw(st.integers(0, len(blob) - 1))] = data.draw(st.integers(0, 255))
     pixels = decode(bytes(blob[: data.draw(st.integers(0, len(blob)))]), 8)
-    assert pixels is None or pixels.shape == (8, 8, 3)
+    assert isinstance(pixels, str) or pixels.shape == (8, 8, 3)
 
 
-@pytest.mark.parametrize("blob", [b"", b"hello", png(noise(6))[:100], png(noise(6))[:-500]])
-def test_unreadable_bytes_are_none(blob):
-    assert decode(blob, 32) is None
+@pytest.mark.parametrize(
+    ("blob", "why"),
+    [
+        (b"", "an empty file"),
+        (b"hello", "not a picture of a format that is read (JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, AVIF)"),
+        (png(noise(6))[:100], "damaged: image file is truncated"),
+        (png(noise(6))[:-500], "damaged: image file is truncated"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC, which Pillow alone does not read: save it as JPEG"),
+    ],
+)
+def test_unreadable_bytes_are_a_reason(blob, why):
+    assert decode(blob, 32) == why
 
 
-def test_a_path_is_read_and_a_missing_one_is_none(tmp_path):
+def test_a_path_is_read_and_a_missing_one_is_a_reason(tmp_path):
     (tmp_path / "a.png").write_bytes(png(noise(7)))
     assert np.array_equal(decode(tmp_path / "a.png", 32), noise(7))
-    assert decode(tmp_path / "b.png", 32) is None
+    assert decode(tmp_path / "b.png", 32) == "no such file or directory"

@@ -36,6 +36,7 @@ def test_class_folders_alone_are_the_training_split(tmp_path, load):
 
 def test_a_changed_picture_in_a_folder_is_decoded_again(tmp_path, load):
     save(tmp_path / "s/a/1.png", 0)
+    save(tmp_path / "s/b/1.png", 2)
     load(tmp_path / "s")
     save(tmp_path / "s/a/1.png", 1)
     os.utime(tmp_path / "s/a/1.png", ns=(1, 1))

@@ -33,11 +33,14 @@ def test_files_in_order_with_unreadable_ones_between(encoder, pictures, tmp_path
     for i in range(2):
         Image.fromarray(pictures.images[i]).save(tmp_path / f"{i}.png")
     (tmp_path / "0-bad.jpg").write_text("not a picture")
-    files, missing = find_pictures([str(tmp_path), str(tmp_path / "*.png"), str(tmp_path / "no*.png")])
+    files, missing, others = find_pictures(
+        [str(tmp_path), str(tmp_path / "*.png"), str(tmp_path / "no*.png")]
+    )
     assert [file.name for file in files] == ["0-bad.jpg", "0.png", "1.png"]
-    assert missing == [str(tmp_path / "no*.png")]
+    assert missing == {str(tmp_path / "no*.png"): "no such picture"}
+    assert not others
     results = dict(classify_files(encoder, files, LABELS, top=1))
-    assert results[files[0]] is None
+    assert results[files[0]].startswith("not a picture of a format that is read")
     (alone,) = classify(encoder, [Image.open(files[1])], LABELS, top=1)[0]
     assert results[files[1]] == [{"score": pytest.approx(alone["score"], rel=1e-4), "label": alone["label"]}]
 
@@ -45,8 +48,8 @@ def test_files_in_order_with_unreadable_ones_between(encoder, pictures, tmp_path
 def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path):
     file = tmp_path / "cat[1].png"
     file.write_bytes(b"")
-    assert find_pictures([str(file)]) == ([file], [])
-    assert find_pictures(["no such file.png"]) == ([], ["no such file.png"])
+    assert find_pictures([str(file)]) == ([file], {}, [])
+    assert find_pictures(["no such file.png"]) == ([], {"no such file.png": "no such picture"}, [])
 
 
 @pytest.mark.parametrize(

@@ -44,18 +44,18 @@ def classify_files(
     labels: Sequence[str],
     templates: Sequence[str] = (TEMPLATE,),
     top: int | None = None,
-) -> Iterator[tuple[Path, list[dict[str, Any]] | None]]:
-    """Yield each file with its answer as `classify` gives it, None for a file that is not a readable picture."""
+) -> Iterator[tuple[Path, list[dict[str, Any]] | str]]:
+    """Yield each file with its answer as `classify` gives it, or a text that says why it cannot be read."""
     check_labels(labels)
     size = format_of(encoder).image_size
     classes_KD = zero_shot_classifier(encoder, labels, templates)
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
         images = [decode(file, size) for file in batch]
-        readable = [image for image in images if image is not None]
+        readable = [image for image in images if not isinstance(image, str)]
         answers = iter(rank(encoder, np.stack(readable), classes_KD, labels, top) if readable else [])
         for file, image in zip(batch, images, strict=True):
-            yield file, None if image is None else next(answers)
+            yield file, image if isinstance(image, str) else next(answers)
 
 
 def rank(
