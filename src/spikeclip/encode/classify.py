@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from spikeclip.data.decode import decode, square
+from spikeclip.data.decode import decode
 from spikeclip.defaults import TEMPLATE
-from spikeclip.encode.embed import zero_shot_classifier
+from spikeclip.encode.embed import preprocess, zero_shot_classifier
 from spikeclip.encode.encoder import Encoder, format_of
+from spikeclip.encode.pixels import Picture
 from spikeclip.errors import InputError
 
 _BATCH = 64
@@ -20,22 +20,23 @@ _BATCH = 64
 
 def classify(
     encoder: Encoder,
-    pictures: Sequence[Image.Image],
+    pictures: Sequence[Picture],
     labels: Sequence[str],
     templates: Sequence[str] = (TEMPLATE,),
     top: int | None = None,
 ) -> list[list[dict[str, Any]]]:
     """Return for each picture [{"score", "label"}], best first, as Hugging Face's pipeline does.
 
-    The scores are a softmax over all labels of the scaled cosines; `top` keeps the best. Raises `InputError`
-    for labels that are missing, empty or given twice.
+    pictures: files, or PIL pictures of any mode. The scores are a softmax over all labels of the scaled cosines; `top`
+    keeps the best. Raises `InputError` for labels that are missing, empty or given twice, and for a file that cannot
+    be read.
     """
     check_labels(labels)
-    if not pictures:
+    images_NHWC = preprocess(encoder, pictures)
+    if not len(images_NHWC):
         return []
-    size = format_of(encoder).image_size
     classes_KD = zero_shot_classifier(encoder, labels, templates)
-    return rank(encoder, np.stack([square(picture, size) for picture in pictures]), classes_KD, labels, top)
+    return rank(encoder, images_NHWC, classes_KD, labels, top)
 
 
 def classify_files(

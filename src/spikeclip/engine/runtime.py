@@ -10,6 +10,7 @@ import numpy as np
 
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.encode.encoder import text_list
+from spikeclip.encode.pixels import Picture, as_pixels
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.encode.vectors import unit
 from spikeclip.engine.engine import Engine
@@ -70,8 +71,10 @@ class Runtime:
             threads=threads,
         )
 
-    def encode_image(self, images_NHWC: np.ndarray, spikes: SpikeCounts | None = None) -> np.ndarray:
-        """Embed uint8 pictures (N, *image_format.shape) -> (N, dim) float32, unit length.
+    def encode_image(
+        self, images: np.ndarray | Sequence[Picture], spikes: SpikeCounts | None = None
+    ) -> np.ndarray:
+        """Embed pictures -> (N, dim) float32, unit length; see `Encoder.encode_image`.
 
         spikes: counts what the neurons emit; then every layer runs by its events.
         """
@@ -80,6 +83,7 @@ class Runtime:
             assert spikes is not None
             spikes.add(f"image.{layer}", float(s_TX.sum()), float(np.count_nonzero(s_TX)), s_TX.size)
 
+        images_NHWC = as_pixels(images, self.image_format)
         batches = picture_batches(self.image.graph, images_NHWC, _BATCH)
         return self._rows(self.image(batch, watch if spikes is not None else None) for batch in batches)
 
