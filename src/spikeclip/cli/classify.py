@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from spikeclip.cli.options import Engine, Templates, known_engine
-from spikeclip.defaults import TEMPLATE
 
 HELP = """Say which of your labels fits a picture best.
 
@@ -88,10 +87,10 @@ def classify(
         print(f"{len(results)} pictures classified, {skipped} skipped", file=sys.stderr)
 
 
-def _labels(labels: str | None, prompts: str | None) -> tuple[list[str], list[str]]:
-    """Return the labels that were given, or those of `prompts`, and the templates that go with them."""
+def _labels(labels: str | None, prompts: str | None) -> tuple[list[str], list[str] | None]:
+    """Return the labels that were given, or those of `prompts`, and their templates, None for the model's."""
     if prompts is None:
-        return [label.strip() for label in labels.split(",")] if labels and labels.strip() else [], [TEMPLATE]
+        return [label.strip() for label in labels.split(",")] if labels and labels.strip() else [], None
     from spikeclip.data.prompts import load_prompts
 
     known = load_prompts(prompts)

@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from spikeclip.data.decode import decode, square
-from spikeclip.defaults import TEMPLATE
 from spikeclip.encode.embed import zero_shot_classifier
 from spikeclip.encode.encoder import Encoder, format_of
 from spikeclip.errors import InputError
@@ -22,19 +21,20 @@ def classify(
     encoder: Encoder,
     pictures: Sequence[Image.Image],
     labels: Sequence[str],
-    templates: Sequence[str] = (TEMPLATE,),
+    templates: Sequence[str] | None = None,
     top: int | None = None,
 ) -> list[list[dict[str, Any]]]:
     """Return for each picture [{"score", "label"}], best first, as Hugging Face's pipeline does.
 
-    The scores are a softmax over all labels of the scaled cosines; `top` keeps the best. Raises `InputError`
+    templates: prompts with {c}; None for those that the encoder was taught with. The scores are a softmax over all
+    labels of the scaled cosines; `top` keeps the best. Raises `InputError`
     for labels that are missing, empty or given twice.
     """
     check_labels(labels)
     if not pictures:
         return []
     size = format_of(encoder).image_size
-    classes_KD = zero_shot_classifier(encoder, labels, templates)
+    classes_KD = zero_shot_classifier(encoder, labels, templates or encoder.taught.prompts)
     return rank(encoder, np.stack([square(picture, size) for picture in pictures]), classes_KD, labels, top)
 
 
@@ -42,13 +42,13 @@ def classify_files(
     encoder: Encoder,
     files: Sequence[Path],
     labels: Sequence[str],
-    templates: Sequence[str] = (TEMPLATE,),
+    templates: Sequence[str] | None = None,
     top: int | None = None,
 ) -> Iterator[tuple[Path, list[dict[str, Any]] | None]]:
     """Yield each file with its answer as `classify` gives it, None for a file that is not a readable picture."""
     check_labels(labels)
     size = format_of(encoder).image_size
-    classes_KD = zero_shot_classifier(encoder, labels, templates)
+    classes_KD = zero_shot_classifier(encoder, labels, templates or encoder.taught.prompts)
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
         images = [decode(file, size) for file in batch]

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from spikeclip.config import ImageFormat
+from spikeclip.config import ImageFormat, Taught
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.errors import InputError
 
@@ -46,6 +46,11 @@ class Encoder(Protocol):
     @property
     def provenance(self) -> Mapping[str, Any]:
         """What a result records of the network: `config`, a hash of its `weights`, and `precision`; None if unknown."""
+        ...
+
+    @property
+    def taught(self) -> Taught:
+        """What it was taught with: its prompts are used where none are given."""
         ...
 
     def encode_image(self, images_NHWC: np.ndarray, spikes: SpikeCounts | None = None) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikeclip.config import ImageFormat, to_dict
+from spikeclip.config import ImageFormat, Taught, to_dict
 from spikeclip.data.transforms import normalize
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.model import SpikeCLIP, weights_hash
@@ -46,6 +46,10 @@ class Student:
     @property
     def fingerprint(self) -> str:
         return f"{self.model.fingerprint}-bf16" if self.bf16 else self.model.fingerprint
+
+    @property
+    def taught(self) -> Taught:
+        return self.model.taught
 
     @property
     def provenance(self) -> Mapping[str, Any]:
