@@ -17,6 +17,7 @@ import typer
 from spikeclip import __version__
 from spikeclip.cli import (
     ablate,
+    cache,
     classify,
     data,
     demo,
@@ -31,6 +32,7 @@ from spikeclip.cli import (
     verify,
 )
 from spikeclip.errors import InputError, missing_extra
+from spikeclip.files import full_disk, is_full_disk
 
 BAD_INPUT, BAD_USAGE, INTERRUPTED = 1, 2, 130
 """Exit codes: a file, recipe or label that does not fit; a wrong option or command; Ctrl-C."""
@@ -49,7 +51,7 @@ app = typer.Typer(
   spikeclip classify cat.jpg --model runs/cifar10 --labels "cat,dog,truck"
 
 SPIKECLIP_DEBUG=1 shows the full traceback of an error.""",
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -67,6 +69,7 @@ for command in (
     verify,
     energy,
     info,
+    cache,
     demo,
 ):
     name = command.__name__.rsplit(".", 1)[-1]
@@ -125,6 +128,8 @@ def explain(error: Exception) -> tuple[str, int]:
         return _one_line(str(error)), BAD_INPUT
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("spikeclip"):
         return str(missing_extra(error.name.split(".")[0], "train")), BAD_INPUT
+    if isinstance(error, OSError) and is_full_disk(error):
+        return str(full_disk(error)), BAD_INPUT
     if isinstance(error, OSError) and error.strerror:
         file = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{file}", BAD_INPUT

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from spikeclip.data.known import Known, known_datasets
 from spikeclip.data.readers.events import count_recordings, event_splits, list_events
 from spikeclip.data.readers.folders import list_folder, picture_splits
-from spikeclip.data.readers.hub import hub_splits
-from spikeclip.data.readers.listing import CLASSNAMES_FILE, VALIDATION, Listing
-from spikeclip.data.readers.parquet import count_parquet, list_parquet, list_rows, parquet_splits
+from spikeclip.data.readers.hub import hub_rows, hub_splits
+from spikeclip.data.readers.listing import CLASSNAMES_FILE, VALIDATION, Listing, check_shards
+from spikeclip.data.readers.parquet import count_parquet, list_parquet, parquet_splits
+from spikeclip.data.readers.rows import list_rows
 from spikeclip.data.readers.shards import list_shards, shard_splits
 from spikeclip.errors import InputError
 
 
 @dataclass(frozen=True)
 class Split:
-    """identity: changes when the files of the split do. listing: reads the split, given a folder for scratch files."""
+    """identity: changes when the files of the split do. listing: reads what the split holds."""
 
     identity: str
-    listing: Callable[[Path], Listing]
+    listing: Callable[[], Listing]
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,23 @@ def find_source(source: str) -> Source:
         return _local(folder)
     if folder.exists():
         raise InputError(f"{source} is a file; a source is a folder, a known data set or a name on the hub")
-    looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1 or not source
-    if looks_like_path:
-        raise InputError(f"folder {source!r} does not exist")
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source) or folder.parent.is_dir():
+        raise _missing(source, folder)
     return _hub(source)
+
+
+def _missing(source: str, folder: Path) -> InputError:
+    """What is wrong with a source that is no folder, no known name, and no name of the hub, owner/name."""
+    choices = [*known_datasets(), "shapes"]
+    if folder.parent.is_dir():
+        choices += [str(path) for path in islice(folder.parent.iterdir(), 1000) if path.is_dir()]
+    near = difflib.get_close_matches(str(folder), choices, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    if "/" in source:
+        return InputError(f"folder {source!r} does not exist{hint}")
+    if not near:
+        hint = "; `spikeclip data list` lists those, and a data set of the Hugging Face hub is written owner/name"
+    return InputError(f"{source!r} is neither a folder nor a known data set{hint}")
 
 
 def _local(folder: Path, known: Known | None = None) -> Source:
@@ -99,15 +115,17 @@ def _local(folder: Path, known: Known | None = None) -> Source:
     def open_split(split: str) -> Split:
         paths, names = files[split], folder / "names.json"
         kind = paths[0].suffix
+        if kind in (".parquet", ".tar"):
+            check_shards(paths)
         if kind == ".parquet":
-            return Split(_contents([*paths, names]), partial(list_parquet, folder, paths, split))
+            return Split(_contents([*paths, names]), lambda: list_parquet(folder, paths, split))
         if kind == ".npz":
-            return Split(_contents([*paths, names]), lambda _: list_events(folder, paths[0]))
+            return Split(_contents([*paths, names]), lambda: list_events(folder, paths[0]))
         if kind == ".tar":
             about = [folder / CLASSNAMES_FILE, names]
-            return Split(_stats(folder, [*paths, *about], []), lambda _: list_shards(folder, paths))
+            return Split(_stats(folder, [*paths, *about], []), lambda: list_shards(folder, paths))
         listing = list_folder(folder, files, split)
-        return Split(_stats(folder, paths, listing.classnames), lambda _: listing)
+        return Split(_stats(folder, paths, listing.classnames), lambda: listing)
 
     def count(split: str) -> int:
         paths = files[split]
@@ -142,7 +160,8 @@ def _hub(name: str, known: Known | None = None) -> Source:
 
     def open_split(split: str) -> Split:
         found = rows[split]()
-        return Split(found._fingerprint, lambda _: list_rows(found, name, split))
+        rows_of, folders = hub_rows(found)
+        return Split(found._fingerprint, lambda: list_rows(rows_of, name, split, folders))
 
     def count(split: str) -> int | None:
         return None if known and known.files else len(rows[split]())

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from spikeclip.config import ImageFormat, Taught
+from spikeclip.data.readers.listing import plain_text
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.errors import InputError
 
@@ -62,8 +63,21 @@ class Encoder(Protocol):
         ...
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts -> (N, dim) float32. Raises `InputError` for a text that it cannot embed."""
+        """Embed texts -> (N, dim) float32. Raises `InputError` for a bare text, and for one that it cannot embed."""
         ...
+
+
+def text_list(texts: Sequence[str]) -> list[str]:
+    """Return texts as a list, as tokenizers take them; raises `InputError` for a bare text, a row of characters.
+
+    Lone surrogates, which have no bytes, become "?". What is far behind any context length is cut off.
+    """
+    if isinstance(texts, (str, bytes)):
+        raise InputError(f"expected a list of texts, got the text {texts[:40]!r}: write [text]")
+    for text in texts:
+        if not isinstance(text, str):
+            raise InputError(f"expected texts, got {type(text).__name__} ({str(text)[:40]!r})")
+    return [plain_text(text) for text in texts]
 
 
 def format_of(encoder: Encoder) -> ImageFormat:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spikeclip.config import ImageFormat, Taught, to_dict
 from spikeclip.data.transforms import normalize
+from spikeclip.encode.encoder import text_list
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.model import SpikeCLIP, weights_hash
 from spikeclip.neurons import density, mean_spikes, record
@@ -74,10 +75,10 @@ class Student:
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts -> (N, dim) float32; raises `InputError` where the model has no tokenizer."""
-        device, rows = self.model.log_scale.device, []
+        texts, device, rows = text_list(texts), self.model.log_scale.device, []
         with _inference(self.model):
             for i in range(0, len(texts), self.batch_size):
-                tokens_BL = self.model.tokenize(list(texts[i : i + self.batch_size])).to(device)
+                tokens_BL = self.model.tokenize(texts[i : i + self.batch_size]).to(device)
                 rows.append(self.model.encode_text(tokens_BL, normalize=True).cpu())
         return torch.cat(rows).numpy() if rows else np.empty((0, self.dim), np.float32)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from spikeclip.config import read_config, to_dict
 from spikeclip.data.tokenizer import Tokenizer, no_tokenizer
+from spikeclip.encode.encoder import text_list
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.encode.vectors import unit
 from spikeclip.engine.engine import Engine
@@ -88,7 +89,7 @@ class Runtime:
         """Embed texts -> (N, dim) float32, unit length; raises `InputError` where the model has no tokenizer."""
         if self.tokenizer is None:
             raise no_tokenizer(self.name)
-        tokens_NL = self.tokenizer.encode(list(texts), self.context_length)
+        tokens_NL = self.tokenizer.encode(text_list(texts), self.context_length)
         return self._rows(self.text(tokens_NL[i : i + _BATCH]) for i in range(0, len(tokens_NL), _BATCH))
 
     def _rows(self, batches: Iterable[np.ndarray]) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import text_key
+from spikeclip.data.sources import warn_of_new_classes
 from spikeclip.encode.embed import embed_texts, zero_shot_classifier
 from spikeclip.encode.encoder import Encoder
 from spikeclip.errors import InputError, unknown
@@ -225,4 +226,5 @@ def run_task(task: str, job: Job) -> Outcome:
             raise InputError(f"{task} learns from labelled pictures: give it a training split")
         if training[0].classnames != pictures.classnames:
             raise InputError(f"{where} and its training split {training[0].split} have different classes")
+        warn_of_new_classes(pictures, [pictures.classnames[i] for i in np.unique(training[0].labels)])
     return TASKS[task](job)

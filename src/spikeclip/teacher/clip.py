@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from spikeclip.config import ImageFormat
+from spikeclip.encode.encoder import text_list
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.records import read_json
 from spikeclip.teacher.folder import combined
@@ -67,7 +68,7 @@ class ClipTeacher(NetworkTeacher):
             mask = {} if self.kind == "siglip" else {"attention_mask": tokens["attention_mask"]}
             return self.model.get_text_features(input_ids=tokens["input_ids"], **mask).pooler_output
 
-        return self._batched(list(texts), TEXT_BATCH, embed)
+        return self._batched(text_list(texts), TEXT_BATCH, embed)
 
     def _canonical(self, text: str) -> str:
         """SigLIP read lower case only, version 1 no punctuation; not every tokenizer class does it."""

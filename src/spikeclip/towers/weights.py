@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from spikeclip.errors import InputError, first_line
+from spikeclip.files import check_readable
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -36,6 +37,7 @@ def load_file(make: Callable[[], Module], file: Path) -> Module:
     """
     if not file.is_file():
         raise InputError(f"{file.parent} has a config.json but no {file.name}")
+    check_readable(file)
     try:
         with safe_open(file, "pt") as stored:
             names = list(stored.keys())

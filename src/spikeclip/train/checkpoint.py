@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from spikeclip.errors import InputError
+from spikeclip.files import replacing
 
 FORMAT = 2
 """Raised when a training would not go on from an older checkpoint as it began: 2 draws by seed, epoch and index."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors and plain values) by way of a temporary file, fsync and rename."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
+    """Write `state` (tensors and plain values), all of it or nothing; raises `InputError` where the disk is full."""
+    with replacing(path) as file:
         torch.save({"format": FORMAT, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -35,7 +31,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not a readable checkpoint: {reason}") from error
     if state.pop("format", 1) != FORMAT:
         raise InputError(
-            f"{path} was written by another version of spikeclip, whose random numbers are others: start anew "
-            "(--overwrite), or finish with that version"
+            f"{path} was written by another version of spikeclip, whose random numbers are others: remove it to start "
+            "anew, or finish with that version"
         )
     return state

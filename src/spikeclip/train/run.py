@@ -14,6 +14,7 @@ from accelerate.utils import set_seed
 
 from spikeclip.config import ImageFormat, RunConfig
 from spikeclip.data.mixture import join, load_sources
+from spikeclip.data.sources import warn_of_new_classes
 from spikeclip.encode.student import Student
 from spikeclip.errors import InputError
 from spikeclip.evaluate.record import evaluate_model
@@ -21,13 +22,14 @@ from spikeclip.files import check_free
 from spikeclip.model import SpikeCLIP, from_pretrained
 from spikeclip.records import write_record
 from spikeclip.towers.synapses import int8_weights
-from spikeclip.train.build import build_model, read_model_config
+from spikeclip.train.build import build_model, read_model_config, taught_by, with_scores
 from spikeclip.train.checkpoint import load_checkpoint, save_checkpoint
 from spikeclip.train.lessons import Lessons, gather_lessons
 from spikeclip.train.loop import Progress, run_stage
 from spikeclip.train.pictures import RunPictures, load_run_pictures
 from spikeclip.train.precision import resolve_precision
 from spikeclip.train.recipe import changed_settings, recipe_values
+from spikeclip.train.recipe_checks import check_run
 from spikeclip.train.report import Report
 from spikeclip.train.session import Session, open_session
 from spikeclip.train.stages import make_stage
@@ -53,6 +55,7 @@ def train_run(
     at the end. Returns {"stages": [...], "seconds": training time, "precision": of the training,
     "test": record or None}. Raises `InputError`, and `Interrupted` after Ctrl-C.
     """
+    check_run(config)
     accelerator = Accelerator()
     checkpoint = out / "checkpoint.pt"
     if accelerator.is_main_process:
@@ -66,6 +69,7 @@ def train_run(
         pictures = load_run_pictures(config, format)
         lessons = gather_lessons(config, pictures, str(accelerator.device))
     model = build_model(config.model, pictures, lessons).to(accelerator.device)
+    model.taught = taught_by(config).after(model.taught)
     if state:
         model.load_state_dict(state["weights"])
     if config.compile:
@@ -86,7 +90,9 @@ def train_run(
         model.save_pretrained(out / "model")
         if test and config.data.test_split:
             saved = Student(from_pretrained(out / "model").to(accelerator.device))
-            result["test"] = _test(config, saved, format)
+            result["test"] = _test(config, saved, format, pictures.classnames)
+        model.taught = with_scores(model.taught, done, result["test"])
+        model.save_taught(out / "model")
         result["recipe"] = recipe_values(config)
         write_record(result, out / "results.json")
     return result
@@ -136,10 +142,11 @@ def _row(stage: str, score_name: str, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _test(config: RunConfig, student: Student, format: ImageFormat) -> dict[str, Any]:
+def _test(config: RunConfig, student: Student, format: ImageFormat, trained: list[str]) -> dict[str, Any]:
     """The record of the test split: classification, or retrieval where pictures have captions only."""
     assert config.data.test_split is not None
     pictures = join(load_sources(config.data, config.data.test_split, format))
+    warn_of_new_classes(pictures, [*trained, *config.data.withhold])
     task = "zeroshot_retrieval" if pictures.labels is None else "zeroshot_classification"
     return evaluate_model(student, pictures, task=task, templates=config.data.templates, seed=config.seed)
 
