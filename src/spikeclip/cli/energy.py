@@ -73,7 +73,7 @@ def energy(options: EnergyOptions) -> None:
         model=options.model,
         data=options.data,
         split=options.split,
-        templates=options.template or EnergySettings.templates,
+        templates=options.template,
         rename=renamed,
         limit=options.limit,
         precision=options.precision,  # type: ignore[arg-type]

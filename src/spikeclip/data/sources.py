@@ -103,7 +103,7 @@ def load_pictures(
             f"{source} {split}: {len(mute)} of {len(pictures)} pictures have no caption: {listed(mute)}",
             stacklevel=2,
         )
-    return rename(pictures, classnames) if classnames else pictures
+    return rename(pictures, classnames or {})
 
 
 def load_training(
@@ -202,6 +202,8 @@ def draw(count: int, labels: np.ndarray | None, limit: int | None) -> np.ndarray
 
 def rename(pictures: Pictures, names: dict[str, str]) -> Pictures:
     """Return the pictures with other class names, old name: new name; raises `InputError` for an unknown one."""
+    if not names:
+        return pictures
     for old in names:
         if old not in pictures.classnames:
             raise unknown(f"class of {pictures.name}", old, pictures.classnames)
@@ -217,4 +219,4 @@ def rename_classes(parts: Sequence[Pictures], names: Mapping[str, str]) -> list[
         if old not in known:
             raise unknown(f"class of {' and '.join(part.name for part in parts)}", old, known)
     present = [{old: new for old, new in names.items() if old in part.classnames} for part in parts]
-    return [rename(part, found) if found else part for part, found in zip(parts, present, strict=True)]
+    return [rename(part, found) for part, found in zip(parts, present, strict=True)]

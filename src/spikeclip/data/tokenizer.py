@@ -83,7 +83,11 @@ class Tokenizer:
         file = _file(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as written:
-            written.write(self._inner.to_str(pretty=True).encode())
+            written.write(self.to_json().encode())
+
+    def to_json(self) -> str:
+        """Return the content of tokenizer.json."""
+        return self._inner.to_str(pretty=True)
 
     @property
     def vocab_size(self) -> int:
@@ -136,6 +140,14 @@ class Tokenizer:
     def _find(self, names: tuple[str, ...]) -> int | None:
         ids = (self._inner.token_to_id(name) for name in names)
         return next((token for token in ids if token is not None), None)
+
+
+def no_tokenizer(model: str) -> InputError:
+    """Return an `InputError` for texts that a model cannot read."""
+    return InputError(
+        f"{model} has no tokenizer, so it reads no texts or class names: put the tokenizer.json that it was trained "
+        "with beside its config.json, or set model.tokenizer = Tokenizer.load(...) and save it again"
+    )
 
 
 def _file(path: str | Path) -> Path:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from spikeclip.config import ImageFormat
+from spikeclip.config import ImageFormat, Taught
 from spikeclip.data.readers.listing import plain_text
 from spikeclip.encode.pixels import Picture
 from spikeclip.encode.spikes import SpikeCounts
@@ -48,6 +48,11 @@ class Encoder(Protocol):
     @property
     def provenance(self) -> Mapping[str, Any]:
         """What a result records of the network: `config`, a hash of its `weights`, and `precision`; None if unknown."""
+        ...
+
+    @property
+    def taught(self) -> Taught:
+        """What it was taught with: its prompts are used where none are given."""
         ...
 
     def encode_image(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikeclip.config import ImageFormat, to_dict
+from spikeclip.config import ImageFormat, Taught, to_dict
 from spikeclip.data.transforms import normalize
 from spikeclip.encode.encoder import text_list
 from spikeclip.encode.pixels import Picture, as_pixels
@@ -48,6 +48,10 @@ class Student:
     @property
     def fingerprint(self) -> str:
         return f"{self.model.fingerprint}-bf16" if self.bf16 else self.model.fingerprint
+
+    @property
+    def taught(self) -> Taught:
+        return self.model.taught
 
     @property
     def provenance(self) -> Mapping[str, Any]:

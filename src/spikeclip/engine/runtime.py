@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from spikeclip.data.tokenizer import Tokenizer
+from spikeclip.config import read_config, to_dict
+from spikeclip.data.tokenizer import Tokenizer, no_tokenizer
 from spikeclip.encode.encoder import text_list
 from spikeclip.encode.pixels import Picture, as_pixels
 from spikeclip.encode.spikes import SpikeCounts
@@ -18,7 +19,6 @@ from spikeclip.graph.inputs import picture_batches
 from spikeclip.graph.saved import SavedGraphs, load_graphs
 from spikeclip.graph.shapes import shapes
 from spikeclip.pretrained.resolve import resolve
-from spikeclip.records import read_json
 
 _BATCH = 64
 
@@ -29,7 +29,7 @@ class Runtime:
     def __init__(
         self,
         graphs: SavedGraphs,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
         name: str = "graphs",
         *,
         config: Mapping[str, Any] | None = None,
@@ -37,6 +37,7 @@ class Runtime:
         threads: int | None = None,
     ) -> None:
         self.name, self.tokenizer, self.logit_scale = name, tokenizer, graphs.logit_scale
+        self.taught = graphs.taught
         self.image = Engine(graphs.image, precision=precision, threads=threads)
         self.text = Engine(graphs.text, precision=precision, threads=threads)
         self.provenance = {"config": config, "weights": graphs.weights, "precision": f"engine {precision}"}
@@ -60,13 +61,14 @@ class Runtime:
         Raises `InputError` where a graph is missing or of other weights.
         """
         folder = resolve(source).folder
-        graphs, config = load_graphs(folder), read_json(folder / "config.json", default={})
-        config.pop("model_type", None)
+        graphs, config = load_graphs(folder), None
+        if (folder / "config.json").is_file():
+            config = to_dict(read_config(folder))
         return cls(
             graphs,
-            Tokenizer.load(folder),
-            config.get("name", folder.name),
-            config=config or None,
+            Tokenizer.load(folder) if (folder / "tokenizer.json").is_file() else None,
+            config["name"] if config else folder.name,
+            config=config,
             precision=precision,
             threads=threads,
         )
@@ -88,7 +90,9 @@ class Runtime:
         return self._rows(self.image(batch, watch if spikes is not None else None) for batch in batches)
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts -> (N, dim) float32, unit length."""
+        """Embed texts -> (N, dim) float32, unit length; raises `InputError` where the model has no tokenizer."""
+        if self.tokenizer is None:
+            raise no_tokenizer(self.name)
         tokens_NL = self.tokenizer.encode(text_list(texts), self.context_length)
         return self._rows(self.text(tokens_NL[i : i + _BATCH]) for i in range(0, len(tokens_NL), _BATCH))
 

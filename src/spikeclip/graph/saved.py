@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from spikeclip.config import Taught, read_taught, to_dict
 from spikeclip.errors import InputError
 from spikeclip.files import check_target
 from spikeclip.graph.ops import Graph, Image, InputOp, Tokens
@@ -25,6 +26,8 @@ class SavedGraphs(NamedTuple):
     """Hash of the file of weights that they were made of; empty for graphs that are in no file."""
     fingerprint: str = ""
     """That of the model (see `SpikeCLIP.fingerprint`); empty in graphs of older versions."""
+    taught: Taught = Taught()
+    """What the model was taught with; nothing in graphs of older versions."""
 
 
 def save_graphs(model: SpikeCLIP, folder: Path) -> Path:
@@ -39,6 +42,7 @@ def save_graphs(model: SpikeCLIP, folder: Path) -> Path:
         "logit_scale": float(model.logit_scale.detach()),
         "weights": _weights_hash(folder),
         "fingerprint": model.fingerprint,
+        "taught": to_dict(model.taught),
     }
     write_record(facts, folder / GRAPHS)
     return graphs
@@ -58,7 +62,16 @@ def load_graphs(folder: Path) -> SavedGraphs:
             f"{graphs} is of other weights than {folder} has now; run `spikeclip lower {folder}`"
         )
     image, text = _load(graphs / "image", Image), _load(graphs / "text", Tokens)
-    return SavedGraphs(image, text, facts["logit_scale"], facts["weights"], facts.get("fingerprint", ""))
+    taught = graphs_taught(folder)
+    return SavedGraphs(
+        image, text, facts["logit_scale"], facts["weights"], facts.get("fingerprint", ""), taught
+    )
+
+
+def graphs_taught(folder: Path) -> Taught:
+    """Return what the model of the graphs in `folder` was taught with; nothing in graphs of older versions."""
+    facts = read_json(folder / GRAPHS)
+    return read_taught(facts.get("taught", {}) if isinstance(facts, dict) else {}, str(folder / GRAPHS))
 
 
 def _load(path: Path, kind: type[InputOp]) -> Graph[InputOp]:
@@ -79,7 +92,7 @@ def open_graphs(folder: Path) -> SavedGraphs:
 
     model = from_pretrained(folder)
     image, text = lower(model.image, model.config.image), lower(model.text)
-    return SavedGraphs(image, text, float(model.logit_scale.detach()))
+    return SavedGraphs(image, text, float(model.logit_scale.detach()), taught=model.taught)
 
 
 def _weights_hash(folder: Path) -> str:

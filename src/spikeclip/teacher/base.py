@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeclip.config import ImageFormat
+from spikeclip.config import ImageFormat, Taught
 from spikeclip.data.pictures import Pictures
 from spikeclip.encode.pixels import Picture
 from spikeclip.encode.spikes import SpikeCounts
@@ -34,6 +34,8 @@ class Teacher:
     """Added to the scaled cosine; other than 0 for SigLIP only."""
     tokenizer_file: Path | None = None
     """A `tokenizer.json` that reads the teacher's texts, where there is one."""
+    taught = Taught()
+    """A teacher is used with the prompts that one gives it."""
     texts: list[str] | None = None
     """All the texts a table knows; None for a teacher that reads any text."""
 

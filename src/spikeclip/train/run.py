@@ -22,7 +22,7 @@ from spikeclip.files import check_free
 from spikeclip.model import SpikeCLIP, from_pretrained
 from spikeclip.records import write_record
 from spikeclip.towers.synapses import int8_weights
-from spikeclip.train.build import build_model, read_model_config
+from spikeclip.train.build import build_model, read_model_config, taught_by, with_scores
 from spikeclip.train.checkpoint import load_checkpoint, save_checkpoint
 from spikeclip.train.lessons import Lessons, gather_lessons
 from spikeclip.train.loop import Progress, run_stage
@@ -69,6 +69,7 @@ def train_run(
         pictures = load_run_pictures(config, format)
         lessons = gather_lessons(config, pictures, str(accelerator.device))
     model = build_model(config.model, pictures, lessons).to(accelerator.device)
+    model.taught = taught_by(config).after(model.taught)
     if state:
         model.load_state_dict(state["weights"])
     if config.compile:
@@ -90,6 +91,8 @@ def train_run(
         if test and config.data.test_split:
             saved = Student(from_pretrained(out / "model").to(accelerator.device))
             result["test"] = _test(config, saved, format, pictures.classnames)
+        model.taught = with_scores(model.taught, done, result["test"])
+        model.save_taught(out / "model")
         result["recipe"] = recipe_values(config)
         write_record(result, out / "results.json")
     return result
