@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +16,14 @@ from spikeclip.encode.pixels import Picture, as_pixels
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.encode.vectors import unit
 from spikeclip.engine.engine import Engine
+from spikeclip.errors import InputError
 from spikeclip.graph.inputs import picture_batches
 from spikeclip.graph.saved import SavedGraphs, load_graphs
 from spikeclip.graph.shapes import shapes
 from spikeclip.pretrained.resolve import resolve
 
-_BATCH = 64
+_BATCH, _ROOM = 64, 2**28
+"""Inputs at a time, and the most numbers of one value for all of them."""
 
 
 class Runtime:
@@ -43,7 +46,14 @@ class Runtime:
         self.provenance = {"config": config, "weights": graphs.weights, "precision": f"engine {precision}"}
         picture, self.context_length = graphs.image.input, graphs.text.input.length
         self.image_format = picture.format
-        self.dim = shapes(graphs.image)[graphs.image.ops[-1].name][-1]
+        if tokenizer is not None and tokenizer.eos_id != graphs.text.input.eos_id:
+            raise InputError(
+                f"the tokenizer ends a text with token {tokenizer.eos_id}, and the graphs of {name} read it up to "
+                f"token {graphs.text.input.eos_id}: it is the tokenizer of another model"
+            )
+        values = [*shapes(graphs.image).values(), *shapes(graphs.text).values()]
+        self.dim = values[-1][-1]
+        self._batch = max(1, min(_BATCH, _ROOM // max(map(math.prod, values))))
         # In fp32 the embeddings are those of PyTorch up to rounding.
         fingerprint = graphs.fingerprint or graphs.weights
         self.fingerprint = fingerprint if precision == "fp32" else f"{fingerprint}-{precision}"
@@ -86,7 +96,7 @@ class Runtime:
             spikes.add(f"image.{layer}", float(s_TX.sum()), float(np.count_nonzero(s_TX)), s_TX.size)
 
         images_NHWC = as_pixels(images, self.image_format)
-        batches = picture_batches(self.image.graph, images_NHWC, _BATCH)
+        batches = picture_batches(self.image.graph, images_NHWC, self._batch)
         return self._rows(self.image(batch, watch if spikes is not None else None) for batch in batches)
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
@@ -94,7 +104,8 @@ class Runtime:
         if self.tokenizer is None:
             raise no_tokenizer(self.name)
         tokens_NL = self.tokenizer.encode(text_list(texts), self.context_length)
-        return self._rows(self.text(tokens_NL[i : i + _BATCH]) for i in range(0, len(tokens_NL), _BATCH))
+        starts = range(0, len(tokens_NL), self._batch)
+        return self._rows(self.text(tokens_NL[i : i + self._batch]) for i in starts)
 
     def _rows(self, batches: Iterable[np.ndarray]) -> np.ndarray:
         rows = list(batches)
