@@ -30,7 +30,7 @@ from spikeclip.cli import (
     train,
     verify,
 )
-from spikeclip.errors import InputError, missing_extra
+from spikeclip.errors import InputError, Interrupted, missing_extra
 
 BAD_INPUT, BAD_USAGE, INTERRUPTED = 1, 2, 130
 """Exit codes: a file, recipe or label that does not fit; a wrong option or command; Ctrl-C."""
@@ -104,6 +104,9 @@ def main(arguments: list[str] | None = None) -> None:
         code = command.main(arguments, prog_name="spikeclip", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:  # `spikeclip info ... | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0

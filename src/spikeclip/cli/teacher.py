@@ -106,7 +106,6 @@ def train(options: TrainOptions) -> None:
     from spikeclip.cli.tables import print_table
     from spikeclip.config import ImageFormat, TeacherTraining
     from spikeclip.data import Splits, load_training
-    from spikeclip.train.session import Interrupted
     from spikeclip.train.teacher import train_teacher
 
     splits = Splits(options.val_fraction, options.seed or 0, train=options.split)
@@ -114,13 +113,9 @@ def train(options: TrainOptions) -> None:
     pictures, validation = load_training(options.data, format, splits, limit=options.limit)
     given = {field.name: getattr(options, field.name, None) for field in fields(TeacherTraining)}
     settings = TeacherTraining(**{name: value for name, value in given.items() if value is not None})
-    try:
-        result = train_teacher(
-            pictures, validation, out, settings, resume=options.resume, overwrite=options.overwrite
-        )
-    except Interrupted as stop:
-        typer.echo(str(stop), err=True)
-        raise SystemExit(130) from None
+    result = train_teacher(
+        pictures, validation, out, settings, resume=options.resume, overwrite=options.overwrite
+    )
     rows = [(name, value) for name, value in result.items() if isinstance(value, (int, float, str))]
     print_table(f"teacher: {out}", ("", ""), rows, numbers=(1,))
 

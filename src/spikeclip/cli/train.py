@@ -40,7 +40,9 @@ def train(
         Path | None, typer.Option(help="Folder of the run.", show_default="runs/<name of the recipe>")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run in --out.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove what an earlier run wrote in --out.")
+    ] = False,
     keys: Annotated[
         bool, typer.Option("--keys", callback=_print_keys, is_eager=True, help="List all settings and exit.")
     ] = False,
@@ -54,16 +56,14 @@ def train(
 
     config = load_recipe(recipe, changes or [])  # before PyTorch: a mistake in it shows at once
     from spikeclip.train.run import train_run
-    from spikeclip.train.session import Interrupted
 
     folder = out or Path("runs") / recipe.stem
-    try:
-        result = train_run(config, folder, resume=resume, overwrite=overwrite)
-    except Interrupted as stop:
-        typer.echo(str(stop) or "stopped", err=True)
-        raise SystemExit(130) from None
+    result = train_run(config, folder, resume=resume, overwrite=overwrite)
+    from accelerate import PartialState
+
     from spikeclip.cli.tables import print_record
 
-    if result["test"]:  # None in all but the first process
-        print_record(result["test"])
+    if PartialState().is_main_process:
+        if result["test"]:
+            print_record(result["test"])
         print(f"model: {folder / 'model'}   result: {folder / 'results.json'}")

@@ -26,6 +26,7 @@ from spikeclip.energy.words import amounts, break_even, pairs, summary
 from spikeclip.files import replacing
 from spikeclip.graph.inputs import picture_batches
 from spikeclip.graph.ops import Graph, Image
+from spikeclip.records import read_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,13 +102,12 @@ def checkpoint_points(log: Path) -> list[Point]:
     a run whose metrics.jsonl `log` is; an empty list where there is no such file, or no rates in it."""
     points: list[Point] = []
     rates: dict[str, float] = {}
-    for line in log.read_text().splitlines() if log.is_file() else []:
-        entry = json.loads(line)
+    for entry in read_rows(log, {"stage": str})[0]:
         if "rates" in entry:
             rates = {name: rate for name, rate in entry["rates"].items() if name.startswith("image.")}
         if "val_acc1" in entry and rates:
             x = sum(rates.values()) / len(rates)
-            points.append(Point(f"{entry['stage']} {entry['epoch'] + 1}", entry["val_acc1"], x))
+            points.append(Point(f"{entry['stage']} {entry['epoch']}", entry["val_acc1"], x))
     return points
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -19,7 +20,7 @@ from spikeclip.evaluate.statistics import mean_interval
 from spikeclip.figures import COLOURS, panels
 from spikeclip.provenance import environment
 from spikeclip.records import write_record
-from spikeclip.studies.grid import finished, run_once
+from spikeclip.studies.grid import finished, run_once, study
 from spikeclip.train.recipe import load_recipe, recipe_values
 
 if TYPE_CHECKING:
@@ -108,19 +109,20 @@ def run_ablation(
     """
     runs = {name: config for cell in cells for name, config in cell.runs.items()}
     failed: dict[str, str] = {}
-    try:
-        for place, (name, config) in enumerate(runs.items(), 1) if train else ():
-            try:
-                run_once(config, out / name, title=f"{place}/{len(runs)} {name}  ", quiet=quiet)
-            except InputError as error:
-                if place == 1:
-                    raise
-                failed[name] = str(error)
-    finally:
-        result = report(cells, out, failed)
-        if any(row["mean"] is not None for row in result["rows"]):
-            write_record(result, out / "ablation.json")
-            ablation_figure(result).savefig(out / "ablation.png")
+    with study(out, "ablation", "continues") if train else contextlib.nullcontext():
+        try:
+            for place, (name, config) in enumerate(runs.items(), 1) if train else ():
+                try:
+                    run_once(config, out / name, title=f"{place}/{len(runs)} {name}  ", quiet=quiet)
+                except InputError as error:
+                    if place == 1:
+                        raise
+                    failed[name] = str(error)
+        finally:
+            result = report(cells, out, failed)
+            if any(row["mean"] is not None for row in result["rows"]):
+                write_record(result, out / "ablation.json")
+                ablation_figure(result).savefig(out / "ablation.png")
     return result
 
 
