@@ -111,7 +111,7 @@ def test_saving_again_replaces_the_model_but_not_its_card(make, tmp_path):
 
 @pytest.mark.parametrize(
     "broken",
-    ["spikeclip.model.save_file", "spikeclip.model.to_dict", "spikeclip.data.Tokenizer.save", "os.fsync"],
+    ["spikeclip.model.save", "spikeclip.model.to_dict", "spikeclip.data.Tokenizer.save", "os.fsync"],
 )
 def test_a_save_that_fails_leaves_the_old_model(make, tmp_path, monkeypatch, broken):
     old = make()

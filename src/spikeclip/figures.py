@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spikeclip.errors import missing_extra
+from spikeclip.files import replacing
 
 COLOURS = ("#c4501b", "#e8a13a", "#1f5f9e", "#5b9bd0", "#9fb3c8", "#6b7280")
 """Spiking networks orange, ordinary ones blue, the teacher grey: everyone can distinguish them, also in grey print."""
@@ -28,3 +30,9 @@ def panels(
     for panel in np.ravel(axes):
         panel.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a matplotlib figure, as PNG, all of it or nothing."""
+    with replacing(path) as file:
+        figure.savefig(file, format="png")

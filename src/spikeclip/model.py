@@ -13,12 +13,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from huggingface_hub import ModelHubMixin
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from spikeclip.config import PRESETS, ModelConfig, check, model_config, read_config, to_dict
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.errors import InputError
+from spikeclip.files import check_readable, check_target, replacing
 from spikeclip.pretrained.resolve import resolve
 from spikeclip.towers import image_tower, text_tower
 
@@ -122,6 +123,8 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
                 with open(file, "rb") as written:
                     os.fsync(written.fileno())
             for file in files:
+                check_target(folder / file.name)
+            for file in files:
                 os.replace(file, folder / file.name)
         if self.tokenizer is None:
             (folder / "tokenizer.json").unlink(missing_ok=True)
@@ -129,9 +132,11 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         state = {k: v.contiguous() for k, v in self.state_dict().items()}
-        save_file(state, save_directory / "model.safetensors", {"format": "pt"})
+        with replacing(save_directory / "model.safetensors") as file:
+            file.write(save(state, {"format": "pt"}))
         config = {"model_type": "spikeclip", **to_dict(self.config)}
-        (save_directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        with replacing(save_directory / "config.json") as file:
+            file.write((json.dumps(config, indent=2) + "\n").encode())
         if self.tokenizer is not None:
             self.tokenizer.save(save_directory / "tokenizer.json")
 
@@ -149,6 +154,7 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
         weights = folder / "model.safetensors"
         if not weights.is_file():
             raise InputError(f"{folder} has a config.json but no model.safetensors")
+        check_readable(weights)
         try:
             state = load_file(weights)
         except Exception as error:

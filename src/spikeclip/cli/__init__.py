@@ -31,6 +31,7 @@ from spikeclip.cli import (
     verify,
 )
 from spikeclip.errors import InputError, Interrupted, missing_extra
+from spikeclip.files import full_disk, is_full_disk
 
 BAD_INPUT, BAD_USAGE, INTERRUPTED = 1, 2, 130
 """Exit codes: a file, recipe or label that does not fit; a wrong option or command; Ctrl-C."""
@@ -128,6 +129,8 @@ def explain(error: Exception) -> tuple[str, int]:
         return _one_line(str(error)), BAD_INPUT
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("spikeclip"):
         return str(missing_extra(error.name.split(".")[0], "train")), BAD_INPUT
+    if isinstance(error, OSError) and is_full_disk(error):
+        return str(full_disk(error)), BAD_INPUT
     if isinstance(error, OSError) and error.strerror:
         file = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{file}", BAD_INPUT

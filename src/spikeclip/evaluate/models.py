@@ -17,6 +17,7 @@ from spikeclip.errors import InputError, unknown
 from spikeclip.evaluate.compare import compare_records, curves_figure, retention_figure
 from spikeclip.evaluate.record import evaluate_tasks
 from spikeclip.evaluate.tasks import LEARNING, TASKS, TaskSettings
+from spikeclip.figures import save_figure
 from spikeclip.open import open_encoder
 from spikeclip.records import write_record
 
@@ -120,12 +121,12 @@ def draw_results(
     classified = [row for row in rows if row["task"] == "zeroshot_classification" and row["metric"] == "acc1"]
     if len(classified) > 1 and len(classified[0]["values"]) > 2:
         figures.append(out.with_name(f"{out.stem}-retention.png"))
-        retention_figure(rows).savefig(figures[-1])
+        save_figure(retention_figure(rows), figures[-1])
     for name in TASKS:
         drawn = [record for record in records if record["task"] == name and record["curves"]]
         if drawn:
             figures.append(out.with_name(f"{out.stem}-{name}.png"))
-            curves_figure(drawn).savefig(figures[-1])
+            save_figure(curves_figure(drawn), figures[-1])
     return figures
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spikeclip.config import ImageConfig, NeuronConfig, TextConfig
 from spikeclip.errors import InputError, first_line
+from spikeclip.files import check_readable
 from spikeclip.model import load_weights
 from spikeclip.towers.image import Spikingformer
 from spikeclip.towers.text import TextMLP
@@ -54,6 +55,7 @@ def load_published(path: str | Path, num_heads: int = 8) -> Spikingformer | Text
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"no such file: {path}")
+    check_readable(path)
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from spikeclip.errors import InputError
+from spikeclip.files import check_target
 from spikeclip.graph.ops import Graph, Image, InputOp, Tokens
 from spikeclip.graph.store import load_graph, save_graph
 from spikeclip.pretrained.resolve import GRAPHS, has_graphs
@@ -31,6 +32,7 @@ def save_graphs(model: SpikeCLIP, folder: Path) -> Path:
     from spikeclip.graph.lower import lower
 
     graphs = folder / "graph"
+    check_target(graphs, folder)
     save_graph(lower(model.image, model.config.image), graphs / "image")
     save_graph(lower(model.text), graphs / "text")
     facts = {

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from spikeclip.errors import InputError, first_line
-from spikeclip.files import replacing
+from spikeclip.files import check_readable, replacing
 from spikeclip.graph.ops import OPS, Graph, Image, Tokens
 
 FORMAT = 1
@@ -44,6 +44,8 @@ def load_graph(path: str | Path) -> Graph[Image | Tokens]:
     for file in (weights, text):
         if not file.is_file():
             raise InputError(f"{file}: no such file; `spikeclip lower MODEL` writes the graphs of a model")
+    for file in (weights, text):
+        check_readable(file)
     try:
         described, arrays = json.loads(text.read_text()), load_file(weights)
     except Exception as error:  # safetensors and json have no exception in common

@@ -17,7 +17,7 @@ import yaml
 from spikeclip.config import RunConfig, to_dict
 from spikeclip.errors import InputError, unknown
 from spikeclip.evaluate.statistics import mean_interval
-from spikeclip.figures import COLOURS, panels
+from spikeclip.figures import COLOURS, panels, save_figure
 from spikeclip.provenance import environment
 from spikeclip.records import write_record
 from spikeclip.studies.grid import finished, run_once, study
@@ -122,7 +122,7 @@ def run_ablation(
             result = report(cells, out, failed)
             if any(row["mean"] is not None for row in result["rows"]):
                 write_record(result, out / "ablation.json")
-                ablation_figure(result).savefig(out / "ablation.png")
+                save_figure(ablation_figure(result), out / "ablation.png")
     return result
 
 

@@ -23,6 +23,7 @@ from spikeclip.energy.report import write_report
 from spikeclip.errors import InputError
 from spikeclip.evaluate.figure import predictions_figure
 from spikeclip.evaluate.record import evaluate_model
+from spikeclip.figures import save_figure
 from spikeclip.graph.saved import open_graphs
 from spikeclip.open import open_encoder
 from spikeclip.records import write_record
@@ -119,7 +120,7 @@ def _draw(out: Path, pictures: Pictures, config: RunConfig, accuracy: float) -> 
     scores_NK = class_scores(encoder, embed_pictures(encoder, shown), classes_KD)
     title = f"Colour-shape pairs that no training picture showed: {accuracy:.0%} of {len(pictures)} right"
     figure = predictions_figure(shown, scores_NK, shown.classnames, title=title)
-    figure.savefig(out / "predictions.png")
+    save_figure(figure, out / "predictions.png")
 
 
 def _report_energy(out: Path, pictures: Pictures, config: RunConfig, twin: float) -> None:

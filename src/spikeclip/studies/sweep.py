@@ -16,6 +16,7 @@ from spikeclip.energy.conventions import Conventions
 from spikeclip.energy.figures import Point, tradeoff_figure
 from spikeclip.energy.words import share_interval
 from spikeclip.errors import InputError
+from spikeclip.figures import save_figure
 from spikeclip.graph.saved import open_graphs
 from spikeclip.records import write_record
 from spikeclip.studies.grid import run_once, study
@@ -65,7 +66,7 @@ def run_sweep(
             for r in rows
         ]
         figure = tradeoff_figure(points, f"µJ per picture at {level} (logarithmic)", "log")
-        figure.savefig(out / f"tradeoff-{level.replace(' ', '-')}.png")
+        save_figure(figure, out / f"tradeoff-{level.replace(' ', '-')}.png")
     return result
 
 

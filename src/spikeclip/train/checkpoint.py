@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from spikeclip.errors import InputError, first_line
+from spikeclip.files import replacing
 
 FORMAT = 3
 """Raised when a training would not go on from an older checkpoint as it began: 3 has a seed for each stage."""
@@ -20,13 +20,9 @@ _ANEW = ": it is damaged; --overwrite starts anew"
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors and plain values) by way of a temporary file, fsync and rename."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
+    """Write `state` (tensors and plain values), all of it or nothing; raises `InputError` where the disk is full."""
+    with replacing(path) as file:
         torch.save({"format": FORMAT, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def load_checkpoint(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
