@@ -18,6 +18,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Return an `InputError` for a name that does not exist, suggesting the nearest known one."""
     choices = sorted(known)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    name = name if len(name) <= 80 else f"{name[:79]}…"
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(choices)}"
     return InputError(f"unknown {kind} {name!r}; {hint}")
 

@@ -12,6 +12,7 @@ from small_run import rows, weights
 
 from spikeclip.errors import InputError
 from spikeclip.train import folder as folder_module
+from spikeclip.train import loop
 from spikeclip.train import run as run_module
 from spikeclip.train.folder import clear, foreign, locked
 from spikeclip.train.run import train_run
@@ -124,9 +125,14 @@ def test_a_start_that_fails_changes_nothing(run, config, tmp_path, monkeypatch):
     assert weights(folder) == before
 
 
-def test_a_run_that_never_came_to_a_checkpoint_blocks_nothing(run, tmp_path):
-    with pytest.raises(InputError, match="lower the learning rate"):
-        run({**STAGE, "optimizer": {"lr": 1e30}, "epochs": 9})
+def test_a_run_that_never_came_to_a_checkpoint_blocks_nothing(run, monkeypatch):
+    def spoil(*_):
+        raise InputError("the loss is not a number")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_validate", spoil)
+        with pytest.raises(InputError, match="the loss is not a number"):
+            run(STAGE, seed=1)
     _, folder = run(STAGE)
     assert [row["epoch"] for row in rows(folder) if "epoch" in row] == [1]
 

@@ -68,7 +68,8 @@ def test_statistics_are_those_of_the_batches(prepared):
     torch.testing.assert_close(norm.running_var, var, rtol=1e-4, atol=1e-5)
     assert norm.momentum == momentum
     texts = [m for m in made.model.text.modules() if isinstance(m, BatchNorm)]
-    assert texts and all(not m.running_mean.any() for m in texts)  # no batch passed them
+    assert texts
+    assert not any(m.running_mean.any() for m in texts)  # no batch passed them
 
 
 def test_samples_of_statistics_are_drawn_by_the_epoch_and_shared_by_processes(prepared):

@@ -45,12 +45,12 @@ app = typer.Typer(
 
 \b
   spikeclip demo                                        all steps in minutes, nothing to download
-  spikeclip train recipes/cifar10.yaml seed=1           train from a recipe
+  spikeclip train cifar10 seed=1                        train from a recipe, built in or a file
   spikeclip evaluate runs/cifar10 --data cifar10
   spikeclip classify cat.jpg --model runs/cifar10 --labels "cat,dog,truck"
 
 SPIKECLIP_DEBUG=1 shows the full traceback of an error.""",
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

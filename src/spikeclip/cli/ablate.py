@@ -25,7 +25,9 @@ EXAMPLES = """Examples:
 
 
 def ablate(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe.", show_default=False)],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="A YAML file or a built-in name.", show_default=False)
+    ],
     changes: Annotated[
         list[str] | None,
         typer.Argument(metavar="key=value", help="Settings to change in all runs.", show_default=False),

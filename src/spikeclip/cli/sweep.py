@@ -20,7 +20,9 @@ EXAMPLES = """Examples:
 
 
 def sweep(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe.", show_default=False)],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="A YAML file or a built-in name.", show_default=False)
+    ],
     changes: Annotated[
         list[str] | None,
         typer.Argument(metavar="key=value", help="Settings to change.", show_default=False),

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from spikeclip.config import RunConfig, to_dict
+from spikeclip.config.read import read_yaml
 from spikeclip.errors import InputError, unknown
 from spikeclip.evaluate.statistics import mean_interval
 from spikeclip.figures import COLOURS, panels, save_figure
@@ -49,10 +49,7 @@ def load_axes(file: Path | None = None, chosen: Sequence[str] = ()) -> dict[str,
 
     Raises `InputError` for a file that does not fit and for an axis that is not in it.
     """
-    try:
-        axes = yaml.safe_load((file or _AXES).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{file}: the axes cannot be read ({' '.join(str(error).split())})") from error
+    axes = read_yaml(file or _AXES)
     fits = isinstance(axes, dict) and all(
         isinstance(values, dict) and values and all(isinstance(changes, list) for changes in values.values())
         for values in axes.values()

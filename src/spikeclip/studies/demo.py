@@ -29,12 +29,12 @@ from spikeclip.open import open_encoder
 from spikeclip.records import write_record
 from spikeclip.studies.grid import study
 from spikeclip.train.folder import RUN, clear, foreign
-from spikeclip.train.recipe import load_recipe
+from spikeclip.train.recipe import BUILT_IN, load_recipe
 from spikeclip.train.run import train_run
 from spikeclip.train.teacher import WRITTEN, train_teacher
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "shapes.yaml"
-"""The recipe of both students; a link to the repository's recipes/."""
+RECIPE = BUILT_IN / "shapes.yaml"
+"""The recipe of both students."""
 TEACHER = TeacherTraining()
 SPLITS = {"seen": "test", "held_out": "heldout"}
 """Colour-shape pairs that training pictures show, and pairs that none shows; each among all 64 names."""

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from spikeclip.config import AugmentConfig, OptimizerConfig, StageConfig, TeacherTraining, to_dict
+from spikeclip.config.ranges import check_ranges
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.errors import InputError
@@ -116,11 +117,8 @@ def train_teacher(
 
 def _check(pictures: Pictures, out: Path, settings: TeacherTraining) -> None:
     side = pictures.images.shape[1]
-    for name, least in (("layers", 1), ("patch_size", 1), ("epochs", 1), ("batch_size", 2)):
-        value = getattr(settings, name)
-        if value < least:
-            raise InputError(f"{name} must be at least {least}, got {value}")
-    if settings.width < HEAD_WIDTH or settings.width % HEAD_WIDTH:
+    check_ranges(settings)
+    if settings.width % HEAD_WIDTH:
         raise InputError(f"width must be a multiple of {HEAD_WIDTH}, got {settings.width}")
     if side % settings.patch_size:
         raise InputError(
