@@ -11,6 +11,10 @@ class InputError(ValueError):
     """Bad input from a user (file, recipe, label, shape). The command line prints it as one line."""
 
 
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM after which work can go on; its message says how."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Return an `InputError` for a name that does not exist, suggesting the nearest known one."""
     choices = sorted(known)

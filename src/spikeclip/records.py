@@ -53,6 +53,25 @@ def read_record(path: str | Path) -> dict[str, Any]:
     return record
 
 
+def read_rows(file: Path, fields: Mapping[str, type]) -> tuple[list[dict[str, Any]], int]:
+    """Return the rows of a log, a JSON object a line with values of these types, and how many lines are no such rows.
+
+    A last line that a kill cut short is left out and not counted; where there is no file there are no rows.
+    """
+    rows, damaged = [], 0
+    text = file.read_bytes().decode(errors="replace") if file.is_file() else ""
+    for line in text.splitlines(keepends=True):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in fields.items()):
+            rows.append(row)
+        else:
+            damaged += line.endswith("\n")
+    return rows, damaged
+
+
 def read_json(file: Path, default: Any = None) -> Any:
     """Return what a JSON file that describes a model holds, or `default` where that is given and there is none.
 

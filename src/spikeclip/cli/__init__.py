@@ -32,7 +32,7 @@ from spikeclip.cli import (
     train,
     verify,
 )
-from spikeclip.errors import InputError, missing_extra, printable
+from spikeclip.errors import InputError, Interrupted, missing_extra, printable
 from spikeclip.files import full_disk, is_full_disk
 
 BAD_INPUT, BAD_USAGE, INTERRUPTED = 1, 2, 130
@@ -47,7 +47,7 @@ app = typer.Typer(
 
 \b
   spikeclip demo                                        all steps in minutes, nothing to download
-  spikeclip train recipes/cifar10.yaml seed=1           train from a recipe
+  spikeclip train cifar10 seed=1                        train from a recipe, built in or a file
   spikeclip evaluate runs/cifar10 --data cifar10
   spikeclip classify cat.jpg --model runs/cifar10 --labels "cat,dog,truck"
 
@@ -110,6 +110,9 @@ def main(arguments: list[str] | None = None) -> None:
         code = command.main(arguments, prog_name="spikeclip", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:  # `spikeclip info ... | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0

@@ -7,19 +7,32 @@ from typing import Annotated
 
 import typer
 
-HELP = """Train a model from a recipe, a YAML file.
+HELP = """Train a model from a recipe: a YAML file, or the name of a built-in one.
 
-A recipe holds the model, the data, the teacher and the stages. key=value changes a setting for this run;
+A recipe holds the model, the data, the teacher and the stages; its relative paths start at the working directory.
+`spikeclip train --list` shows the built-in recipes. key=value changes a setting for this run;
 dots go down; a number or its kind chooses a stage, * all of them, null removes one. `spikeclip train --keys`
-lists every setting with its default. Ctrl-C writes a checkpoint that --resume continues from."""
+lists every setting with its default and range. Ctrl-C writes a checkpoint that --resume continues from."""
 EXAMPLES = """Examples:
 
 \b
-  spikeclip train recipes/shapes.yaml
-  spikeclip train recipes/cifar10.yaml seed=1 stages.finetune.epochs=3 --out runs/quick
-  spikeclip train recipes/cifar10.yaml model.neuron=relu --out runs/cifar10-relu    (the ANN twin)
-  spikeclip train recipes/cifar10.yaml --resume
+  spikeclip train mine.yaml
+  spikeclip train cifar10 seed=1 stages.finetune.epochs=3 --out runs/quick
+  spikeclip train cifar10 model.neuron=relu --out runs/cifar10-relu    (the ANN twin)
+  spikeclip train cifar10 --resume
+  spikeclip train --list
   spikeclip train --keys"""
+
+
+def _print_list(wanted: bool) -> None:
+    if wanted:
+        from spikeclip.train.recipe import built_in_recipes
+
+        recipes = built_in_recipes()
+        width = max(map(len, recipes))
+        for name, purpose in recipes.items():
+            print(f"{name:{width}}  {purpose}")
+        raise typer.Exit
 
 
 def _print_keys(wanted: bool) -> None:
@@ -31,7 +44,12 @@ def _print_keys(wanted: bool) -> None:
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe.", show_default=False)],
+    recipe: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RECIPE", help="A YAML file, or the name of a built-in recipe.", show_default=False
+        ),
+    ],
     changes: Annotated[
         list[str] | None,
         typer.Argument(metavar="key=value", help="Settings to change.", show_default=False),
@@ -40,7 +58,15 @@ def train(
         Path | None, typer.Option(help="Folder of the run.", show_default="runs/<name of the recipe>")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run in --out.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove what an earlier run wrote in --out.")
+    ] = False,
+    names: Annotated[
+        bool,
+        typer.Option(
+            "--list", callback=_print_list, is_eager=True, help="List the built-in recipes and exit."
+        ),
+    ] = False,
     keys: Annotated[
         bool, typer.Option("--keys", callback=_print_keys, is_eager=True, help="List all settings and exit.")
     ] = False,
@@ -54,16 +80,14 @@ def train(
 
     config = load_recipe(recipe, changes or [])  # before PyTorch: a mistake in it shows at once
     from spikeclip.train.run import train_run
-    from spikeclip.train.session import Interrupted
 
     folder = out or Path("runs") / recipe.stem
-    try:
-        result = train_run(config, folder, resume=resume, overwrite=overwrite)
-    except Interrupted as stop:
-        typer.echo(str(stop) or "stopped", err=True)
-        raise SystemExit(130) from None
+    result = train_run(config, folder, resume=resume, overwrite=overwrite)
+    from accelerate import PartialState
+
     from spikeclip.cli.tables import print_record
 
-    if result["test"]:  # None in all but the first process
-        print_record(result["test"])
+    if PartialState().is_main_process:
+        if result["test"]:
+            print_record(result["test"])
         print(f"model: {folder / 'model'}   result: {folder / 'results.json'}")
