@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
-HELP = """Train a model from a recipe, a YAML file.
+HELP = """Train a model from a recipe, a YAML file, or on a folder of your own pictures.
 
 A recipe holds the model, the data, the teacher and the stages. key=value changes a setting for this run;
 dots go down; a number or its kind chooses a stage, * all of them, null removes one. `spikeclip train --keys`
-lists every setting with its default. Ctrl-C writes a checkpoint that --resume continues from."""
+lists every setting with its default. Ctrl-C writes a checkpoint that --resume continues from.
+
+A folder with a folder of pictures for each class, or train/, val/ and test/ with such folders, needs no recipe:
+batches, epochs and validation are sized to it, the plan is shown, and the ReLU twin is trained after the network."""
 EXAMPLES = """Examples:
 
 \b
@@ -19,6 +22,8 @@ EXAMPLES = """Examples:
   spikeclip train recipes/cifar10.yaml seed=1 stages.finetune.epochs=3 --out runs/quick
   spikeclip train recipes/cifar10.yaml model.neuron=relu --out runs/cifar10-relu    (the ANN twin)
   spikeclip train recipes/cifar10.yaml --resume
+  spikeclip train ./pictures                                   (pictures/cat/1.jpg, pictures/dog/1.jpg, ...)
+  spikeclip train ./pictures teacher.path=TABLE.npz --no-twin --out runs/mine
   spikeclip train --keys"""
 
 
@@ -31,16 +36,25 @@ def _print_keys(wanted: bool) -> None:
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe.", show_default=False)],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE.yaml|FOLDER", help="The recipe, or your pictures.", show_default=False
+        ),
+    ],
     changes: Annotated[
         list[str] | None,
         typer.Argument(metavar="key=value", help="Settings to change.", show_default=False),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run.", show_default="runs/<name of the recipe>")
+        Path | None,
+        typer.Option(help="Folder of the run.", show_default="runs/<name of the recipe or folder>"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run in --out.")] = False,
+    twin: Annotated[
+        bool, typer.Option("--twin/--no-twin", help="FOLDER: train the ReLU twin too, in OUT-relu.")
+    ] = True,
     keys: Annotated[
         bool, typer.Option("--keys", callback=_print_keys, is_eager=True, help="List all settings and exit.")
     ] = False,
@@ -50,13 +64,21 @@ def train(
 
     if resume and overwrite:
         raise InputError("--resume continues a run and --overwrite removes it: give one of them")
+    from spikeclip.train.plan import own_folder
+
+    pictures = own_folder(recipe)
+    if pictures is not None:
+        from spikeclip.cli.own import train_on_folder
+
+        train_on_folder(pictures, changes or [], out, resume=resume, overwrite=overwrite, twin=twin)
+        return
     from spikeclip.train.recipe import load_recipe
 
     config = load_recipe(recipe, changes or [])  # before PyTorch: a mistake in it shows at once
     from spikeclip.train.run import train_run
     from spikeclip.train.session import Interrupted
 
-    folder = out or Path("runs") / recipe.stem
+    folder = out or Path("runs") / Path(recipe).stem
     try:
         result = train_run(config, folder, resume=resume, overwrite=overwrite)
     except Interrupted as stop:
