@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -195,6 +196,12 @@ def _lines(config: RunConfig, found: Folder, teaching: Teaching) -> list[str]:
     few = [f"{name} ({n})" for name, n in classes.items() if n < FEW]
     if few:
         lines.append(f"            few pictures of {len(few)} classes: {_shortened(few)}")
+    numbers = [name for name in classes if re.fullmatch(r"\d+|n\d{8}", name)]
+    if numbers:
+        lines.append(
+            f"            names that are numbers or WordNet ids: {_shortened(numbers)}; a teacher knows words: "
+            f"data.classnames='{{\"{numbers[0]}\": word}}'"
+        )
     if found.validation is None:
         held = f"{count - learned} of them, {share:.0%} of each class, drawn by the seed"
         lines.append(f"validation  {held}; they select the weights")
