@@ -115,7 +115,7 @@ def test_clear_leaves_no_empty_folders_and_nothing_that_a_run_writes(run):
 
 def test_a_start_that_fails_changes_nothing(run, config, tmp_path, monkeypatch):
     bad = {"data": {"test_split": "tset"}, "test": True}
-    with pytest.raises(InputError, match="data.test_split: .* has no split 'tset'"):
+    with pytest.raises(InputError, match=r"data.test_split: .* has no split 'tset'"):
         run(STAGE, **bad)
     assert list(tmp_path.iterdir()) == []
     _, folder = run(STAGE)
@@ -171,7 +171,7 @@ def test_other_pictures_cannot_be_resumed_with(run, config, root, tmp_path):
     folder = tmp_path / "run"
     train_run(made, folder, quiet=True, test=False)
     next((source / "train").rglob("*.png")).unlink()
-    with pytest.raises(InputError, match="the pictures are not those that the run in .* began with"):
+    with pytest.raises(InputError, match=r"the pictures are not those that the run in .* began with"):
         train_run(made, folder, resume=True, quiet=True, test=False)
 
 
