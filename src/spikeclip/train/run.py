@@ -30,7 +30,7 @@ from spikeclip.train.loop import Progress, run_stage
 from spikeclip.train.pictures import RunPictures, load_run_pictures
 from spikeclip.train.precision import resolve_precision
 from spikeclip.train.recipe import changed_settings, recipe_values
-from spikeclip.train.recipe_checks import check_run
+from spikeclip.train.recipe_checks import check_files, check_run
 from spikeclip.train.report import Report
 from spikeclip.train.session import Session, open_session
 from spikeclip.train.stages import STAGES, check_stage, make_stage
@@ -63,6 +63,7 @@ def train_run(
     `out`, and `Interrupted` after Ctrl-C.
     """
     check_run(config)
+    check_files(config)
     accelerator = Accelerator()
     main = accelerator.is_main_process
     report = Report(out, main, title, quiet)
