@@ -146,9 +146,10 @@ def label_of(value: Any, where: str) -> int:
     """Return a label that was read as a whole number or its digits; raises `InputError` for anything else."""
     if isinstance(value, (bytes, str)) and re.fullmatch(r"-?\d{1,18}", text := _stripped(value)):
         return int(text)
-    whole = isinstance(value, float) and value.is_integer()
-    if (whole or (isinstance(value, int) and not isinstance(value, bool))) and abs(value) < 2**62:
-        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**62:
+        return value
     raise InputError(f"{where}: expected the number of a class, got {short(value)}")
 
 
