@@ -239,14 +239,14 @@ def test_the_endings_are_those_of_pillow():
         (
             (30_000, 30_000),
             True,
-            "30,000 x 30,000 pixels, the bound is 64,000,000 pixels for JPEG in several scans",
+            "30,000 x 30,000 pixels, the bound is 60,000,000 pixels for JPEG in several scans",
         ),
         (
             (8000, 8001),
             True,
-            "8,000 x 8,001 pixels, the bound is 64,000,000 pixels for JPEG in several scans",
+            "8,000 x 8,001 pixels, the bound is 60,000,000 pixels for JPEG in several scans",
         ),
-        ((8000, 8000), True, None),
+        ((8000, 7500), True, None),
         ((30_000, 30_000), False, None),  # decoded at an eighth of each side
     ],
 )
@@ -262,7 +262,7 @@ def test_a_webp_of_enormous_size_is_refused_by_its_header():
     blob = bytearray(encoded(half_clear(), "WEBP"))
     assert blob[12:16] == b"VP8X"
     blob[24:30] = (29_999).to_bytes(3, "little") * 2
-    assert decode(bytes(blob), 32) == "30,000 x 30,000 pixels, the bound is 32,000,000 pixels for WEBP"
+    assert decode(bytes(blob), 32) == "30,000 x 30,000 pixels, the bound is 30,000,000 pixels for WEBP"
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
