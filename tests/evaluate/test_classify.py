@@ -74,8 +74,8 @@ def test_files_pictures_and_pixels_are_one_to_every_encoder(model, pictures, tmp
 def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path):
     file = tmp_path / "cat[1].png"
     file.write_bytes(b"")
-    assert find_pictures([str(file)]) == ([file], {}, [])
-    assert find_pictures(["no such file.png"]) == ([], {"no such file.png": "no such picture"}, [])
+    assert find_pictures([str(file)]) == ([file], {}, {})
+    assert find_pictures(["no such file.png"]) == ([], {"no such file.png": "no such picture"}, {})
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from spikeclip.cli.options import Engine, Templates, known_engine
 HELP = """Say which of your labels fits a picture best.
 
 The labels are any words you like. PICTURE is a file, a folder (with its subfolders) or a quoted pattern.
-Formats: JPEG, PNG, WebP, GIF, BMP, TIFF, PPM and AVIF, up to 160 million pixels (TIFF 40, WebP and AVIF 32).
+Formats: JPEG, PNG, WebP, GIF, BMP, TIFF, PPM and AVIF, up to 150 million pixels (TIFF 35, WebP and AVIF 30).
 A picture that cannot be read is named, counted and skipped; the exit code is 1 only when none could be
 read. Scores are a softmax over the labels."""
 EXAMPLES = """Examples:
@@ -64,8 +65,8 @@ def classify(
     check_labels(names)
     files, missing, others = find_pictures(pictures)
     if others:
-        first = ", ".join(printable(str(file)) for file in others[:3]) + (", ..." if len(others) > 3 else "")
-        print(f"{len(others)} files that are no pictures by their endings: {first}", file=sys.stderr)
+        first = [f"{printable(str(file))} ({why})" for file, why in islice(others.items(), 3)]
+        print(f"passed over {len(others)}: {', '.join(first + ['...'] * (len(others) > 3))}", file=sys.stderr)
     for name, reason in missing.items():
         _skip(name, reason, alone=len(pictures) == 1)
     if not files:

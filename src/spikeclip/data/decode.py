@@ -22,7 +22,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _WIDEST = 8  # a longer picture is cropped before it is resized: a 1 x 60000 strip must not fill the memory
 _LARGE = 1 << 24  # from so many pixels on, a picture is reduced while it is decoded and converted
-_SPARE = 3  # and keeps this many times the wanted side, so that the bicubic resize has what it needs
+_SPARE = 8  # and keeps at least this many times the wanted side, for the bicubic resize that follows
 _BAND = 1 << 20  # pixels that are converted at a time
 _ORIENTATION = 0x0112  # EXIF's tag
 _TURNS = {
@@ -80,11 +80,14 @@ def decode(encoded: bytes | Path, image_size: int) -> np.ndarray | str:
         return str(error)
     except Image.DecompressionBombError:
         return "it has more pixels than the bound"
-    except OSError as error:
-        return printable((error.strerror or f"damaged: {first_line(error)}").lower())
+    except MemoryError:
+        return "not enough memory to decode it"
+    except (OSError, SyntaxError, ValueError) as error:
+        said = error.strerror.lower() if isinstance(error, OSError) and error.strerror else ""
+        return said or printable(f"damaged: {first_line(error)}")
     except Exception as error:
-        # Pillow's decoders raise nearly anything on damaged bytes: errors of struct, zlib, syntax, index, memory.
-        return printable(f"damaged: {first_line(error)}")
+        # Pillow's decoders raise nearly anything on damaged bytes, and their message may be no more than a number.
+        return printable(f"damaged: {type(error).__name__} {first_line(error)}")
 
 
 class _Memory:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 class Format(NamedTuple):
     """endings: of its files, in lower case. most: pixels of the largest picture that is decoded.
 
-    A decoder takes 4 (PNG) to 20 bytes (WebP) a pixel, so that `most` pixels of any format take about 640 MB.
+    A decoder takes 4 (PNG) to 20 bytes (WebP) a pixel, so that `most` pixels of any format take about 600 MB.
     """
 
     endings: tuple[str, ...]
@@ -16,17 +16,17 @@ class Format(NamedTuple):
 
 
 FORMATS = {
-    "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif"), 160_000_000),
-    "PNG": Format((".png", ".apng"), 160_000_000),
-    "WEBP": Format((".webp",), 32_000_000),
-    "GIF": Format((".gif",), 160_000_000),
-    "BMP": Format((".bmp",), 160_000_000),
-    "TIFF": Format((".tif", ".tiff"), 40_000_000),
-    "PPM": Format((".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), 80_000_000),
-    "AVIF": Format((".avif", ".avifs"), 32_000_000),
+    "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif"), 150_000_000),
+    "PNG": Format((".png", ".apng"), 150_000_000),
+    "WEBP": Format((".webp",), 30_000_000),
+    "GIF": Format((".gif",), 150_000_000),
+    "BMP": Format((".bmp",), 150_000_000),
+    "TIFF": Format((".tif", ".tiff"), 35_000_000),
+    "PPM": Format((".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), 75_000_000),
+    "AVIF": Format((".avif", ".avifs"), 30_000_000),
 }
 """By Pillow's names. Its other formats are not opened: some start programs (EPS), others hold no photographs."""
-MOST_IN_SCANS = 64_000_000
+MOST_IN_SCANS = 60_000_000
 """Pixels of the largest JPEG in several scans, such as a progressive one, whose coefficients are all kept."""
 READ = ", ".join(FORMATS)
 UNREAD_ENDINGS = {

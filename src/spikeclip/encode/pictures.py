@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from spikeclip.data.readers.folders import folder_files, is_picture
+from spikeclip.data.readers.folders import folder_files, is_picture, why_not
 
 
 class Found(NamedTuple):
-    """files: each once. missing: names that stand for no picture, with the reason. others: beside them in folders."""
+    """files: each once. missing: names that stand for no picture. others: what else is in folders; with the reasons."""
 
     files: list[Path]
     missing: dict[str, str]
-    others: list[Path]
+    others: dict[Path, str]
 
 
 def find_pictures(names: Sequence[str]) -> Found:
@@ -25,7 +25,7 @@ def find_pictures(names: Sequence[str]) -> Found:
     such as "photos/*.jpg" of files and folders.
     """
     files: dict[Path, None] = {}
-    others: dict[Path, None] = {}
+    others: dict[Path, str] = {}
     missing: dict[str, str] = {}
     for name in names:
         path = Path(name).expanduser()
@@ -39,5 +39,5 @@ def find_pictures(names: Sequence[str]) -> Found:
         if not found:
             missing[name] = "the folder holds no pictures" if folders else "no such picture"
         files |= dict.fromkeys(found)
-        others |= dict.fromkeys(file for file in inside if not is_picture(file))
-    return Found(list(files), missing, [file for file in others if file not in files])
+        others |= {file: why_not(file) for file in inside if not is_picture(file)}
+    return Found(list(files), missing, {file: why for file, why in others.items() if file not in files})
