@@ -97,7 +97,7 @@ def test_a_saved_model_takes_no_changes():
 
 
 def test_the_shape_of_pictures_and_recordings():
-    assert ImageFormat(16).shape == ImageConfig(image_size=16).shape == (16, 16, 3)
+    assert ImageFormat(32).shape == ImageConfig(image_size=32).shape == (32, 32, 3)
     assert ImageConfig(event_frames=4).format == ImageFormat(32, 4)
     assert (ImageFormat(8, 1).shape, ImageFormat(8, 4).shape) == ((8, 8, 2), (8, 8, 4, 2))
 
@@ -161,18 +161,18 @@ def test_overrides_leave_the_rest_alone():
         ({"text": {"architecture": "lstm"}}, r"unknown value of text.architecture 'lstm'"),
         ({"image": 32}, r"image: expected a table of settings, got 32"),
         ({"text": "small"}, r"text: expected a table of settings, got 'small'"),
-        ({"T": 2.5}, r"neuron.T: expected int, got 2.5"),
-        ({"embed_dim": "512"}, r"embed_dim: expected int, got '512'"),
+        ({"T": 2.5}, r"T must be a whole number between 1 and 1,024, got 2.5"),
+        ({"embed_dim": "512"}, r"embed_dim must be a whole number between 1 and 8,192, got '512'"),
         ({"neuron": "relu", "T": 2}, r"neuron=relu has no time: use T=1, not T=2"),
         ({"neuron": "quant_relu", "T": 2}, r"neuron=quant_relu has no time.*D = T x D"),
-        ({"T": 0}, r"T must be at least 1, got 0"),
-        ({"D": 0}, r"D must be at least 1, got 0"),
-        ({"embed_dim": 0}, r"embed_dim must be at least 1, got 0"),
-        ({"tau": 1.0}, r"tau must be above 1 time step, got 1.0"),
-        ({"range": 0.0}, r"range and alpha must be above 0, got range=0.0"),
-        ({"image": {"widths": [8, 0]}}, r"image.widths must be at least 1, got 0"),
-        ({"image": {"depth": -1}}, r"image.depth must be at least 0, got -1"),
-        ({"text": {"mlp_ratio": 0}}, r"text.mlp_ratio must be at least 1, got 0"),
+        ({"T": 0}, r"T must be a whole number between 1 and 1,024, got 0"),
+        ({"D": 0}, r"D must be a whole number between 1 and 1,024, got 0"),
+        ({"embed_dim": 0}, r"embed_dim must be a whole number between 1 and 8,192, got 0"),
+        ({"tau": 1.0}, r"tau must be a number above 1 and at most 1,000,000, got 1.0"),
+        ({"range": 0.0}, r"range must be a number above 0 and at most 10,000, got 0.0"),
+        ({"image": {"widths": [8, 0]}}, r"image.widths.1 must be a whole number between 1 and 8,192, got 0"),
+        ({"image": {"depth": -1}}, r"image.depth must be a whole number between 0 and 128, got -1"),
+        ({"text": {"mlp_ratio": 0}}, r"text.mlp_ratio must be a whole number between 1 and 32, got 0"),
         ({"neuron": "lif", "T": 3, "image": {"event_frames": 2}}, r"event_frames must be T.*got 2 with T=3"),
         ({"text": {"vocab_size": 300}}, r"text.eos_id 49407 is outside a vocabulary of 300 tokens"),
     ],

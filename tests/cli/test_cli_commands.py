@@ -27,6 +27,7 @@ COMMANDS = (
     "energy",
     "data",
     "info",
+    "cache",
     "demo",
 )
 

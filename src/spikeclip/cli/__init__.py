@@ -6,6 +6,7 @@ Nothing here imports PyTorch at module level, so that `spikeclip --help` answers
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import sys
 import traceback
@@ -17,6 +18,7 @@ import typer
 from spikeclip import __version__
 from spikeclip.cli import (
     ablate,
+    cache,
     classify,
     data,
     demo,
@@ -30,7 +32,8 @@ from spikeclip.cli import (
     train,
     verify,
 )
-from spikeclip.errors import InputError, missing_extra
+from spikeclip.errors import InputError, Interrupted, missing_extra, printable
+from spikeclip.files import full_disk, is_full_disk
 
 BAD_INPUT, BAD_USAGE, INTERRUPTED = 1, 2, 130
 """Exit codes: a file, recipe or label that does not fit; a wrong option or command; Ctrl-C."""
@@ -67,6 +70,7 @@ for command in (
     verify,
     energy,
     info,
+    cache,
     demo,
 ):
     name = command.__name__.rsplit(".", 1)[-1]
@@ -99,11 +103,16 @@ def main(arguments: list[str] | None = None) -> None:
     Whatever goes wrong is one line on stderr that starts with "Error:"; SPIKECLIP_DEBUG=1 adds the traceback.
     """
     warnings.showwarning = _warn
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: no name makes printing fail
     command = typer.main.get_command(app)
     try:
         code = command.main(arguments, prog_name="spikeclip", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:  # `spikeclip info ... | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -125,6 +134,8 @@ def explain(error: Exception) -> tuple[str, int]:
         return _one_line(str(error)), BAD_INPUT
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("spikeclip"):
         return str(missing_extra(error.name.split(".")[0], "train")), BAD_INPUT
+    if isinstance(error, OSError) and is_full_disk(error):
+        return str(full_disk(error)), BAD_INPUT
     if isinstance(error, OSError) and error.strerror:
         file = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{file}", BAD_INPUT
@@ -148,7 +159,7 @@ def _usage(error: Any) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def _warn(message: Any, category: type[Warning], *rest: Any) -> None:

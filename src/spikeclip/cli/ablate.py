@@ -44,10 +44,9 @@ def ablate(
     ] = None,
 ) -> None:
     """Run the ablations."""
-    from spikeclip.errors import InputError
+    from spikeclip.errors import InputError, Interrupted
     from spikeclip.studies.ablate import load_axes, plan, run_ablation
     from spikeclip.studies.ablate import report as finished
-    from spikeclip.train.session import Interrupted
 
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
@@ -60,8 +59,7 @@ def ablate(
         result = run_ablation(cells, folder, train=not report)
     except Interrupted:
         _show(finished(cells, folder))
-        typer.echo("stopped; the same command continues the ablations", err=True)
-        raise SystemExit(130) from None
+        raise
     _show(result)
     print(f"result: {folder / 'ablation.json'}   figure: {folder / 'ablation.png'}")
 

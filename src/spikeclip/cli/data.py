@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from spikeclip.cli.options import Cache
 from spikeclip.defaults import CACHE
+from spikeclip.errors import printable
 
 if TYPE_CHECKING:
     from spikeclip.data.locate import Source
@@ -101,7 +103,7 @@ def show_dataset(
     from spikeclip.data.sheet import contact_sheet
     from spikeclip.data.sources import load_pictures
     from spikeclip.errors import InputError
-    from spikeclip.files import replacing
+    from spikeclip.figures import save_figure
 
     if out.suffix != ".png":
         raise InputError(f"--out names the .png file of the contact sheet, got {out}")
@@ -120,8 +122,7 @@ def show_dataset(
         print(line)
     sheet = contact_sheet(pictures, title=f"{title} {pictures.split}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as file:
-        sheet.savefig(file, format="png")
+    save_figure(sheet, out)
     print(f"contact sheet: {out}")
 
 
@@ -155,9 +156,9 @@ def _about(pictures: Pictures, source: Source | None, every_class: bool) -> Iter
         yield f"templates: {len(templates)}: {'  '.join(templates)}"
     if pictures.captions is not None:
         yield f"captions: {sum(map(len, pictures.captions)):,}"
-    names_skipped = f": {', '.join(pictures.skipped)}" if pictures.skipped else ""
     what = "recordings" if source and source.events else "pictures"
-    yield f"read: {len(pictures):,} {what} of {pictures.split}, {len(pictures.skipped):,} unreadable{names_skipped}"
+    yield f"read: {len(pictures):,} {what} of {pictures.split}, {len(pictures.skipped):,} unreadable"
+    yield from (f"  {printable(name)}: {why}" for name, why in islice(pictures.skipped.items(), _SHOWN))
 
 
 def _templates(pictures: Pictures, source: Source | None) -> list[str]:

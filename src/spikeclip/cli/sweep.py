@@ -50,14 +50,9 @@ def sweep(
     from spikeclip.cli.tables import print_table
     from spikeclip.energy.words import amount
     from spikeclip.studies.sweep import LEVELS, run_sweep
-    from spikeclip.train.session import Interrupted
 
     folder = out or Path("runs") / f"{recipe.stem}-sweep"
-    try:
-        result = run_sweep(config, folder, numbers, assumed)
-    except Interrupted:
-        typer.echo("stopped; the same command continues the sweep", err=True)
-        raise SystemExit(130) from None
+    result = run_sweep(config, folder, numbers, assumed)
     rows = [
         (
             row["name"],

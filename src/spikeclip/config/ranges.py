@@ -99,7 +99,7 @@ def _leaves(hint: Any) -> typing.Iterator[Any]:
     elif typing.get_origin(hint) is Literal:
         yield from typing.get_args(hint)
     elif arguments := typing.get_args(hint):
-        for argument in arguments:
+        for argument in arguments[1:] if typing.get_origin(hint) is dict else arguments:
             yield from _leaves(argument)
     else:
         yield hint

@@ -33,7 +33,7 @@ def split_sources(data: DataConfig, format: ImageFormat, seed: int) -> tuple[lis
     Neither has a picture of a class of `data.withhold`. Raises `InputError` for a class that no source has.
     """
     cache = Path(data.cache).expanduser()
-    splits = Splits(data.val_fraction, seed, data.train_split, data.test_split)
+    splits = Splits(data.val_fraction, seed, data.train_split, data.test_split, "data.val_fraction")
     parts = [
         load_training(source, format, splits, cache=cache, limit=data.limit) for source in source_names(data)
     ]
@@ -95,7 +95,7 @@ def join(parts: Sequence[Pictures]) -> Pictures:
         labels=labels,
         classnames=list(classnames.values()) if all(labelled) else [],
         captions=None if None in captions else [texts for group in captions for texts in group or []],
-        skipped=[f"{part.name}/{key}" for part in parts for key in part.skipped],
+        skipped={f"{part.name}/{key}": why for part in parts for key, why in part.skipped.items()},
     )
 
 
