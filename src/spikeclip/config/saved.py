@@ -39,7 +39,7 @@ class Taught:
     seed: int | None = None
     """Seed of the training."""
     scores: dict[str, float] = field(default_factory=dict)
-    """What was measured, by its name in words; fractions."""
+    """What was measured, by its name in words; accuracy and recall as fractions."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "taught.")
