@@ -359,10 +359,11 @@ def test_what_a_model_was_taught_with_goes_where_it_goes(make, tmp_path):
         ({"templates": ["a photo"]}, r"taught.templates: 'a photo' lacks {c}"),
         ({"templates": "a {c}"}, "taught.templates: expected list"),
         ({"templates": [3]}, "taught.templates.0: expected str"),
-        ({"renames": {"a": 3}}, "taught.renames: expected texts"),
-        ({"renames": ["a"]}, "taught.renames: expected dict"),
-        ({"scores": {"test": "good"}}, "taught.scores.test must be a number"),
-        ({"teacher": "x" * 5000}, "taught.teacher: expected texts of at most 4096 characters"),
+        ({"renames": {"a": 3}}, "taught.renames.a: expected str"),
+        ({"renames": ["a"]}, "taught.renames: expected table"),
+        ({"scores": {"test": math.nan}}, "taught.scores.test must be a number, got nan"),
+        ({"scores": {"test": "good"}}, "taught.scores.test: expected float"),
+        ({"teacher": "x" * 5000}, "taught.teacher has 5,000 characters"),
         ({"temples": []}, "unknown key in taught 'temples'; did you mean 'templates'"),
         ([], "expected a table of settings"),
     ],
@@ -499,7 +500,9 @@ def test_empty_batches_have_empty_embeddings(make):
 
 
 def test_texts_need_a_tokenizer_and_are_cut_to_the_context(make):
-    with pytest.raises(InputError, match="this model has no tokenizer"):
+    with pytest.raises(
+        InputError, match=r"this model \(spikeclip-tiny\) has no tokenizer, so it reads no texts"
+    ):
         make(tokenized=False).tokenize("a cat")
     model = make()
     tokens = model.tokenize(["a", "word " * 60])

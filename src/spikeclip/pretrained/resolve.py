@@ -53,7 +53,11 @@ def resolve(source: str | Path, **options: Any) -> Found:
         raise InputError(
             f"{name!r} is a file; a model is a folder or a name on the hub (an .npz table is a teacher)"
         )
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) or os.path.isdir(folder.parent):
+    if (
+        not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)
+        or os.path.isdir(folder.parent)
+        or name.startswith("runs/")
+    ):
         raise _missing(name, folder)
     downloaded = download(name, options)
     return Found(downloaded, _kind(downloaded))
