@@ -29,7 +29,7 @@ def info(
     from spikeclip.config import PRESETS
     from spikeclip.errors import unknown
 
-    if model not in PRESETS and not Path(model).expanduser().exists() and "/" not in model:
+    if model not in PRESETS and not Path(model.strip()).expanduser().exists() and "/" not in model:
         raise unknown("preset or folder", model, PRESETS)
     from spikeclip.cli.tables import print_table
     from spikeclip.evaluate.describe import describe_layers
