@@ -33,8 +33,9 @@ def compare_text_tower(
 
     Returns `texts`, see `text_agreement`, and `recognition`: rows as of `recognised_by_text` for the teacher's
     prototypes of the classes of each training source, and for its embeddings of pictures of `split` of `sources`,
-    with class names replaced by `classnames`, or as in the recipe. Nothing passes the student's image tower. Raises `InputError` for a
-    run that has not finished or had no teacher, and for a source of whose pictures the teacher holds none.
+    with class names replaced by `classnames`, or as in the recipe. Nothing passes the student's image tower. Raises
+    `InputError` for a run that has not finished or had no teacher, and for a source of whose pictures the teacher
+    holds none.
     """
     if not (run / "recipe.json").is_file():
         raise InputError(f"{run} is not the folder of a run: its recipe says which texts were held out")
