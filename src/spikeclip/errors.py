@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
 class InputError(ValueError):
     """Bad input from a user (file, recipe, label, shape). The command line prints it as one line."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM after which work can go on; its message says how."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
@@ -22,6 +27,12 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
 def missing_extra(module: str, extra: str) -> InputError:
     """Return an `InputError` that names the optional extra which brings `module`."""
     return InputError(f"this needs {module}, which is not installed: pip install 'spikeclip[{extra}]'")
+
+
+def printable(text: str) -> str:
+    """Return a text that a terminal shows on one line: what cannot be printed, such as a line break, as its escape."""
+    hidden = ("C", "Zl", "Zp")  # control characters, half of a character, line and paragraph separators
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c).startswith(hidden) else c for c in text)
 
 
 def first_line(error: BaseException) -> str:

@@ -21,7 +21,10 @@ def read_lines(path: Path) -> list[str]:
     path = path.expanduser()
     if not path.is_file():
         raise InputError(f"no such file of texts: {path}")
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is no text in UTF-8; save it again with this encoding") from None
 
 
 def check_free(out: Path, kind: str, holds_one: bool) -> None:

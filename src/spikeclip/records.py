@@ -18,8 +18,12 @@ _LARGEST = 1 << 24
 
 
 def json_text(value: Any) -> str:
-    """Return nested plain values as valid JSON, numbers that are not finite as null."""
-    return json.dumps(_plain(value), indent=2, allow_nan=False, ensure_ascii=False)
+    """Return nested plain values as valid JSON, numbers that are not finite as null.
+
+    Bytes of file names that are no UTF-8, which Python reads as halves of characters, are written as escapes.
+    """
+    text = json.dumps(_plain(value), indent=2, allow_nan=False, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def write_record(record: Mapping[str, Any], path: str | Path) -> None:
@@ -47,6 +51,25 @@ def read_record(path: str | Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise InputError(f"{path} holds no record of a result")
     return record
+
+
+def read_rows(file: Path, fields: Mapping[str, type]) -> tuple[list[dict[str, Any]], int]:
+    """Return the rows of a log, a JSON object a line with values of these types, and how many lines are no such rows.
+
+    A last line that a kill cut short is left out and not counted; where there is no file there are no rows.
+    """
+    rows, damaged = [], 0
+    text = file.read_bytes().decode(errors="replace") if file.is_file() else ""
+    for line in text.splitlines(keepends=True):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in fields.items()):
+            rows.append(row)
+        else:
+            damaged += line.endswith("\n")
+    return rows, damaged
 
 
 def read_json(file: Path, default: Any = None) -> Any:

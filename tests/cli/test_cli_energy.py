@@ -64,7 +64,7 @@ def test_energy(process, folder):
     [
         (("energy", "nowhere", "--data", "shapes"), "no such folder: 'nowhere'"),
         (("energy", "run", "--data", "shapes", "--precision", "int9"), "did you mean 'int8'"),
-        (("energy", "run", "--data", "shapes", "--conventions", "no.yaml"), "conventions cannot be read"),
+        (("energy", "run", "--data", "shapes", "--conventions", "no.yaml"), "no such file: no.yaml"),
         (("energy", "run", "--data", "shapes", "--into", "no.json"), "no.json: the record cannot be read"),
         (("energy", "run", "--data", "shapes", "--twin", "run"), "results.json: the record cannot be read"),
         (("energy", "run", "--data", "shapes", "--out", "pictures/one.png"), "is a file"),

@@ -19,7 +19,7 @@ from spikeclip.graph.inputs import picture_batches
 
 LOG = (
     '{"stage": "finetune", "step": 0, "rate": 0.02, "rates": {"image.a": 0.2, "image.b": 0.4, "text.c": 9}}\n'
-    '{"stage": "finetune", "step": 1, "epoch": 0, "val_acc1": 0.5}\n'
+    '{"stage": "finetune", "step": 1, "epoch": 1, "val_acc1": 0.5}\n'
 )
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

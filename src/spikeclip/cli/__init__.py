@@ -6,6 +6,7 @@ Nothing here imports PyTorch at module level, so that `spikeclip --help` answers
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import sys
 import traceback
@@ -31,7 +32,7 @@ from spikeclip.cli import (
     train,
     verify,
 )
-from spikeclip.errors import InputError, missing_extra
+from spikeclip.errors import InputError, Interrupted, missing_extra, printable
 from spikeclip.files import full_disk, is_full_disk
 
 BAD_INPUT, BAD_USAGE, INTERRUPTED = 1, 2, 130
@@ -46,7 +47,7 @@ app = typer.Typer(
 
 \b
   spikeclip demo                                        all steps in minutes, nothing to download
-  spikeclip train recipes/cifar10.yaml seed=1           train from a recipe
+  spikeclip train cifar10 seed=1                        train from a recipe, built in or a file
   spikeclip evaluate runs/cifar10 --data cifar10
   spikeclip classify cat.jpg --model runs/cifar10 --labels "cat,dog,truck"
 
@@ -102,11 +103,16 @@ def main(arguments: list[str] | None = None) -> None:
     Whatever goes wrong is one line on stderr that starts with "Error:"; SPIKECLIP_DEBUG=1 adds the traceback.
     """
     warnings.showwarning = _warn
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: no name makes printing fail
     command = typer.main.get_command(app)
     try:
         code = command.main(arguments, prog_name="spikeclip", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:  # `spikeclip info ... | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -153,7 +159,7 @@ def _usage(error: Any) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def _warn(message: Any, category: type[Warning], *rest: Any) -> None:

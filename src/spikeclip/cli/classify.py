@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from spikeclip.cli.options import Engine, Templates, known_engine
 HELP = """Say which of your labels fits a picture best.
 
 The labels are any words you like. PICTURE is a file, a folder (with its subfolders) or a quoted pattern.
+Formats: JPEG, PNG, WebP, GIF, BMP, TIFF, PPM and AVIF, up to 150 million pixels (TIFF 35, WebP and AVIF 30).
 A picture that cannot be read is named, counted and skipped; the exit code is 1 only when none could be
 read. Scores are a softmax over the labels."""
 EXAMPLES = """Examples:
@@ -20,6 +22,7 @@ EXAMPLES = """Examples:
 \b
   spikeclip classify cat.jpg --model runs/cifar10 --labels "cat,dog,truck"
   spikeclip classify photos/ "more/*.png" --model runs/cifar10 --labels cat,dog --top 1
+  spikeclip classify cat.jpg --model runs/cifar10 --labels names.txt --top 1
   spikeclip classify cat.jpg --model runs/cifar10 --prompts cifar10
   spikeclip classify cat.jpg --model runs/cifar10 --labels cat,dog --json
 
@@ -36,7 +39,8 @@ def classify(
         str, typer.Option(metavar="MODEL", help="Saved model, run, hub name or teacher.", show_default=False)
     ],
     labels: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Labels, separated by commas.", show_default=False)
+        str | None,
+        typer.Option(metavar="A,B,...", help="Labels, or a .txt file of one a line.", show_default=False),
     ] = None,
     prompts: Annotated[
         str | None, typer.Option(help="Labels and templates of a known data set, or of a .json file.")
@@ -47,7 +51,7 @@ def classify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Classify pictures."""
-    from spikeclip.errors import InputError
+    from spikeclip.errors import InputError, printable
 
     if (labels is None) == (prompts is None):
         raise InputError(
@@ -59,9 +63,12 @@ def classify(
 
     names, templates = _labels(labels, prompts)
     check_labels(names)
-    files, missing = find_pictures(pictures)
-    for name in missing:
-        _skip(name, "no such picture", alone=len(pictures) == 1)
+    files, missing, others = find_pictures(pictures)
+    if others:
+        first = [f"{printable(str(file))} ({why})" for file, why in islice(others.items(), 3)]
+        print(f"passed over {len(others)}: {', '.join(first + ['...'] * (len(others) > 3))}", file=sys.stderr)
+    for name, reason in missing.items():
+        _skip(name, reason, alone=len(pictures) == 1)
     if not files:
         raise InputError(f"none of the {len(pictures)} pictures could be found")
     from spikeclip.open import open_encoder
@@ -70,8 +77,8 @@ def classify(
     results = {}
     single = len(pictures) == 1 and not missing and files == [Path(pictures[0]).expanduser()]
     for file, ranked in classify_files(encoder, files, names, template or templates, top):
-        if ranked is None:
-            _skip(str(file), "not a picture that can be read", alone=len(files) == 1 and not missing)
+        if isinstance(ranked, str):
+            _skip(str(file), ranked, alone=len(files) == 1 and not missing)
         else:
             results[str(file)] = ranked
             if not as_json:
@@ -88,24 +95,46 @@ def classify(
 
 
 def _labels(labels: str | None, prompts: str | None) -> tuple[list[str], list[str] | None]:
-    """Return the labels that were given, or those of `prompts`, and their templates, None for the model's."""
+    """Return the labels that were given, as such or in a file, or those of `prompts`, and their templates.
+
+    None stands for the model's templates.
+    """
     if prompts is None:
-        return [label.strip() for label in labels.split(",")] if labels and labels.strip() else [], None
+        return _given(labels or ""), None
     from spikeclip.data.prompts import load_prompts
 
     known = load_prompts(prompts)
     return known.classnames, known.templates
 
 
-def _skip(name: str, reason: str, alone: bool) -> None:
+def _given(labels: str) -> list[str]:
     from spikeclip.errors import InputError
+    from spikeclip.files import read_lines
+
+    labels = labels.strip()
+    if Path(labels).expanduser().is_file():
+        return read_lines(Path(labels))
+    names = [label.strip() for label in labels.split(",")] if labels else []
+    if file := next((name for name in names if name.lower().endswith(".txt")), None):
+        raise InputError(
+            f"no such file of labels: {file}"
+            if len(names) == 1
+            else f"label {file!r}: a file of labels stands alone"
+        )
+    return names
+
+
+def _skip(name: str, reason: str, alone: bool) -> None:
+    from spikeclip.errors import InputError, printable
 
     if alone:
-        raise InputError(f"{name}: {reason}")
-    print(f"skipped {name}: {reason}", file=sys.stderr)
+        raise InputError(f"{printable(name)}: {reason}")
+    print(f"skipped {printable(name)}: {reason}", file=sys.stderr)
 
 
 def _show(name: str, ranked: list[dict]) -> None:
-    print(name)
+    from spikeclip.errors import printable
+
+    print(printable(name))
     for entry in ranked:
         print(f"  {entry['score']:7.2%}  {entry['label']}")

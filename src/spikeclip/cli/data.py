@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from spikeclip.cli.options import Cache
 from spikeclip.defaults import CACHE
+from spikeclip.errors import printable
 
 if TYPE_CHECKING:
     from spikeclip.data.locate import Source
@@ -154,9 +156,9 @@ def _about(pictures: Pictures, source: Source | None, every_class: bool) -> Iter
         yield f"templates: {len(templates)}: {'  '.join(templates)}"
     if pictures.captions is not None:
         yield f"captions: {sum(map(len, pictures.captions)):,}"
-    names_skipped = f": {', '.join(pictures.skipped)}" if pictures.skipped else ""
     what = "recordings" if source and source.events else "pictures"
-    yield f"read: {len(pictures):,} {what} of {pictures.split}, {len(pictures.skipped):,} unreadable{names_skipped}"
+    yield f"read: {len(pictures):,} {what} of {pictures.split}, {len(pictures.skipped):,} unreadable"
+    yield from (f"  {printable(name)}: {why}" for name, why in islice(pictures.skipped.items(), _SHOWN))
 
 
 def _templates(pictures: Pictures, source: Source | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import reprlib
 import types
@@ -61,12 +62,12 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if origin is dict and isinstance(value, Mapping):
         return {convert(args[0], k, where): convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
     if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
+        with contextlib.suppress(ValueError, OverflowError):
             return float(value)  # YAML 1.1 reads 1e-3 as a string
-        except (ValueError, OverflowError):
-            pass
+    if hint is str and isinstance(value, str):
+        return _text(value, where)
     if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
-        return _text(value, where) if hint is str else value
+        return value
     quotes = "; write it in quotes" if hint is str and isinstance(value, (int, float)) else ""
     raise InputError(f"{where}: expected {expected(hint)}, got {reprlib.repr(value)}{quotes}")
 
@@ -82,17 +83,16 @@ def expected(hint: Any) -> str:
     """Return what values a type takes, in words: "str or list of str", "one of adamw, muon"."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
-        return f"one of {', '.join(map(str, args))}" if len(args) > 1 else str(args[0])
+        return ("one of " if len(args) > 1 else "") + ", ".join(map(str, args))
     if origin in (typing.Union, types.UnionType):
         return " or ".join(expected(arg) for arg in args)
     if dataclasses.is_dataclass(hint):
         return " with ".join(filter(None, ("table", " and ".join(required(hint)))))  # type: ignore[arg-type]
-    if origin is list:
+    if origin in (list, tuple) and args:
         return f"list of {expected(args[0]).replace('table', 'tables')}"
     if hint is type(None):
         return "null"
-    names = {dict: "table", tuple: "list"}
-    return names.get(origin or hint, getattr(origin or hint, "__name__", str(hint)))
+    return "table" if origin is dict else getattr(hint, "__name__", str(hint))
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from spikeclip.errors import InputError
 
 BYTES, VALUES, DEPTH = 1_000_000, 50_000, 50
 """A file of settings has at most so many bytes, and so many values, one in another so deep, aliases (*name) counted."""
-BITS = 1000
-"""Of the largest whole number, so that it is a float too."""
+DIGITS = 250
+"""Of the longest whole number, which is a float too, whatever its base."""
 
 
 def read_yaml(path: Path) -> Any:
@@ -30,14 +30,15 @@ def read_yaml(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             content = file.read(BYTES + 1)
-        text = content.decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > BYTES:
+        raise InputError(f"{path} is larger than {BYTES:,} bytes: this is no file of settings")
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise InputError(f"{path} is not UTF-8 text, from line {line} on: save it as UTF-8") from error
-    if len(content) > BYTES:
-        raise InputError(f"{path} is larger than {BYTES:,} bytes: this is no file of settings")
     return parse_yaml(text, str(path))
 
 
@@ -52,7 +53,9 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}: " if mark and "\n" in text.strip() else ""
-        problem = error.problem or error.context or "cannot be read"
+        problem = error.problem or "cannot be read"
+        if error.context and problem.startswith("but "):
+            problem = f"{error.context}, {problem}"
         if "'\\t'" in problem:
             problem = "a tab; indent with spaces"
         raise InputError(f"{where} is not valid YAML: {place}{problem}") from error
@@ -111,10 +114,9 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        value = super().construct_yaml_int(node)
-        if value.bit_length() > BITS:
+        if len(node.value) > DIGITS:
             raise yaml.MarkedYAMLError(problem="a number of hundreds of digits", problem_mark=node.start_mark)
-        return value
+        return super().construct_yaml_int(node)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -23,7 +24,6 @@ from spikeclip.errors import InputError
 from spikeclip.files import replacing
 from spikeclip.progress import tracked
 
-_CHUNK = 512
 _PROGRESS_FROM = 5000
 
 
@@ -51,22 +51,23 @@ def write(
     """
     digest = hashlib.sha256()
     kept: list[int] = []
-    skipped: list[str] = []
+    skipped = dict(listing.skipped)
     with replacing(path.with_suffix(".npy")) as file:
         _header(file, (len(chosen), *format.shape))
         pixels = _decoded(listing.read(chosen), format)
         pairs, long = zip(chosen.tolist(), pixels, strict=True), len(chosen) > _PROGRESS_FROM
         for i, image in tracked(pairs, f"decoding {name} {split}", len(chosen), shown=long):
-            if image is None:
-                skipped.append(listing.ids[i])
+            if isinstance(image, str):
+                skipped[listing.ids[i]] = image
                 continue
             kept.append(i)
             data = image.tobytes()
             digest.update(data)
             file.write(data)
         if not kept:
-            raise InputError(f"{name}: none of the {len(chosen)} pictures of {split!r} can be read")
-        if skipped:
+            first = f" ({listing.ids[chosen[0]]}: {skipped[listing.ids[chosen[0]]]})" if len(chosen) else ""
+            raise InputError(f"{name}: none of the {len(chosen)} pictures of {split!r} can be read{first}")
+        if len(kept) < len(chosen):
             file.seek(0)
             _header(file, (len(kept), *format.shape))
     about: dict[str, Any] = {
@@ -90,12 +91,18 @@ def _header(file: IO[bytes], shape: tuple[int, ...]) -> None:
 
 def _decoded(
     encoded: Iterator[bytes | Path] | Iterator[Recording], format: ImageFormat
-) -> Iterator[np.ndarray | None]:
-    def decoded(item: bytes | Path | Recording) -> np.ndarray | None:
+) -> Iterator[np.ndarray | str]:
+    def decoded(item: bytes | Path | Recording) -> np.ndarray | str:
         if isinstance(item, Recording):
-            return count_events(item, format.image_size, format.event_frames or 1)
+            frames = count_events(item, format.image_size, format.event_frames or 1)
+            return "no events, or events outside the sensor" if frames is None else frames
         return decode(item, format.image_size)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while chunk := list(islice(encoded, _CHUNK)):
-            yield from pool.map(decoded, chunk)
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        # Few pictures wait for their turn, encoded or decoded, because each may be large.
+        waiting = deque(pool.submit(decoded, item) for item in islice(encoded, 4 * threads))
+        while waiting:
+            image = waiting.popleft().result()
+            waiting.extend(pool.submit(decoded, item) for item in islice(encoded, 1))
+            yield image

@@ -8,12 +8,13 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from spikeclip.data.known import Known, known_datasets
 from spikeclip.data.readers.events import count_recordings, event_splits, list_events
-from spikeclip.data.readers.folders import list_folder, picture_splits
+from spikeclip.data.readers.folders import list_folder, picture_splits, unsorted
 from spikeclip.data.readers.hub import hub_rows, hub_splits
 from spikeclip.data.readers.listing import CLASSNAMES_FILE, VALIDATION, Listing, check_shards
 from spikeclip.data.readers.parquet import count_parquet, list_parquet, parquet_splits
@@ -103,40 +104,48 @@ def _missing(source: str, folder: Path) -> InputError:
 
 
 def _local(folder: Path, known: Known | None = None) -> Source:
-    name = known.name if known else folder.resolve().name
-    pictures = parquet_splits(folder) or picture_splits(folder) or shard_splits(folder)
-    files = pictures or event_splits(folder)
-    if not files:
-        raise InputError(
-            f"{folder}: found neither parquet files, pictures in split/class or class folders, shards (.tar), nor "
-            "event recordings (.npz)"
+    name, names = known.name if known else folder.resolve().name, folder / "names.json"
+    source = partial(Source, name, str(folder), known=known)
+    if tables := parquet_splits(folder):
+
+        def open_table(split: str) -> Split:
+            check_shards(tables[split])
+            return Split(
+                _contents([*tables[split], names]), partial(list_parquet, folder, tables[split], split)
+            )
+
+        return source(list(tables), open_table, lambda split: count_parquet(tables[split]))
+    if classes := picture_splits(folder):
+
+        def open_folders(split: str) -> Split:
+            listing = list_folder(folder, classes, split)
+            files = [path for each in classes[split] for path in each.pictures + each.others]
+            return Split(_stats(folder, files, listing.classnames), lambda: listing)
+
+        return source(
+            list(classes), open_folders, lambda split: sum(len(each.pictures) for each in classes[split])
         )
+    if shards := shard_splits(folder):
 
-    def open_split(split: str) -> Split:
-        paths, names = files[split], folder / "names.json"
-        kind = paths[0].suffix
-        if kind in (".parquet", ".tar"):
-            check_shards(paths)
-        if kind == ".parquet":
-            return Split(_contents([*paths, names]), lambda: list_parquet(folder, paths, split))
-        if kind == ".npz":
-            return Split(_contents([*paths, names]), lambda: list_events(folder, paths[0]))
-        if kind == ".tar":
-            about = [folder / CLASSNAMES_FILE, names]
-            return Split(_stats(folder, [*paths, *about], []), lambda: list_shards(folder, paths))
-        listing = list_folder(folder, files, split)
-        return Split(_stats(folder, paths, listing.classnames), lambda: listing)
+        def open_shards(split: str) -> Split:
+            check_shards(shards[split])
+            files = [*shards[split], folder / CLASSNAMES_FILE, names]
+            return Split(_stats(folder, files, []), partial(list_shards, folder, shards[split]))
 
-    def count(split: str) -> int:
-        paths = files[split]
-        kind = paths[0].suffix
-        if kind == ".parquet":
-            return count_parquet(paths)
-        if kind == ".npz":
-            return count_recordings(paths[0])
-        return len(list_shards(folder, paths).ids) if kind == ".tar" else len(paths)
+        return source(list(shards), open_shards, lambda split: len(list_shards(folder, shards[split]).ids))
+    if events := event_splits(folder):
 
-    return Source(name, str(folder), list(files), open_split, count, known, events=not pictures)
+        def open_events(split: str) -> Split:
+            return Split(_contents([*events[split], names]), partial(list_events, folder, events[split][0]))
+
+        return source(
+            list(events), open_events, lambda split: count_recordings(events[split][0]), events=True
+        )
+    there = unsorted(folder)
+    raise InputError(
+        f"{folder}: found neither parquet files, pictures in split/class or class folders, shards (.tar), nor "
+        f"event recordings (.npz){'; ' + there if there else ''}"
+    )
 
 
 def _contents(files: list[Path]) -> str:

@@ -95,7 +95,7 @@ def join(parts: Sequence[Pictures]) -> Pictures:
         labels=labels,
         classnames=list(classnames.values()) if all(labelled) else [],
         captions=None if None in captions else [texts for group in captions for texts in group or []],
-        skipped=[f"{part.name}/{key}" for part in parts for key in part.skipped],
+        skipped={f"{part.name}/{key}": why for part in parts for key, why in part.skipped.items()},
     )
 
 

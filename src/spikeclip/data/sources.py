@@ -8,6 +8,7 @@ import json
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from spikeclip.data.prompts import text_key, with_classnames
 from spikeclip.data.readers.listing import listed
 from spikeclip.data.shapes import shapes
 from spikeclip.defaults import CACHE
-from spikeclip.errors import InputError, unknown
+from spikeclip.errors import InputError, printable, unknown
 
 _VERSION = 2  # part of every cache key: raise it when decoding or the files in the cache change
 
@@ -88,10 +89,14 @@ def load_pictures(
         pictures = _cached(found, found.split(split), format, Path(cache).expanduser(), limit)
         if found.known and pictures.labels is not None and found.known.names == "ours":
             pictures = with_classnames(pictures, found.known.name)
+        if len(pictures.classnames) == 1 and pictures.captions is None and not found.events:
+            raise InputError(
+                f"{source}: every label is {pictures.classnames[0]!r}; one class is no classification"
+            )
     if pictures.skipped:
-        first = ", ".join(pictures.skipped[:3]) + (", ..." if len(pictures.skipped) > 3 else "")
-        count = len(pictures.skipped)
-        warnings.warn(f"{source} {split}: {count} unreadable pictures left out: {first}", stacklevel=2)
+        first = "; ".join(f"{printable(name)} ({why})" for name, why in islice(pictures.skipped.items(), 3))
+        count, more = len(pictures.skipped), "; ..." if len(pictures.skipped) > 3 else ""
+        warnings.warn(f"{source} {split}: {count} unreadable pictures left out: {first}{more}", stacklevel=2)
     mute = [key for key, texts in zip(pictures.ids, pictures.captions or [], strict=False) if not texts]
     if mute:
         warnings.warn(

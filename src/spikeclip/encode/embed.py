@@ -11,6 +11,7 @@ from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import build_prompts
 from spikeclip.data.readers.listing import listed
 from spikeclip.encode.encoder import Encoder, format_of, text_list
+from spikeclip.encode.pixels import Picture, as_pixels
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.encode.vectors import class_means
 from spikeclip.errors import InputError
@@ -18,6 +19,14 @@ from spikeclip.progress import tracked
 
 _ROUNDING = 1e-6
 """Embeddings of unit length that differ by less are those of one text."""
+
+
+def preprocess(encoder: Encoder, pictures: Sequence[Picture]) -> np.ndarray:
+    """Return pictures, files or of PIL, as an encoder reads them: uint8 (N, image_size, image_size, 3).
+
+    Raises `InputError` that names a file that cannot be read, and for an encoder of texts alone or of event recordings.
+    """
+    return as_pixels(pictures, format_of(encoder))
 
 
 def embed_pictures(

@@ -9,6 +9,7 @@ import numpy as np
 
 from spikeclip.config import ImageFormat, Taught
 from spikeclip.data.readers.listing import plain_text
+from spikeclip.encode.pixels import Picture
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.errors import InputError
 
@@ -54,8 +55,12 @@ class Encoder(Protocol):
         """What it was taught with: its prompts are used where none are given."""
         ...
 
-    def encode_image(self, images_NHWC: np.ndarray, spikes: SpikeCounts | None = None) -> np.ndarray:
-        """Embed uint8 pictures (N, *image_format.shape) -> (N, dim) float32; a teacher resizes others.
+    def encode_image(
+        self, images: np.ndarray | Sequence[Picture], spikes: SpikeCounts | None = None
+    ) -> np.ndarray:
+        """Embed pictures -> (N, dim) float32.
+
+        images: uint8 (N, *image_format.shape), of which a teacher resizes others; or files and PIL pictures.
 
         spikes: where a spiking network counts what its neurons emit; others leave it empty. Raises `InputError` for
         pictures that it cannot read, and for an encoder of texts alone.

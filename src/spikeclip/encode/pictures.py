@@ -5,27 +5,39 @@ from __future__ import annotations
 import glob
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from spikeclip.data.readers.folders import picture_files
+from spikeclip.data.readers.folders import folder_files, is_picture, why_not
 
 
-def find_pictures(names: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Return the picture files that names stand for, each once, and the names that stand for none.
+class Found(NamedTuple):
+    """files: each once. missing: names that stand for no picture. others: what else is in folders; with the reasons."""
+
+    files: list[Path]
+    missing: dict[str, str]
+    others: dict[Path, str]
+
+
+def find_pictures(names: Sequence[str]) -> Found:
+    """Return the picture files that names stand for.
 
     A name is a file, a folder (every picture in it and in its subfolders, in order, but for hidden ones) or a pattern
-    such as "photos/*.jpg".
+    such as "photos/*.jpg" of files and folders.
     """
-    found: dict[Path, None] = {}
-    missing = []
+    files: dict[Path, None] = {}
+    others: dict[Path, str] = {}
+    missing: dict[str, str] = {}
     for name in names:
         path = Path(name).expanduser()
-        if path.is_dir():
-            files = picture_files(path)
-        elif path.exists():
-            files = [path]
-        else:
-            files = [Path(f) for f in sorted(glob.glob(str(path), recursive=True)) if Path(f).is_file()]
-        if not files:
-            missing.append(name)
-        found.update(dict.fromkeys(files))
-    return list(found), missing
+        exists = path.exists() or path.is_symlink()
+        places = [path] if exists else [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+        folders = [folder_files(place) for place in places if place.is_dir()]
+        inside = [file for folder in folders for file in folder]
+        found = [place for place in places if not place.is_dir()] + [
+            file for file in inside if is_picture(file)
+        ]
+        if not found:
+            missing[name] = "the folder holds no pictures" if folders else "no such picture"
+        files |= dict.fromkeys(found)
+        others |= {file: why_not(file) for file in inside if not is_picture(file)}
+    return Found(list(files), missing, {file: why for file, why in others.items() if file not in files})

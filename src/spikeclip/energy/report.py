@@ -26,6 +26,7 @@ from spikeclip.energy.words import amounts, break_even, pairs, summary
 from spikeclip.files import replacing
 from spikeclip.graph.inputs import picture_batches
 from spikeclip.graph.ops import Graph, Image
+from spikeclip.records import read_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,11 +103,7 @@ def training_epochs(log: Path) -> list[Epoch]:
     """
     epochs: list[Epoch] = []
     rates: dict[str, float] = {}
-    for line in log.read_text().splitlines() if log.is_file() else []:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
+    for entry in read_rows(log, {"stage": str})[0]:
         if "rates" in entry:
             rates = {name: rate for name, rate in entry["rates"].items() if name.startswith("image.")}
         if "val_acc1" in entry and rates:

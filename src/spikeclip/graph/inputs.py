@@ -16,11 +16,13 @@ def picture_batches(
 ) -> Iterator[np.ndarray]:
     """Yield pictures (N, H, W, 3), or recordings, uint8, as the graph reads them: batches of normalised float32.
 
-    Raises `InputError` for another number of channels.
+    Raises `InputError` for another number of channels, and for pixels that are not uint8.
     """
     channels = len(graph.input.mean)
     if images_NHWC.shape[-1] != channels:
         raise InputError(f"expected pictures of {channels} channels, got {images_NHWC.shape[-1]}")
+    if images_NHWC.dtype != np.uint8:
+        raise InputError(f"expected pictures of uint8, 0 to 255, got {images_NHWC.dtype}")
     mean, std = np.array(graph.input.mean, np.float32), np.array(graph.input.std, np.float32)
     for i in range(0, len(images_NHWC), batch_size):
         yield (images_NHWC[i : i + batch_size] / np.float32(255) - mean) / std

@@ -10,6 +10,7 @@ import numpy as np
 
 from spikeclip.config import ImageFormat, Taught
 from spikeclip.data.pictures import Pictures
+from spikeclip.encode.pixels import Picture
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.errors import InputError
 
@@ -44,9 +45,13 @@ class Teacher:
         return {"config": None, "weights": self.fingerprint, "precision": None}
 
     def encode_image(
-        self, images_NHWC: np.ndarray, spikes: SpikeCounts | None = None, *, batch_size: int = 64
+        self,
+        images: np.ndarray | Sequence[Picture],
+        spikes: SpikeCounts | None = None,
+        *,
+        batch_size: int = 64,
     ) -> np.ndarray:
-        """Embed pictures (N, H, W, 3) uint8 -> (N, dim). Nothing spikes here: `spikes` stays as it is."""
+        """Embed pictures, (N, H, W, 3) uint8 of any size or files -> (N, dim); `spikes` stays as it is."""
         raise InputError(f"teacher {self.name} embeds text only; images need a CLIP or SigLIP teacher")
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:

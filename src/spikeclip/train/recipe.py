@@ -21,7 +21,7 @@ BUILT_IN = Path(__file__).parents[1] / "recipes"
 
 def built_in_recipes() -> dict[str, str]:
     """Return what each built-in recipe is for, the first line of its file, by its name."""
-    files = sorted(BUILT_IN.glob("*.yaml"))
+    files = sorted(BUILT_IN.glob("*.yaml"), key=lambda file: file.stem)
     return {file.stem: file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for file in files}
 
 

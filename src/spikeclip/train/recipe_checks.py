@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from spikeclip.config import (
@@ -26,6 +27,15 @@ _TERMS = {
     "finetune": ("ce", "kl", "keep"),
 }
 """Terms of the loss that each stage reads, by `LossConfig`; contrastive always has its own."""
+_EXAMPLES = {
+    "data.source": "FOLDER, or to a name of `spikeclip data list`",
+    "data.texts": "FILE, one text a line",
+    "teacher.path": "TABLE.npz, or to the folder or hub name of a CLIP model or sentence encoder",
+    "teacher.encoder": "the folder or hub name of a sentence encoder",
+    "model.pretrained": "the folder of a saved model",
+    "tokenizer": "auto, or to a tokenizer.json",
+}
+"""What a setting with a path takes."""
 
 
 def check_run(config: RunConfig) -> None:
@@ -39,6 +49,28 @@ def check_run(config: RunConfig) -> None:
     _check_teacher(config.teacher, config.stages)
     for i, stage in enumerate(config.stages):
         _check_stage(f"stages.{i}", stage, config, model)
+
+
+def check_files(config: RunConfig) -> None:
+    """Raise `InputError`, with the key and what to set, for a path of a recipe where nothing is; names are not checked.
+
+    A path is what starts with ".", "/" or "~", has two slashes or more, or stands where only a file can.
+    """
+    data, teacher, model = config.data, config.teacher, config.model
+    places: list[tuple[str, str | list[str] | None, bool]] = [
+        ("data.source", data.source, False),
+        ("data.texts", data.texts, True),
+        ("teacher.path", teacher.path, False),
+        ("teacher.encoder", teacher.encoder, False),
+        ("model.pretrained", model.pretrained, False),
+        ("tokenizer", None if config.tokenizer == "auto" else config.tokenizer, True),
+    ]
+    for key, given, is_file in places:
+        for text in [given] if isinstance(given, str) else given or []:
+            is_path = is_file or text.endswith(".npz") or text[0] in "./~" or text.count("/") > 1
+            if is_path and not Path(text).expanduser().exists():
+                start = "" if text[0] in "/~" else f", looked for from {Path.cwd()}"
+                raise InputError(f"{key}: {text} does not exist{start}; set {key}={_EXAMPLES[key]}")
 
 
 def _parts(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -107,8 +139,9 @@ def _check_stage(key: str, stage: StageConfig, config: RunConfig, model: ModelCo
     labels = stage.stage == "finetune" or (stage.stage == "align_image" and stage.loss.prototype > 0)
     captions = _caption_sets(config.data) if labels else []
     if captions:
+        have = "has" if len(captions) == 1 else "have"
         needs = f"{key}: stage finetune" if stage.stage == "finetune" else f"{key}.loss.prototype"
-        raise InputError(f"{needs} needs labels, and {' and '.join(captions)} has captions only")
+        raise InputError(f"{needs} needs labels, and {' and '.join(captions)} {have} captions only")
     if model is None:
         return
     if stage.relu_first and model.neuron.kind in ("lif", "plif"):

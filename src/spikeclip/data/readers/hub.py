@@ -57,14 +57,19 @@ def hub_splits(name: str, known: Known | None = None) -> dict[str, Callable[[], 
 def hub_rows(table: datasets.Dataset) -> tuple[Rows, list[Path]]:
     """Return a table of the hub column by column, and the folders where pictures lie that it names by path."""
     import datasets
-    from huggingface_hub import constants
+    from datasets.config import HF_DATASETS_CACHE
+    from huggingface_hub.constants import HF_HUB_CACHE
 
     columns = list(table.column_names)
     for name in columns:
         if isinstance(table.features[name], datasets.Image):
             table = table.cast_column(name, datasets.Image(decode=False))
     features = table.features
-    structs = [name for name in columns if isinstance(features[name], (datasets.Image, dict))]
+    structs = [
+        name
+        for name, feature in features.items()
+        if isinstance(feature, datasets.Image) or (isinstance(feature, dict) and "path" in feature)
+    ]
     named = {name: list(f.names or []) for name, f in features.items() if isinstance(f, datasets.ClassLabel)}
 
     def cells(column: str, rows: np.ndarray | None) -> Iterator[Any]:
@@ -76,10 +81,8 @@ def hub_rows(table: datasets.Dataset) -> tuple[Rows, list[Path]]:
             values = batch[name].combine_chunks()
             yield from (values.field(inside) if inside else values).to_pylist()
 
-    caches = [constants.HF_HUB_CACHE, datasets.config.HF_DATASETS_CACHE]
-    return Rows(len(table), [*columns, *(f"{name}.path" for name in structs)], named, cells), [
-        *map(Path, caches)
-    ]
+    rows = Rows(len(table), [*columns, *(f"{name}.path" for name in structs)], named, cells)
+    return rows, [Path(HF_HUB_CACHE), Path(HF_DATASETS_CACHE)]
 
 
 def _answers(name: str, known: Known | None) -> bool:

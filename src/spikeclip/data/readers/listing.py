@@ -6,13 +6,14 @@ import itertools
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from spikeclip.data.formats import PICTURE_ENDINGS
 from spikeclip.errors import InputError, first_line
 
 Encoded = bytes | Path
@@ -25,7 +26,7 @@ VALIDATION = ("validation", "val", "valid", "dev")
 CLASSNAMES_FILE = "classnames.txt"
 MOST_CLASSES = 100_000
 """Labels without class names stay below this, so that no label decides how much memory is taken."""
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+EXTENSIONS = PICTURE_ENDINGS
 
 _LONGEST = 1 << 16  # characters: more than any number of tokens that is read, and still tokenized quickly
 
@@ -42,13 +43,24 @@ class Recording:
 
 @dataclass(frozen=True)
 class Listing:
-    """One split, pictures still encoded. `read` yields the pictures or recordings at the given indices, in order."""
+    """One split, pictures still encoded. `read` yields the pictures or recordings at the given indices, in order.
+
+    skipped: what was found beside them and is not read, by name, with the reason.
+    """
 
     ids: list[str]
     read: Callable[[np.ndarray], Iterator[Encoded] | Iterator[Recording]]
     labels: np.ndarray | None = None
     classnames: list[str] = field(default_factory=list)
     captions: list[list[str]] | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return different class names sorted: numbers as numbers (2 before 10), before all other names."""
+    return sorted(
+        set(names), key=lambda name: (int(name) if re.fullmatch("[0-9]{1,18}", name) else 10**18, name)
+    )
 
 
 def read_names(folder: Path) -> list[str]:
@@ -134,9 +146,10 @@ def label_of(value: Any, where: str) -> int:
     """Return a label that was read as a whole number or its digits; raises `InputError` for anything else."""
     if isinstance(value, (bytes, str)) and re.fullmatch(r"-?\d{1,18}", text := _stripped(value)):
         return int(text)
-    whole = isinstance(value, float) and value.is_integer()
-    if (whole or (isinstance(value, int) and not isinstance(value, bool))) and abs(value) < 2**62:
-        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**62:
+        return value
     raise InputError(f"{where}: expected the number of a class, got {short(value)}")
 
 

@@ -114,7 +114,10 @@ def _cells(file: ParquetFile, path: Path, column: str, rows: np.ndarray | None) 
     leaves = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]
     wanted = [inside] if inside else ["bytes", "path"]
     columns = [leaf for leaf in leaves if leaf in {f"{name}.{part}" for part in wanted}] or [name]
-    chosen = [i for i, leaf in enumerate(leaves) if leaf in columns or leaf.startswith(f"{name}.")]
+    whole = columns == [name]
+    chosen = [
+        i for i, leaf in enumerate(leaves) if leaf in columns or (whole and leaf.startswith(f"{name}."))
+    ]
     budget = _LEAST + _TIMES * path.stat().st_size
     first = read = 0
     for group in range(file.num_row_groups):
@@ -134,14 +137,21 @@ def _cells(file: ParquetFile, path: Path, column: str, rows: np.ndarray | None) 
         batch_size = max(16 if size < 8 * stored else 1, min(10_000, _BATCH // max(1, size)))
         start = 0
         for batch in file.iter_batches(batch_size, [group], columns):
-            if rows is None and (read := read + batch.nbytes) > budget:
-                raise _unreadable(path, f"its column {name!r} takes more than {budget:,} bytes")
             values = batch.column(0)
             if places is not None:
                 values = values.take(places[(places >= start) & (places < start + len(batch))] - start)
             start += len(batch)
             for cell in values.to_pylist():
-                yield cell[inside] if inside and cell is not None else cell
+                cell = cell[inside] if inside and cell is not None else cell
+                if rows is None and (read := read + _size(cell)) > budget:  # all of them stay in memory
+                    raise _unreadable(path, f"its column {name!r} takes more than {budget:,} bytes")
+                yield cell
+
+
+def _size(cell: Any) -> int:
+    if isinstance(cell, (list, dict)):
+        return 8 + sum(map(_size, cell.values() if isinstance(cell, dict) else cell))
+    return len(cell) if isinstance(cell, (str, bytes)) else 8
 
 
 def _unreadable(path: Path, problem: Exception | str) -> InputError:

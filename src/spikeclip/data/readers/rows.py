@@ -17,6 +17,7 @@ from spikeclip.data.readers.listing import (
     LABEL_COLUMNS,
     Encoded,
     Listing,
+    in_order,
     label_of,
     listed,
     names_of,
@@ -109,7 +110,7 @@ def _labels(rows: Rows, source: str, split: str, names: list[str]) -> tuple[np.n
         raise InputError(f"{source}: {len(missing)} of {len(values)} rows have no label: {rows_named}")
     if all(isinstance(value, str) for value in values):
         values = [plain_text(value) for value in values]
-        names = names or sorted(set(values))
+        names = names or in_order(values)
         index = {name: i for i, name in enumerate(names)}
         if strange := sorted(set(values) - index.keys()):
             raise InputError(
