@@ -244,6 +244,17 @@ def test_a_teacher_without_its_preprocessing_is_refused(tmp_path, kind):
         open_teacher(tmp_path)
 
 
+@pytest.mark.parametrize("part", ["text_config", "vision_config"])
+@pytest.mark.parametrize("value", [10**9, -1, "many", 2.5])
+def test_a_teacher_of_impossible_sizes_is_refused_before_it_is_built(tmp_path, part, value):
+    save_dual("clip", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config[part]["num_hidden_layers"] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"num_hidden_layers of config.json must be between 0 and 256, got"):
+        open_teacher(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -259,5 +270,20 @@ def test_a_teacher_with_weights_that_are_none_is_refused(tmp_path, change, messa
     state = load_file(tmp_path / "model.safetensors")
     name = "text_projection.weight"
     save_file({**state, name: change(state[name])}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=message):
+        open_teacher(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("modules", "message"),
+    [
+        ([{"type": "a.Transformer", "path": "../elsewhere"}], "leads out of the folder, to '../elsewhere'"),
+        ([{"type": "a.Transformer", "path": "/etc"}], "leads out of the folder, to '/etc'"),
+        ([{"type": "a.Transformer"}], "modules.json is damaged: expected a type and a path"),
+        (["Transformer"], "modules.json is damaged: expected a type and a path"),
+    ],
+)
+def test_modules_of_a_sentence_encoder_stay_in_its_folder(tmp_path, modules, message):
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(InputError, match=message):
         open_teacher(tmp_path)
