@@ -99,6 +99,10 @@ def main(arguments: list[str] | None = None) -> None:
     Whatever goes wrong is one line on stderr that starts with "Error:"; SPIKECLIP_DEBUG=1 adds the traceback.
     """
     warnings.showwarning = _warn
+    if hasattr(
+        sys.stdout, "reconfigure"
+    ):  # a label or a name that the terminal's encoding lacks must not stop a result
+        sys.stdout.reconfigure(errors="backslashreplace")
     command = typer.main.get_command(app)
     try:
         code = command.main(arguments, prog_name="spikeclip", standalone_mode=False)
