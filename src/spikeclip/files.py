@@ -17,7 +17,11 @@ def read_lines(path: Path) -> list[str]:
     path = path.expanduser()
     if not path.is_file():
         raise InputError(f"no such file of texts: {path}")
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: its text is not UTF-8; save it again with this encoding") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def check_free(out: Path, kind: str, holds_one: bool) -> None:

@@ -151,8 +151,24 @@ def test_classes_that_training_lacks_are_not_selected_by(known, tmp_path):
         _, val = load_training("caltech101", ImageFormat(32), Splits(0.5), cache=tmp_path / "cache")
     assert val.labels.tolist() == [0, 2]
     known("caltech101", {"train": [0], "val": [1]}, ["a", "b", "c"])
-    with pytest.raises(InputError, match="leave none for validation: this needs pictures of the same classes in"):
+    with pytest.raises(
+        InputError, match="leave none for validation: this needs pictures of the same classes in"
+    ):
         load_training("caltech101", ImageFormat(32), Splits(0.5), cache=tmp_path / "cache")
+
+
+def test_too_few_pictures_name_a_setting_only_where_there_is_one(tmp_path):
+    write_parquet(tmp_path / "s/train.parquet", [png(noise(0))], {"label": [0]}, class_label("a"))
+    for name, end in (
+        ("", "needs more pictures"),
+        ("--val-fraction", "more pictures, or a larger --val-fraction"),
+    ):
+        with pytest.raises(
+            InputError, match=f"1 pictures of 'train' leave none for validation: this .*{end}$"
+        ):
+            load_training(
+                str(tmp_path / "s"), ImageFormat(8), Splits(0.1, set_by=name), cache=tmp_path / "cache"
+            )
 
 
 def test_real_sets_by_name(shared, tmp_path, monkeypatch):

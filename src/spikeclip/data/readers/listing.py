@@ -51,6 +51,12 @@ class Listing:
     captions: list[list[str]] | None = None
 
 
+def check_file(path: Path) -> None:
+    """Raise `InputError` for a folder, a pipe or a device, which may never end."""
+    if not path.is_file():
+        raise InputError(f"{path} is not a file")
+
+
 def read_names(folder: Path) -> list[str]:
     """Return the class names in `folder`/names.json, in label order; empty where there is no such file."""
     path = folder / "names.json"
