@@ -136,7 +136,7 @@ def test_teacher_passes_on_what_was_given_and_spares_what_is_there(command, fold
     assert options == {"resume": False, "overwrite": False}
     code, _, error = command("teacher", "train", "shapes", "--out", "teacher", "--limit", "60")
     assert (code, len(calls)) == (1, 1)
-    assert "leave none for validation" in error
+    assert "leave none for validation: this needs more pictures, or a larger --val-fraction" in error
     code, _, error = command("teacher", "train", "shapes", "--out", "run/model")
     assert (code, error) == (1, "Error: run/model already holds a model: --overwrite replaces it\n")
     assert len(calls) == 1

@@ -49,6 +49,11 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
 
 
+def test_a_bare_text_is_no_list_of_texts(model):
+    with pytest.raises(InputError, match=r"expected a list of texts, got the text 'a cat': write \[text\]"):
+        Runtime.from_pretrained(model[1], precision="fp32").encode_text("a cat")
+
+
 def test_embeddings_and_answers_are_the_models(model, images):
     model, folder = model
     runtime = Runtime.from_pretrained(folder, precision="fp32")
