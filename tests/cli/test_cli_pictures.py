@@ -57,6 +57,14 @@ def test_labels_that_the_output_cannot_write_are_escaped(process):
     assert sorted(line.split()[-1] for line in out.splitlines()[1:]) == ["\\u043a\\u043e\\u0442", "dog"]
 
 
+def test_labels_may_be_longer_than_any_name_of_a_file(command):
+    labels = ",".join(["~nobody's cat", *(f"label number {i}" for i in range(400))])
+    code, out, _ = command(
+        "classify", "pictures/one.png", "--model", "run", "--labels", labels, "--top", "401"
+    )
+    assert (code, len(out.splitlines())) == (0, 402)
+
+
 def test_labels_of_a_file_are_its_lines(command, folder):
     (folder / "names.txt").write_text("\ufeffred circle\n\n blue bar \r\n", encoding="utf-8")
     given = command("classify", "pictures/one.png", *CLASSIFY)
