@@ -77,7 +77,7 @@ def test_labels_of_a_file_are_its_lines(command, folder):
     [
         ("no.txt", "no such file of labels: no.txt"),
         ("cat,no.txt", "label 'no.txt': a file of labels stands alone"),
-        ("latin.txt", "latin.txt is no text in UTF-8; save it again with this encoding"),
+        ("latin.txt", "latin.txt: its text is not UTF-8; save it again with this encoding"),
         ("nothing.txt", "no labels to choose from: give at least two, such as 'cat,dog'"),
     ],
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spikeclip.data.known import Known, known_datasets
 from spikeclip.data.readers.events import count_recordings, event_splits, list_events
-from spikeclip.data.readers.folders import list_folder, picture_splits, unsorted
+from spikeclip.data.readers.folders import all_files, list_folder, picture_splits, unsorted
 from spikeclip.data.readers.hub import hub_splits
 from spikeclip.data.readers.listing import CLASSNAMES_FILE, VALIDATION, Listing
 from spikeclip.data.readers.parquet import count_parquet, list_parquet, list_rows, parquet_splits
@@ -87,49 +87,43 @@ def find_source(source: str) -> Source:
 
 
 def _local(folder: Path, known: Known | None = None) -> Source:
-    name, names = known.name if known else folder.resolve().name, folder / "names.json"
-    source = partial(Source, name, str(folder), known=known)
-    if tables := parquet_splits(folder):
-        return source(
-            list(tables),
-            lambda split: Split(
-                _contents([*tables[split], names]), partial(list_parquet, folder, tables[split], split)
-            ),
-            lambda split: count_parquet(tables[split]),
+    name = known.name if known else folder.resolve().name
+    tables = parquet_splits(folder)
+    classes = {} if tables else picture_splits(folder)
+    pictures = tables or {name: all_files(classes[name]) for name in classes} or shard_splits(folder)
+    files = pictures or event_splits(folder)
+    if not files:
+        there = unsorted(folder)
+        raise InputError(
+            f"{folder}: found neither parquet files, pictures in split/class or class folders, shards (.tar), nor "
+            f"event recordings (.npz){'; ' + there if there else ''}"
         )
-    if classes := picture_splits(folder):
 
-        def open_folders(split: str) -> Split:
+    def open_split(split: str) -> Split:
+        if classes:
             listing = list_folder(folder, classes, split)
-            files = [path for each in classes[split] for path in each.pictures + each.others]
-            return Split(_stats(folder, files, listing.classnames), lambda _: listing)
-
-        return source(
-            list(classes), open_folders, lambda split: sum(len(each.pictures) for each in classes[split])
-        )
-    if shards := shard_splits(folder):
+            return Split(_stats(folder, files[split], listing.classnames), lambda _: listing)
+        paths, names = files[split], folder / "names.json"
+        kind = paths[0].suffix
+        if kind == ".parquet":
+            return Split(_contents([*paths, names]), partial(list_parquet, folder, paths, split))
+        if kind == ".npz":
+            return Split(_contents([*paths, names]), lambda _: list_events(folder, paths[0]))
         about = [folder / CLASSNAMES_FILE, names]
-        return source(
-            list(shards),
-            lambda split: Split(
-                _stats(folder, [*shards[split], *about], []), lambda _: list_shards(folder, shards[split])
-            ),
-            lambda split: len(list_shards(folder, shards[split]).ids),
-        )
-    if events := event_splits(folder):
-        return source(
-            list(events),
-            lambda split: Split(
-                _contents([*events[split], names]), lambda _: list_events(folder, events[split][0])
-            ),
-            lambda split: count_recordings(events[split][0]),
-            events=True,
-        )
-    there = unsorted(folder)
-    raise InputError(
-        f"{folder}: found neither parquet files, pictures in split/class or class folders, shards (.tar), nor "
-        f"event recordings (.npz){'; ' + there if there else ''}"
-    )
+        return Split(_stats(folder, [*paths, *about], []), lambda _: list_shards(folder, paths))
+
+    def count(split: str) -> int:
+        if classes:
+            return sum(len(each.pictures) for each in classes[split])
+        paths = files[split]
+        kind = paths[0].suffix
+        if kind == ".parquet":
+            return count_parquet(paths)
+        if kind == ".npz":
+            return count_recordings(paths[0])
+        return len(list_shards(folder, paths).ids)
+
+    return Source(name, str(folder), list(files), open_split, count, known, events=not pictures)
 
 
 def _contents(files: list[Path]) -> str:
