@@ -16,7 +16,8 @@ from spikeclip.defaults import TEMPLATE
 HELP = """Say which of your labels fits a picture best.
 
 The labels are any words you like. PICTURE is a file, a folder (with its subfolders) or a quoted pattern.
-Formats: JPEG, PNG, WebP, GIF, BMP, TIFF, PPM and AVIF, up to 150 million pixels (TIFF 35, WebP and AVIF 30).
+Formats: JPEG, PNG, WebP, GIF, BMP, TIFF, PPM and AVIF, up to 150 million pixels
+(PPM 75, progressive JPEG 60, TIFF 35, WebP and AVIF 30).
 A picture that cannot be read is named, counted and skipped; the exit code is 1 only when none could be
 read. Scores are a softmax over the labels."""
 EXAMPLES = """Examples:
