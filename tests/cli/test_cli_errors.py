@@ -95,7 +95,7 @@ def test_unreadable_picture(process):
     code, out, error = process("classify", "pictures/bad.jpg", *CLASSIFY)
     assert (code, out) == (1, "")
     assert is_one_line(error)
-    assert "pictures/bad.jpg: not a picture that can be read" in error
+    assert "pictures/bad.jpg: damaged: Truncated File Read" in error
 
 
 def test_checkpoint_that_does_not_match_its_config(process, folder, tmp_path):
