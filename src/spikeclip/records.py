@@ -39,7 +39,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
     """Read what `write_record` wrote. Raises `InputError` for a file that is missing or no record."""
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: the record cannot be read ({first_line(error)})") from error
     if not isinstance(record, dict):
         raise InputError(f"{path} holds no record of a result")
@@ -52,7 +52,7 @@ def read_json(file: Path, default: Any = None) -> Any:
         return default
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} cannot be read: {first_line(error)}") from error
 
 

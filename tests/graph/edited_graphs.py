@@ -27,7 +27,23 @@ from spikeclip.graph.verify import verify
 
 NUMBERS = [-1, 0, 1, 2, 3, 5, 7, 64, 10**6, 10**9, 2**31, 2**63, 10**30, -(10**9), 0.5, 1.5, 3.0]
 NUMBERS += [1e-30, 1e30, -1e30, 1e300, float("nan"), float("inf"), float("-inf")]
-OTHERS = [None, True, False, "", "1", "ilif", "lif", "relu", [], {}, [1], [0, 0, 0], [-1], [[1], 2], ["image"]]
+OTHERS = [
+    None,
+    True,
+    False,
+    "",
+    "1",
+    "ilif",
+    "lif",
+    "relu",
+    [],
+    {},
+    [1],
+    [0, 0, 0],
+    [-1],
+    [[1], 2],
+    ["image"],
+]
 OTHERS += [[10**6, 10**6, 3], [1024, 1024, 3], [-1, 16], [-1, -1], [4, -1], [1e9], {"a": 1}]
 TYPES = [np.int8, np.bool_, np.float64, np.float16, np.int64, np.uint8]
 
@@ -151,12 +167,12 @@ def edit_bytes(rng, path):
 def edit(rng, path, described, arrays):
     """Write an edited graph to `path` and return what was edited."""
     described, arrays = copy.deepcopy(described), dict(arrays)
-    form = pick(rng, [edit_field, edit_field, edit_field, edit_wiring, edit_wiring, edit_array, edit_array, None])
+    form = pick(
+        rng, [edit_field, edit_field, edit_field, edit_wiring, edit_wiring, edit_array, edit_array, None]
+    )
     said = [form(rng, described, arrays)] if form else []
-    if form and rng.random() < 0.15:
-        again = pick(rng, [edit_field, edit_wiring])
-        if isinstance(described.get("ops"), list) and all(isinstance(r, dict) for r in described["ops"]):
-            said.append(again(rng, described, arrays))
+    if form in (edit_field, edit_wiring) and rng.random() < 0.15:
+        said.append(edit_array(rng, described, arrays))
     path.with_suffix(".json").write_text(json.dumps(described))
     path.with_suffix(".safetensors").write_bytes(save(arrays))
     return "; ".join(said or [edit_bytes(rng, path)])
@@ -171,7 +187,9 @@ def exact_int8(graph, layers, inputs):
             field = "weight_RSIO" if isinstance(op, ops.Conv) else "weight_IO"
             weight = getattr(op, field)
             whole, scale_O = quantize(weight.reshape(-1, weight.shape[-1]))
-            bare = replace(op, **{field: whole.astype(np.float32).reshape(weight.shape), "bias_O": op.bias_O * 0})
+            bare = replace(
+                op, **{field: whole.astype(np.float32).reshape(weight.shape), "bias_O": op.bias_O * 0}
+            )
             output = run_op(bare, *given) * scale_O + op.bias_O
         else:
             output = run_op(op, *given)

@@ -33,8 +33,14 @@ def check(graph: Graph) -> dict[str, Shape]:
     for op in graph.ops:
         _check_fields(op)
     _check_texts(graph)
-    _check_steps(graph.ops)
-    found = shapes(graph)
+    check_steps(graph.ops)
+    found, text = shapes(graph), graph.input
+    if (
+        isinstance(text, Tokens) and not text.exact
+    ):  # what fits two lengths fits all: sizes are multiples of it
+        last = graph.ops[-1].name
+        if shapes(graph, (1,))[last] != found[last]:
+            raise InputError(f"{last}: its size is another for a shorter text")
     for name, shape in found.items():
         if math.prod(shape) > MOST_VALUES:
             raise InputError(f"{name}: {shape} is more than {MOST_VALUES} numbers for one input")
@@ -161,7 +167,7 @@ def _check_texts(graph: Graph) -> None:
             raise InputError(f"{text.name}: eos_id is {text.eos_id} in a vocabulary of {len(op.table_VC)}")
 
 
-def _check_steps(ops: list[Op]) -> None:
+def check_steps(ops: list[Op]) -> None:
     """One T for all, and sub-steps that are added up where the next operation reads them."""
     times = {op.T for op in ops if isinstance(op, Neuron) and op.kind != "relu"}
     times |= {len(op.weights_T) for op in ops if isinstance(op, Readout)}
