@@ -29,7 +29,7 @@ TOWERS = {
 
 
 def exact(graph):
-    """Take small pictures, and round weights to multiples of 1/64, ."""
+    """Take small pictures, and round weights to multiples of 1/64, whose sums are exact."""
     rounded = []
     for op in graph.ops:
         arrays = {f.name: getattr(op, f.name) for f in fields(op)}

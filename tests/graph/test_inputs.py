@@ -1,4 +1,4 @@
-"""What a graph does not read is an `InputError`, in the specification and, where kernels would index by it, in the engine."""
+"""What a graph does not read is an `InputError`, in the specification and in the engine, whose kernels index by it."""
 
 import numpy as np
 import pytest
@@ -62,14 +62,14 @@ def engines(towers):
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures(towers, engines, name):
     for run in (lambda x: execute(towers[0], x), engines[0]):
-        with pytest.raises(InputError, match="expected normalised pictures|no pictures, or pixels"):
+        with pytest.raises(InputError, match=r"expected normalised pictures|no pictures, or pixels"):
             run(PICTURES[name])
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_texts(towers, engines, name):
     for run in (lambda x: execute(towers[1], x), engines[1]):
-        with pytest.raises(InputError, match="expected token ids|token ids from|texts of 78 tokens"):
+        with pytest.raises(InputError, match=r"expected token ids|token ids from|texts of 78 tokens"):
             run(TEXTS[name])
 
 

@@ -146,7 +146,8 @@ def _described(hint: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(args)}"
     if origin is tuple:
-        return f"a list, each {_described(args[0])}" if args[-1] is Ellipsis else f"a list of {len(args)}"
+        parts = [f"each {_described(args[0])}"] if args[-1] is Ellipsis else map(_described, args)
+        return f"a list, {', '.join(parts)}"
     return "null" if hint is type(None) else "true or false"
 
 
@@ -182,7 +183,7 @@ def check_steps(ops: list[Op]) -> None:
             given = op.substeps
         else:
             adds = hasattr(op, "substeps")
-            fits = len(reads) <= 1 and (not adds or op.substeps == given)
+            fits = len(reads) <= 1 and getattr(op, "substeps", given) == given
             given = 1 if adds else given
         if not fits:
             raise InputError(f"{op.name}: its sub-steps are not those of what it reads")
