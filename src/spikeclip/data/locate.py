@@ -117,8 +117,7 @@ def _local(folder: Path, known: Known | None = None) -> Source:
         return source(list(tables), open_table, lambda split: count_parquet(tables[split]))
     if classes := picture_splits(folder):
 
-    def open_split(split: str) -> Split:
-        if classes:
+        def open_folders(split: str) -> Split:
             listing = list_folder(folder, classes, split)
             return Split(_stats(folder, all_files(classes[split]), listing.classnames), lambda: listing)
 
