@@ -12,6 +12,8 @@ from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.encode.vectors import unit
 from spikeclip.engine.engine import Engine
+from spikeclip.engine.run import kernels_of
+from spikeclip.engine.threads import compile_kernels
 from spikeclip.graph.inputs import picture_batches
 from spikeclip.graph.saved import SavedGraphs, load_graphs
 from spikeclip.graph.shapes import shapes
@@ -88,5 +90,6 @@ class Runtime:
         return self._rows(self.text(tokens_NL[i : i + _BATCH]) for i in range(0, len(tokens_NL), _BATCH))
 
     def _rows(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+        compile_kernels(kernels_of([*self.image.by_events, *self.text.by_events]))  # in one go: most need both
         rows = list(batches)
         return unit(np.concatenate(rows)) if rows else np.empty((0, self.dim), np.float32)

@@ -79,7 +79,7 @@ def compile_kernels(kernels: Iterable[Kernel]) -> None:
         missing = [name for name in KERNELS if name in names]
         if not missing:
             return
-        print("compiling the engine for this processor, once in an installation: seconds", file=sys.stderr)
+        print("compiling the engine for this processor, once in an installation ...", file=sys.stderr)
         process = _compile_elsewhere(missing[1::2])
         for name in missing[0::2]:
             KERNELS[name].compile()
@@ -97,8 +97,8 @@ def _compile_elsewhere(names: list[str]) -> subprocess.Popen | None:
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not names or processors < 2 or not sys.executable:
         return None
-    code = f"import sys; sys.path = {json.dumps(sys.path)}; from spikeclip.engine.run import KERNELS\n"
-    code += f"for name in {json.dumps(names)}: KERNELS[name].compile()"
+    code = f"import sys; sys.path = {json.dumps(sys.path)}; import spikeclip.engine.threads as threads, spikeclip.engine.run\n"
+    code += f"for name in {json.dumps(names)}: threads.KERNELS[name].compile()"
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with suppress(OSError):
         return subprocess.Popen([sys.executable, "-c", code], **quiet)
