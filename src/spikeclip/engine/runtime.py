@@ -90,6 +90,8 @@ class Runtime:
         return self._rows(self.text(tokens_NL[i : i + _BATCH]) for i in range(0, len(tokens_NL), _BATCH))
 
     def _rows(self, batches: Iterable[np.ndarray]) -> np.ndarray:
-        compile_kernels(kernels_of([*self.image.by_events, *self.text.by_events]))  # in one go: most need both
+        compile_kernels(
+            kernels_of([*self.image.by_events, *self.text.by_events])
+        )  # in one go: most need both
         rows = list(batches)
         return unit(np.concatenate(rows)) if rows else np.empty((0, self.dim), np.float32)

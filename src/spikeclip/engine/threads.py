@@ -97,7 +97,8 @@ def _compile_elsewhere(names: list[str]) -> subprocess.Popen | None:
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not names or processors < 2 or not sys.executable:
         return None
-    code = f"import sys; sys.path = {json.dumps(sys.path)}; import spikeclip.engine.threads as threads, spikeclip.engine.run\n"
+    code = f"import sys; sys.path = {json.dumps(sys.path)}\n"
+    code += "import spikeclip.engine.run, spikeclip.engine.threads as threads\n"
     code += f"for name in {json.dumps(names)}: threads.KERNELS[name].compile()"
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with suppress(OSError):
