@@ -17,15 +17,15 @@ from spikeclip.train.run import train_run
 
 
 @contextmanager
-def study(out: Path, kind: str, again: str) -> Iterator[None]:
-    """Keep the folder of a study to this process; `Interrupted` says what the same command does `again`."""
+def study(out: Path, kind: str, again: str = "continues") -> Iterator[None]:
+    """Keep the folder of a study to this process; `Interrupted` says what the same command does."""
     if find_spec("matplotlib") is None:  # for the figures at the end
         raise missing_extra("matplotlib", "train")
     try:
         with locked(out, kind):
             yield
     except Interrupted:
-        raise Interrupted(f"stopped; the same command {again} the {kind}") from None
+        raise Interrupted(f"stopped; the same command {again}") from None
 
 
 def run_once(

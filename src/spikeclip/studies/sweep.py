@@ -54,7 +54,7 @@ def run_sweep(
             f"a sweep needs accuracy, so its last stage is finetune, not {config.stages[-1].stage}"
         )
     twins = _twins(config)
-    with study(out, "sweep", "continues"):
+    with study(out, "sweep"):
         rows = _networks(config, twins, out, strengths, conventions, quiet)
     result = {"networks": rows, "convention": conventions.name, "recipe": recipe_values(config)}
     write_record(result, out / "sweep.json")
