@@ -72,8 +72,9 @@ def test_the_weights_with_the_best_validation_score_are_the_result(run, prepared
     kept = []
     validate = loop._validate
 
-    def spoil(model, *rest, **named):  # after the third epoch
-        validate(model, *rest, **named)
+    def spoil(network, *rest):  # after the third epoch
+        validate(network, *rest)
+        model = network.model
         kept.append({name: value.clone() for name, value in model.state_dict().items()})
         if len(kept) == 3:
             with torch.no_grad():
