@@ -122,10 +122,10 @@ def clear(folder: Path, written: Iterable[str] = RUN) -> None:
 
 
 def foreign(folder: Path, written: Iterable[str]) -> list[str]:
-    """Return the files below `folder`, as paths in it, that match none of the patterns."""
+    """Return the files below `folder`, as paths in it, that match none of the patterns; locks do not count."""
     ours = {file for pattern in written for file in folder.glob(pattern)}
     files = (file for file in sorted(folder.rglob("*")) if file.is_symlink() or not file.is_dir())
-    return [str(file.relative_to(folder)) for file in files if file not in ours]
+    return [str(file.relative_to(folder)) for file in files if file not in ours and file.name != _LOCK]
 
 
 def _lock(path: Path) -> IO[str]:
