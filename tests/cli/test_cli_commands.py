@@ -183,6 +183,9 @@ def test_train_shows_the_result_and_says_how_to_go_on(command, folder, monkeypat
     assert code == 0
     assert "25.00 %" in out
     assert "model: runs/small/model" in out
+    monkeypatch.setattr("spikeclip.train.run.train_run", lambda *given, **named: {"test": None})
+    code, out, _ = command("train", "small.yaml", "data.test_split=null")
+    assert (code, out) == (0, "model: runs/small/model   result: runs/small/results.json\n")
 
     def stop(config, out, *, resume, overwrite):
         assert (config.seed, out, resume, overwrite) == (4, Path("x"), True, False)

@@ -110,7 +110,7 @@ def run_ablation(
     """
     runs = {name: config for cell in cells for name, config in cell.runs.items()}
     failed: dict[str, str] = {}
-    with study(out, "ablation", "continues") if train else contextlib.nullcontext():
+    with study(out, "ablation") if train else contextlib.nullcontext():
         try:
             for place, (name, config) in enumerate(runs.items(), 1) if train else ():
                 try:

@@ -57,7 +57,7 @@ def run_sweep(
     for strength in strengths:
         check_run(_with_strength(config, strength))
     twins = _twins(config)
-    with study(out, "sweep", "continues"):
+    with study(out, "sweep"):
         rows = _networks(config, twins, out, strengths, conventions, quiet)
     result = {"networks": rows, "convention": conventions.name, "recipe": recipe_values(config)}
     write_record(result, out / "sweep.json")
