@@ -43,7 +43,7 @@ WITHOUT_TORCH = (
 NEEDS_TORCH = {
     "spikeclip.graph.lower",
     "spikeclip.encode.student",
-    *(f"spikeclip.evaluate.{name}" for name in ("probe", "describe", "clip_benchmark")),
+    *(f"spikeclip.evaluate.{name}" for name in ("probe", "clip_benchmark")),
 }
 
 

@@ -165,25 +165,74 @@ def test_a_model_by_hub_name(make, tmp_path, monkeypatch):
         assert (repo_id, revision) == ("owner/model", "v1")
         return str(tmp_path)
 
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: None)
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert_same(from_pretrained("owner/model", revision="v1"), model)
 
 
 @pytest.mark.parametrize("name", ["no-such-folder", "./a/b", "a/b/c", "/nowhere/at/all"])
 def test_neither_a_folder_nor_a_hub_name(name):
-    with pytest.raises(InputError, match=f"no such folder: {name}"):
+    with pytest.raises(InputError, match=f"no such folder: '{name}'"):
         from_pretrained(name)
 
 
-def test_a_hub_that_does_not_answer(monkeypatch):
-    def download(*_, **__):
-        raise ConnectionError
+class Hub:
+    """Stands in for the hub: what it says of a model, and what it gives."""
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    def __init__(self, monkeypatch, says, gives):
+        self.asked = []
+        monkeypatch.setattr(
+            "huggingface_hub.HfApi.model_info", lambda _, name, **__: self._answer(name, says)
+        )
+        monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **o: self._answer(o, gives))
+
+    def _answer(self, asked, answer):
+        self.asked.append(asked)
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
+
+def test_a_hub_that_gives_nothing_is_asked_once(monkeypatch):
+    hub = Hub(monkeypatch, "", PermissionError("gated"))
     with pytest.raises(
-        InputError, match=r"owner/model: no such folder, and the .* hub gave .*ConnectionError"
+        InputError, match=r"owner/model: no such folder, .* gave no model .*PermissionError: gated"
     ):
         from_pretrained("owner/model")
+    assert len(hub.asked) == 2
+
+
+def test_without_a_network_an_earlier_download_is_read(make, tmp_path, monkeypatch):
+    model = make()
+    model.save_pretrained(tmp_path)
+    hub = Hub(monkeypatch, ConnectionError("no route"), tmp_path)
+    assert_same(from_pretrained("owner/model"), model)
+    assert hub.asked[0] == "owner/model"
+    assert hub.asked[1]["local_files_only"] is True
+    Hub(monkeypatch, ConnectionError("no route"), FileNotFoundError())
+    with pytest.raises(
+        InputError, match="hub is not reached, and no model of this name was downloaded before"
+    ):
+        from_pretrained("owner/model")
+
+
+def test_names_that_are_near(make, tmp_path, monkeypatch):
+    make().save_pretrained(tmp_path / "runs" / "cifar10" / "model")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", None)  # a path is not asked for there
+    for typed in ("runs/cifar1O", "runs/cifar", "cifar10", "./runs/cifar10x"):
+        with pytest.raises(InputError, match=f"no such folder: '{typed}'; did you mean 'runs/cifar10'"):
+            from_pretrained(typed)
+    with pytest.raises(
+        InputError, match=r"'spikeclip-tiny' is a preset, a network that has yet to be trained"
+    ):
+        from_pretrained("spikeclip-tiny")
+    assert from_pretrained("runs/cifar10 ").config.name == "spikeclip-tiny"
+    with pytest.raises(InputError, match=r"config.json' is a file; a model is a folder"):
+        from_pretrained("runs/cifar10/model/config.json")
+    for typed in ("a\0b", "x" * 5000, ""):
+        with pytest.raises(InputError):
+            from_pretrained(typed)
 
 
 def edit_config(folder, change):
@@ -310,10 +359,11 @@ def test_what_a_model_was_taught_with_goes_where_it_goes(make, tmp_path):
         ({"templates": ["a photo"]}, r"taught.templates: 'a photo' lacks {c}"),
         ({"templates": "a {c}"}, "taught.templates: expected list"),
         ({"templates": [3]}, "taught.templates.0: expected str"),
-        ({"renames": {"a": 3}}, "taught.renames: expected texts"),
-        ({"renames": ["a"]}, "taught.renames: expected dict"),
-        ({"scores": {"test": "good"}}, "taught.scores.test must be a number"),
-        ({"teacher": "x" * 5000}, "taught.teacher: expected texts of at most 4096 characters"),
+        ({"renames": {"a": 3}}, "taught.renames.a: expected str"),
+        ({"renames": ["a"]}, "taught.renames: expected table"),
+        ({"scores": {"test": math.nan}}, "taught.scores.test must be a number, got nan"),
+        ({"scores": {"test": "good"}}, "taught.scores.test: expected float"),
+        ({"teacher": "x" * 5000}, "taught.teacher has 5,000 characters"),
         ({"temples": []}, "unknown key in taught 'temples'; did you mean 'templates'"),
         ([], "expected a table of settings"),
     ],
@@ -450,7 +500,9 @@ def test_empty_batches_have_empty_embeddings(make):
 
 
 def test_texts_need_a_tokenizer_and_are_cut_to_the_context(make):
-    with pytest.raises(InputError, match="this model has no tokenizer"):
+    with pytest.raises(
+        InputError, match=r"this model \(spikeclip-tiny\) has no tokenizer, so it reads no texts"
+    ):
         make(tokenized=False).tokenize("a cat")
     model = make()
     tokens = model.tokenize(["a", "word " * 60])

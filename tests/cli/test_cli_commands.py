@@ -258,7 +258,7 @@ def test_classify_a_folder_names_and_counts_what_it_skips(process):
     assert [len(ranked) for ranked in result.values()] == [2, 2]
     assert error.splitlines() == [
         "skipped no.png: no such picture",
-        "skipped pictures/bad.jpg: not a picture that can be read",
+        "skipped pictures/bad.jpg: damaged: Truncated File Read",
         "2 pictures classified, 2 skipped",
     ]
 

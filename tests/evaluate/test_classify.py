@@ -9,7 +9,7 @@ from spikeclip.encode.classify import check_labels, classify, classify_files
 from spikeclip.encode.embed import embed_pictures, preprocess, zero_shot_classifier
 from spikeclip.encode.pictures import find_pictures
 from spikeclip.errors import InputError
-from spikeclip.evaluate.describe import describe_layers, describe_model
+from spikeclip.evaluate.describe import describe_graphs, describe_layers, describe_model, lowered
 from spikeclip.graph.saved import save_graphs
 from spikeclip.open import open_encoder
 
@@ -94,9 +94,23 @@ def test_labels_that_cannot_be_meant(labels, message):
 def test_description_counts_every_parameter_once(model):
     facts = describe_model(model)
     assert facts["parameters"]["total"] == sum(p.numel() for p in model.parameters())
-    layers = {layer["name"]: layer for layer in describe_layers(model)}
+    layers = {layer["name"]: layer for layer in describe_layers(lowered(model))}
     assert layers["image.whiten_spike"]["output"] == (1, 1, 24, 31, 31)
     assert not model.training
+
+
+def test_graphs_alone_describe_a_model(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    save_graphs(model, tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    facts, towers = describe_graphs(tmp_path)
+    expected = describe_model(model)
+    expected.pop("parameters")
+    stored = facts.pop("stored")
+    assert facts == {**expected, "logit_scale": pytest.approx(expected["logit_scale"])}
+    layers = describe_layers(towers)
+    assert layers == describe_layers(lowered(model))
+    assert stored["total"] == sum(layer["parameters"] for layer in layers)
 
 
 def test_a_run_stands_for_its_model(model, tmp_path):

@@ -47,8 +47,7 @@ def model_card(config: ModelConfig, taught: Taught, parameters: Mapping[str, int
         "Two towers, for pictures and for texts, that share one embedding space as CLIP's do.",
         "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows.items()),
         "## Training\n\n" + _training(taught),
-        "## Scores\n\n"
-        + (_list(f"{_line(k)}: {100 * v:.2f} %" for k, v in taught.scores.items()) or "Not measured."),
+        "## Scores\n\n" + (_list(_score(k, v) for k, v in taught.scores.items()) or "Not measured."),
         "## Energy\n\nNot measured. `spikeclip energy MODEL --data SOURCE` does it.",
         "## Use\n\n```python\nimport spikeclip\nfrom PIL import Image\n\n"
         'encoder = spikeclip.open_encoder("MODEL")  # this folder, or its name on the hub\n'
@@ -86,6 +85,11 @@ def _text(text: TextConfig) -> str:
 def _neuron(neuron: NeuronConfig) -> str:
     levels = f", D={neuron.D}" if neuron.kind in ("ilif", "quant_relu") else ""
     return f"{_NEURONS[neuron.kind]}, T={neuron.T}{levels}"
+
+
+def _score(name: str, value: float) -> str:
+    share = "acc" in name or "recall" in name
+    return f"{_line(name)}: " + (f"{100 * value:.2f} %" if share else f"{value:.4f}")
 
 
 def _list(lines: Iterable[str]) -> str:

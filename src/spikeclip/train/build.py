@@ -35,7 +35,7 @@ def taught_by(config: RunConfig) -> Taught:
         templates=list(data.templates),
         renames=dict(data.classnames),
         sources=[data.source] if isinstance(data.source, str) else list(data.source),
-        teacher=path if isinstance(path, str) else ", ".join(path or []),
+        teacher=", ".join(path) if isinstance(path, list) else path,
         stages=[f"{stage.stage}, {stage.epochs} epochs" for stage in config.stages],
         seed=config.seed,
     )
