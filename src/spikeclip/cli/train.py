@@ -83,12 +83,10 @@ def train(
 
     if resume and overwrite:
         raise InputError("--resume continues a run and --overwrite removes it: give one of them")
-    from spikeclip.train.plan import own_folder
+    from spikeclip.cli.own import own_folder, train_on_folder
 
     pictures = own_folder(recipe)
     if pictures is not None:
-        from spikeclip.cli.own import train_on_folder
-
         train_on_folder(pictures, changes or [], out, resume=resume, overwrite=overwrite, twin=twin)
         return
     from spikeclip.train.recipe import find_recipe, load_recipe
