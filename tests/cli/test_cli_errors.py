@@ -23,7 +23,7 @@ MISTAKES = {
         2,
         "no such option: --qqq (see spikeclip info --help)",
     ),
-    "missing argument": (["train"], 2, "missing argument 'RECIPE' (see spikeclip train --help)"),
+    "missing argument": (["train"], 2, "missing argument 'RECIPE|FOLDER' (see spikeclip train --help)"),
     "value of the wrong kind": (
         ["classify", "x", *CLASSIFY, "--top", "many"],
         2,
