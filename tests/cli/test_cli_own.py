@@ -12,7 +12,7 @@ from spikeclip.cli.own import own_folder
 from spikeclip.data.shapes import shapes
 from spikeclip.errors import InputError
 
-SMALL = ("stages.0.epochs=20", "model.text={width: 16, depth: 1, num_heads: 2}", "data.cache=cache")
+SMALL = ("stages.0.epochs=20", "model.image={widths: [16, 32, 32]}", "data.cache=cache")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,9 @@ def pictures(folder):
 
 
 def test_a_folder_of_pictures_becomes_a_classifier(process, pictures, folder):
-    code, out, error = process("train", "own", *SMALL, "--out", "mine", SPIKECLIP_DATA="")
+    code, out, error = process(
+        "train", "own", *SMALL, "--out", "mine", SPIKECLIP_DATA="", OMP_NUM_THREADS="1"
+    )
     assert code == 0, error
     chance = 1 / len(pictures)
     assert f"{12 * len(pictures)} to train with, {len(pictures)} classes" in out
@@ -56,9 +58,11 @@ def test_a_folder_of_pictures_becomes_a_classifier(process, pictures, folder):
     assert len(right) == len(pictures)
     assert np.mean(right) > 2 * chance
 
-    code, _, error = process("train", "own", *SMALL, "--out", "mine", "--resume", SPIKECLIP_DATA="")
+    code, _, error = process(
+        "train", "own", *SMALL, "--out", "mine", "--resume", SPIKECLIP_DATA="", OMP_NUM_THREADS="1"
+    )
     assert code == 0, error
-    code, _, error = process("train", "own", *SMALL, "--out", "mine", SPIKECLIP_DATA="")
+    code, _, error = process("train", "own", *SMALL, "--out", "mine", SPIKECLIP_DATA="", OMP_NUM_THREADS="1")
     assert (code, error.count("\n")) == (1, 1)
     assert "--resume continues it, --overwrite replaces it" in error
 
@@ -68,7 +72,7 @@ def test_the_plan_needs_folders_of_pictures(process, folder, pictures):
     for i in range(3):
         Image.new("RGB", (40, 30)).save(folder / "loose" / f"{i}.jpg")
     for given in ("loose", "./nowhere", "others"):
-        code, out, error = process("train", given, "--out", "never", SPIKECLIP_DATA="")
+        code, out, error = process("train", given, "--out", "never", SPIKECLIP_DATA="", OMP_NUM_THREADS="1")
         assert (code, out, error.count("\n")) == (1, "", 1), error
         assert error.startswith("Error: ")
         assert "folder" in error

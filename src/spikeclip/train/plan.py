@@ -131,7 +131,7 @@ def sized(classes: Sequence[int], validated: bool, texts: int = 0) -> Sizes:
             "no class has a second picture, so there is none to select the weights by: add some, or a folder val/"
         )
     learned = count - held
-    batch = min(256, max(8, 2 ** round(math.log2(learned / 8))), learned)
+    batch = min(128, max(8, 2 ** round(math.log2(learned / 8))), learned)
     epochs = min(120, max(6, round(300 / learned ** (1 / 3))))
     return Sizes(fraction, batch, epochs, max(10, round(150 / max(1, texts // 256))))
 
