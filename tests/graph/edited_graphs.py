@@ -231,7 +231,7 @@ def try_one(rng, path, thorough):
     answers = 0
     for precision in ("fp32", "int8"):
         try:
-            engine = Engine(graph, precision=precision, mode="events")
+            engine = Engine(graph, precision=precision, mode="events", threads=None if thorough else 1)
             found = engine(x)
         except InputError:
             continue

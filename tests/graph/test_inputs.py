@@ -62,7 +62,7 @@ def engines(towers):
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures(towers, engines, name):
     for run in (lambda x: execute(towers[0], x), engines[0]):
-        with pytest.raises(InputError, match=r"expected normalised pictures|no pictures, or pixels"):
+        with pytest.raises(InputError, match=r"expected pictures of shape|no pictures, or pixels"):
             run(PICTURES[name])
 
 

@@ -65,8 +65,8 @@ def _(op: Image, x_1B: np.ndarray) -> np.ndarray:
     expected = op.shape if op.constant else (H, W, op.event_frames, C)
     if x_1B.shape[2:] != expected or x_1B.dtype.kind != "f":
         raise InputError(
-            f"expected normalised pictures of shape (B, {', '.join(map(str, expected))}), float32 as "
-            f"`picture_batches` makes them, got {x_1B.shape[1:]} {x_1B.dtype}"
+            f"expected pictures of shape (B, {', '.join(map(str, expected))}), got {x_1B.shape[1:]} of {x_1B.dtype}; "
+            "`picture_batches` makes floats of bytes, normalised"
         )
     if not x_1B.size or not (x_1B.min() >= -BRIGHTEST and x_1B.max() <= BRIGHTEST):  # NaN is neither
         raise InputError(f"no pictures, or pixels that are NaN or beyond {BRIGHTEST:.0e}: {x_1B.shape[1:]}")
