@@ -116,16 +116,15 @@ def twin_openvino(job: Job, precision: str) -> tuple[Embed, dict[str, Any]]:
 
 def _load(job: Job) -> Any:
     import torch
-    from safetensors.torch import load_file
 
-    from spikeclip.model import load_weights, read_config
+    from spikeclip.config import read_config
     from spikeclip.towers import image_tower
+    from spikeclip.towers.weights import load_file
 
     torch.set_num_threads(job.threads)
     config = read_config(Path(job.folder))
-    tower = image_tower(config.image, config.neuron, config.embed_dim)
-    load_weights(tower, load_file(Path(job.folder) / "image.safetensors"), job.folder)
-    return tower.eval()
+    make = partial(image_tower, config.image, config.neuron, config.embed_dim)
+    return load_file(make, Path(job.folder) / "image.safetensors").eval()
 
 
 def _run_torch(module: nn.Module, job: Job, precision: str) -> Embed:

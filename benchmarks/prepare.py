@@ -86,7 +86,7 @@ def prompts(source: Path) -> DataConfig:
     """Return the data settings of the run in `source`, or the defaults for a model without its run."""
     recipe = source / "recipe.json"
     if not recipe.is_file():
-        return DataConfig()
+        return DataConfig(source=str(source))
     return from_dict(RunConfig, json.loads(recipe.read_text()), str(recipe)).data
 
 

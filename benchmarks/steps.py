@@ -28,8 +28,7 @@ def step(
     import torch.nn.functional as F
 
     from benchmarks.peers import OnSpikingJelly
-    from spikeclip.config import OptimizerConfig
-    from spikeclip.model import read_config
+    from spikeclip.config import OptimizerConfig, read_config
     from spikeclip.towers import image_tower
     from spikeclip.train.optimizer import make_optimizers
 

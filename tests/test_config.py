@@ -14,7 +14,6 @@ from spikeclip.config import (
     ModelSettings,
     NeuronConfig,
     RunConfig,
-    StageConfig,
     from_dict,
     model_config,
     to_dict,
@@ -46,7 +45,7 @@ def test_configs_survive_yaml(config):
 
 def test_a_recipe_is_read_with_its_nested_parts():
     recipe = yaml.safe_load(
-        "model: {name: spikeclip-tiny, neuron: lif}\n"
+        "model: {name: spikeclip-tiny, neuron: lif}\ndata: {source: shapes}\n"
         "stages:\n- stage: finetune\n  optimizer: {lr: 1e-3, clip_norm: null}\n  loss: {kl: 2}\n"
     )
     config = from_dict(RunConfig, recipe)
@@ -54,7 +53,7 @@ def test_a_recipe_is_read_with_its_nested_parts():
     stage = config.stages[0]
     assert (stage.stage, stage.optimizer.lr, stage.optimizer.clip_norm) == ("finetune", 1e-3, None)
     assert (stage.loss.kl, type(stage.loss.kl)) == (2.0, float)
-    assert stage.epochs == StageConfig().epochs
+    assert stage.epochs == 10
 
 
 def test_settings_of_a_model_have_every_field_of_a_neuron():
@@ -63,39 +62,42 @@ def test_settings_of_a_model_have_every_field_of_a_neuron():
     assert ModelSettings().resolve() == model_config("spikeclip-tiny")
 
 
+def settings(text: str) -> ModelSettings:
+    return from_dict(ModelSettings, yaml.safe_load(text))
+
+
 def test_null_is_a_soft_reset_and_nothing_is_the_preset():
-    soft = from_dict(
-        RunConfig, yaml.safe_load("model: {neuron: lif, v_reset: null, detach_reset: false}")
-    ).model
+    soft = settings("{neuron: lif, v_reset: null, detach_reset: false}")
     assert (soft.resolve().neuron.v_reset, soft.resolve().neuron.detach_reset) == (None, False)
-    plain = from_dict(RunConfig, yaml.safe_load("model: {neuron: lif}")).model
+    plain = settings("neuron: lif")
     assert (plain.resolve().neuron.v_reset, plain.resolve().neuron.detach_reset) == (0.0, True)
-    fixed = from_dict(RunConfig, {"model": {"neuron": "lif", "v_reset": -0.5}}).model
+    fixed = settings("{neuron: lif, v_reset: -0.5}")
     assert fixed.resolve().neuron.v_reset == -0.5
-    for settings in (soft, plain, fixed):
-        assert from_dict(ModelSettings, json.loads(json.dumps(to_dict(settings)))) == settings
+    for one in (soft, plain, fixed):
+        assert from_dict(ModelSettings, json.loads(json.dumps(to_dict(one)))) == one
 
 
 @pytest.mark.parametrize("saved", [{"name": "spikeclip-tiny"}, {"neuron": "lif", "v_reset": None, "T": 2}])
 def test_a_recipe_saved_by_an_older_version_is_the_same(saved):
-    now = from_dict(RunConfig, {"model": saved})
+    rest = {"data": {"source": "shapes"}, "stages": [{"stage": "contrastive"}]}
+    now = from_dict(RunConfig, {"model": saved, **rest})
     values = to_dict(now)
     assert changed_settings({**values, "model": saved}, now) == []
     assert changed_settings(json.loads(json.dumps(values)), now) == []
     assert changed_settings({**values, "model": {**saved, "T": 3}}, now) == ["model"]
-    assert changed_settings({}, RunConfig()) == []
+    assert changed_settings(rest, from_dict(RunConfig, rest)) == []
 
 
 def test_a_saved_model_takes_no_changes():
-    assert from_dict(RunConfig, {"model": {"pretrained": "runs/a"}}).model.pretrained == "runs/a"
+    assert settings("pretrained: runs/a").pretrained == "runs/a"
     with pytest.raises(InputError, match="remove the other model settings"):
-        from_dict(RunConfig, {"model": {"pretrained": "runs/a", "D": 2}})
+        settings("{pretrained: runs/a, D: 2}")
     with pytest.raises(InputError, match="did you mean 'neuron'"):
-        from_dict(RunConfig, {"model": {"nuron": "lif"}})
+        settings("nuron: lif")
 
 
 def test_the_shape_of_pictures_and_recordings():
-    assert ImageFormat(16).shape == ImageConfig(image_size=16).shape == (16, 16, 3)
+    assert ImageFormat(32).shape == ImageConfig(image_size=32).shape == (32, 32, 3)
     assert ImageConfig(event_frames=4).format == ImageFormat(32, 4)
     assert (ImageFormat(8, 1).shape, ImageFormat(8, 4).shape) == ((8, 8, 2), (8, 8, 4, 2))
 
@@ -106,7 +108,10 @@ def test_the_shape_of_pictures_and_recordings():
         ({"stagse": []}, r"unknown key in the recipe 'stagse'; did you mean 'stages'\?"),
         ({"stages": [{"epoch": 1}]}, r"unknown key in stages.0 'epoch'; did you mean 'epochs'\?"),
         ({"stages": [{"stage": "fine"}]}, r"unknown value of stages.0.stage 'fine'"),
-        ({"stages": {"stage": "finetune"}}, r"stages: expected list, got {'stage': 'finetune'}"),
+        (
+            {"stages": {"stage": "finetune"}},
+            r"stages: expected list of tables with stage, got {'stage': 'finetune'}",
+        ),
         ({"stages": [{"epochs": "ten"}]}, r"stages.0.epochs: expected int, got 'ten'"),
         ({"stages": [{"epochs": 1.5}]}, r"stages.0.epochs: expected int, got 1.5"),
         ({"seed": True}, r"seed: expected int, got True"),
@@ -156,18 +161,18 @@ def test_overrides_leave_the_rest_alone():
         ({"text": {"architecture": "lstm"}}, r"unknown value of text.architecture 'lstm'"),
         ({"image": 32}, r"image: expected a table of settings, got 32"),
         ({"text": "small"}, r"text: expected a table of settings, got 'small'"),
-        ({"T": 2.5}, r"neuron.T: expected int, got 2.5"),
-        ({"embed_dim": "512"}, r"embed_dim: expected int, got '512'"),
+        ({"T": 2.5}, r"T must be a whole number between 1 and 1,024, got 2.5"),
+        ({"embed_dim": "512"}, r"embed_dim must be a whole number between 1 and 8,192, got '512'"),
         ({"neuron": "relu", "T": 2}, r"neuron=relu has no time: use T=1, not T=2"),
         ({"neuron": "quant_relu", "T": 2}, r"neuron=quant_relu has no time.*D = T x D"),
-        ({"T": 0}, r"T must be at least 1, got 0"),
-        ({"D": 0}, r"D must be at least 1, got 0"),
-        ({"embed_dim": 0}, r"embed_dim must be at least 1, got 0"),
-        ({"tau": 1.0}, r"tau must be above 1 time step, got 1.0"),
-        ({"range": 0.0}, r"range and alpha must be above 0, got range=0.0"),
-        ({"image": {"widths": [8, 0]}}, r"image.widths must be at least 1, got 0"),
-        ({"image": {"depth": -1}}, r"image.depth must be at least 0, got -1"),
-        ({"text": {"mlp_ratio": 0}}, r"text.mlp_ratio must be at least 1, got 0"),
+        ({"T": 0}, r"T must be a whole number between 1 and 1,024, got 0"),
+        ({"D": 0}, r"D must be a whole number between 1 and 1,024, got 0"),
+        ({"embed_dim": 0}, r"embed_dim must be a whole number between 1 and 8,192, got 0"),
+        ({"tau": 1.0}, r"tau must be a number above 1 and at most 1,000,000, got 1.0"),
+        ({"range": 0.0}, r"range must be a number above 0 and at most 10,000, got 0.0"),
+        ({"image": {"widths": [8, 0]}}, r"image.widths.1 must be a whole number between 1 and 8,192, got 0"),
+        ({"image": {"depth": -1}}, r"image.depth must be a whole number between 0 and 128, got -1"),
+        ({"text": {"mlp_ratio": 0}}, r"text.mlp_ratio must be a whole number between 1 and 32, got 0"),
         ({"neuron": "lif", "T": 3, "image": {"event_frames": 2}}, r"event_frames must be T.*got 2 with T=3"),
         ({"text": {"vocab_size": 300}}, r"text.eos_id 49407 is outside a vocabulary of 300 tokens"),
     ],

@@ -24,7 +24,7 @@ ORDER = (
     {"towers", "pretrained"},
     {"neurons", "losses"},
     {"data", "config"},
-    {"records", "provenance", "files", "figures", "progress", "defaults", "errors", "__init__"},
+    {"records", "provenance", "cache", "files", "figures", "progress", "defaults", "errors", "__init__"},
 )
 """Rooms from the top to the bottom; a room imports from its own level and those below."""
 WITHOUT_TORCH = (
@@ -43,7 +43,7 @@ WITHOUT_TORCH = (
 NEEDS_TORCH = {
     "spikeclip.graph.lower",
     "spikeclip.encode.student",
-    *(f"spikeclip.evaluate.{name}" for name in ("probe", "describe", "clip_benchmark")),
+    *(f"spikeclip.evaluate.{name}" for name in ("probe", "clip_benchmark")),
 }
 
 

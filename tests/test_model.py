@@ -9,7 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import spikeclip
 from spikeclip import create_model, from_pretrained, interpolate, list_models
+from spikeclip.config import Taught
 from spikeclip.data import Tokenizer
 from spikeclip.errors import InputError
 from spikeclip.model import SpikeCLIP
@@ -111,7 +113,7 @@ def test_saving_again_replaces_the_model_but_not_its_card(make, tmp_path):
 
 @pytest.mark.parametrize(
     "broken",
-    ["spikeclip.model.save_file", "spikeclip.model.to_dict", "spikeclip.data.Tokenizer.save", "os.fsync"],
+    ["spikeclip.model.save", "spikeclip.model.saved_values", "spikeclip.data.Tokenizer.to_json", "os.fsync"],
 )
 def test_a_save_that_fails_leaves_the_old_model(make, tmp_path, monkeypatch, broken):
     old = make()
@@ -163,25 +165,74 @@ def test_a_model_by_hub_name(make, tmp_path, monkeypatch):
         assert (repo_id, revision) == ("owner/model", "v1")
         return str(tmp_path)
 
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: None)
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert_same(from_pretrained("owner/model", revision="v1"), model)
 
 
 @pytest.mark.parametrize("name", ["no-such-folder", "./a/b", "a/b/c", "/nowhere/at/all"])
 def test_neither_a_folder_nor_a_hub_name(name):
-    with pytest.raises(InputError, match=f"no such folder: {name}"):
+    with pytest.raises(InputError, match=f"no such folder: '{name}'"):
         from_pretrained(name)
 
 
-def test_a_hub_that_does_not_answer(monkeypatch):
-    def download(*_, **__):
-        raise ConnectionError
+class Hub:
+    """Stands in for the hub: what it says of a model, and what it gives."""
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    def __init__(self, monkeypatch, says, gives):
+        self.asked = []
+        monkeypatch.setattr(
+            "huggingface_hub.HfApi.model_info", lambda _, name, **__: self._answer(name, says)
+        )
+        monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **o: self._answer(o, gives))
+
+    def _answer(self, asked, answer):
+        self.asked.append(asked)
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
+
+def test_a_hub_that_gives_nothing_is_asked_once(monkeypatch):
+    hub = Hub(monkeypatch, "", PermissionError("gated"))
     with pytest.raises(
-        InputError, match=r"owner/model: no such folder, and the .* hub gave .*ConnectionError"
+        InputError, match=r"owner/model: no such folder, .* gave no model .*PermissionError: gated"
     ):
         from_pretrained("owner/model")
+    assert len(hub.asked) == 2
+
+
+def test_without_a_network_an_earlier_download_is_read(make, tmp_path, monkeypatch):
+    model = make()
+    model.save_pretrained(tmp_path)
+    hub = Hub(monkeypatch, ConnectionError("no route"), tmp_path)
+    assert_same(from_pretrained("owner/model"), model)
+    assert hub.asked[0] == "owner/model"
+    assert hub.asked[1]["local_files_only"] is True
+    Hub(monkeypatch, ConnectionError("no route"), FileNotFoundError())
+    with pytest.raises(
+        InputError, match="hub is not reached, and no model of this name was downloaded before"
+    ):
+        from_pretrained("owner/model")
+
+
+def test_names_that_are_near(make, tmp_path, monkeypatch):
+    make().save_pretrained(tmp_path / "runs" / "cifar10" / "model")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", None)  # a path is not asked for there
+    for typed in ("runs/cifar1O", "runs/cifar", "cifar10", "./runs/cifar10x"):
+        with pytest.raises(InputError, match=f"no such folder: '{typed}'; did you mean 'runs/cifar10'"):
+            from_pretrained(typed)
+    with pytest.raises(
+        InputError, match=r"'spikeclip-tiny' is a preset, a network that has yet to be trained"
+    ):
+        from_pretrained("spikeclip-tiny")
+    assert from_pretrained("runs/cifar10 ").config.name == "spikeclip-tiny"
+    with pytest.raises(InputError, match=r"config.json' is a file; a model is a folder"):
+        from_pretrained("runs/cifar10/model/config.json")
+    for typed in ("a\0b", "x" * 5000, ""):
+        with pytest.raises(InputError):
+            from_pretrained(typed)
 
 
 def edit_config(folder, change):
@@ -208,7 +259,10 @@ def edit_config(folder, change):
             lambda f: edit_config(f, lambda v: v["neuron"].update(tau="x")),
             "neuron.tau: expected float, got 'x'",
         ),
-        (lambda f: edit_config(f, lambda v: v["neuron"].update(T=0)), "T must be at least 1"),
+        (
+            lambda f: edit_config(f, lambda v: v["neuron"].update(T=0)),
+            "neuron.T must be a whole number between 1 and 1,024, got 0",
+        ),
         (lambda f: (f / "model.safetensors").unlink(), "has a config.json but no model.safetensors"),
         (
             lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-99]),
@@ -227,6 +281,139 @@ def test_a_damaged_folder_is_described(make, tmp_path, damage, message):
     for load in (from_pretrained, SpikeCLIP.from_pretrained):
         with pytest.raises(InputError, match=message):
             load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("log_scale", lambda x: x * math.nan, "1 of 1 numbers of log_scale are NaN or infinite"),
+        (
+            "text.token.weight",
+            lambda x: x / 0.0,
+            r"4736 of 4736 numbers of text.token.weight are NaN or infinite",
+        ),
+        (
+            "text.position.weight",
+            lambda x: x.to(torch.int8),
+            "text.position.weight holds I8, expected torch.float32",
+        ),
+        ("text.position.weight", lambda x: x > 0, "text.position.weight holds BOOL, expected torch.float32"),
+        (
+            "image.groups.0.bn.running_var",
+            lambda x: -x,
+            "running_var is a variance, and holds numbers below 0",
+        ),
+        ("image.groups.0.bn.running_var", lambda x: x[:0], r"running_var is \(0,\), expected \(8,\)"),
+    ],
+)
+def test_weights_that_are_no_weights_are_refused(make, tmp_path, name, change, message):
+    make().save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    save_file({**state, name: change(state[name])}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=f"model.safetensors.*{message}"):
+        from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_read(make, tmp_path, dtype):
+    model = make()
+    model.save_pretrained(tmp_path)
+    state = {name: value.to(dtype) for name, value in load_file(tmp_path / "model.safetensors").items()}
+    save_file(state, tmp_path / "model.safetensors")
+    for name, value in from_pretrained(tmp_path).state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, state[name].float())
+
+
+def test_the_version_is_saved_and_a_newer_one_is_told(make, tmp_path):
+    make().save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["version"] == spikeclip.__version__
+    edit_config(tmp_path, lambda values: values.update(version="99.0.1"))
+    with pytest.warns(UserWarning, match=f"saved by spikeclip 99.0.1, and this is {spikeclip.__version__}"):
+        from_pretrained(tmp_path)
+    edit_config(tmp_path, lambda values: values.update(new_key=1))
+    with pytest.raises(InputError, match=r"unknown key .*'new_key'.*99.0.1.*: install the newer one"):
+        from_pretrained(tmp_path)
+    edit_config(tmp_path, lambda values: (values.pop("version"), values.pop("new_key")))
+    assert from_pretrained(tmp_path).config == make().config
+
+
+def test_what_a_model_was_taught_with_goes_where_it_goes(make, tmp_path):
+    model = make()
+    assert model.taught.prompts == ["a photo of a {c}."]
+    model.taught = Taught(["a {c}"], {"automobile": "car"}, ["cifar10"], scores={"test accuracy": 0.5})
+    model.save_pretrained(tmp_path)
+    loaded = from_pretrained(tmp_path)
+    assert loaded.taught == model.taught
+    assert loaded.taught.prompts == ["a {c}"]
+    assert loaded.taught.renames_of(["automobile", "cat"]) == {"automobile": "car"}
+    assert loaded.taught.renames_of(["automobile", "car"]) == loaded.taught.renames_of(["cat"]) == {}
+    between = interpolate(make(seed=1), loaded, 0.25).taught
+    assert (between.templates, between.renames, between.scores) == (["a {c}"], {"automobile": "car"}, {})
+    assert between.stages == ["weights between before the last training and after it, share 0.25"]
+
+
+@pytest.mark.parametrize(
+    ("taught", "message"),
+    [
+        ({"templates": ["a photo"]}, r"taught.templates: 'a photo' lacks {c}"),
+        ({"templates": "a {c}"}, "taught.templates: expected list"),
+        ({"templates": [3]}, "taught.templates.0: expected str"),
+        ({"renames": {"a": 3}}, "taught.renames.a: expected str"),
+        ({"renames": ["a"]}, "taught.renames: expected table"),
+        ({"scores": {"test": math.nan}}, "taught.scores.test must be a number, got nan"),
+        ({"scores": {"test": "good"}}, "taught.scores.test: expected float"),
+        ({"teacher": "x" * 5000}, "taught.teacher has 5,000 characters"),
+        ({"temples": []}, "unknown key in taught 'temples'; did you mean 'templates'"),
+        ([], "expected a table of settings"),
+    ],
+)
+def test_a_damaged_account_of_the_training_is_described(make, tmp_path, taught, message):
+    make().save_pretrained(tmp_path)
+    edit_config(tmp_path, lambda values: values.update(taught=taught))
+    with pytest.raises(InputError, match=f"config.json: .*{message}"):
+        from_pretrained(tmp_path)
+
+
+def test_the_card_says_what_a_model_is(make, tmp_path):
+    model = make()
+    model.taught = Taught(
+        ["a {c}"],
+        {"automobile": "car"},
+        ["cifar10"],
+        "tables/clip.npz",
+        ["align_image, 15 epochs"],
+        3,
+        {"test accuracy, cifar10": 0.8855},
+    )
+    model.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    for part in (
+        "# spikeclip-tiny",
+        "| image tower | conv of widths 8, 16, pictures of 32 x 32 pixels, 0.0 M parameters |",
+        "| text tower | transformer of width 16, 1 blocks, up to 24 tokens, 0.0 M parameters |",
+        "| neuron | I-LIF, integer spikes up to D, T=1, D=4 |",
+        "| embedding space | 16 dimensions, that of the teacher tables/clip.npz |",
+        "- data: cifar10\n- stages: align_image, 15 epochs\n- seed: 3\n- prompts: `a {c}`\n",
+        "- class names replaced: automobile by car",
+        "- test accuracy, cifar10: 88.55 %",
+        "Not measured. `spikeclip energy",
+        "Nobody has stated a licence of these weights.",
+    ):
+        assert part in card
+    model.taught = Taught()
+    model.save_taught(tmp_path)
+    assert "## Scores\n\nNot measured." in (tmp_path / "README.md").read_text()
+    assert from_pretrained(tmp_path).taught == Taught()
+
+
+def test_files_of_a_model_are_as_readable_as_others(make, tmp_path):
+    before = os.umask(0o022)
+    try:
+        make().save_pretrained(tmp_path)
+    finally:
+        os.umask(before)
+    assert {oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()} == {"0o644"}
 
 
 def test_weights_of_another_model_are_described(make, tmp_path):
@@ -313,7 +500,9 @@ def test_empty_batches_have_empty_embeddings(make):
 
 
 def test_texts_need_a_tokenizer_and_are_cut_to_the_context(make):
-    with pytest.raises(InputError, match="this model has no tokenizer"):
+    with pytest.raises(
+        InputError, match=r"this model \(spikeclip-tiny\) has no tokenizer, so it reads no texts"
+    ):
         make(tokenized=False).tokenize("a cat")
     model = make()
     tokens = model.tokenize(["a", "word " * 60])
@@ -329,6 +518,7 @@ def test_presets_are_listed():
 
 
 def test_a_configuration_is_checked_where_the_model_is_built(make):
-    config = dataclasses.replace(make().config, embed_dim=0)
-    with pytest.raises(InputError, match="embed_dim must be at least 1"):
+    config = make(neuron="relu").config
+    config = dataclasses.replace(config, neuron=dataclasses.replace(config.neuron, T=2))
+    with pytest.raises(InputError, match="neuron=relu has no time: use T=1, not T=2"):
         SpikeCLIP(config)

@@ -21,6 +21,7 @@ _PUBLIC = {
     "list_models": "spikeclip.model",
     "load_published": "spikeclip.export.published",
     "open_encoder": "spikeclip.open",
+    "preprocess": "spikeclip.encode.embed",
     "zero_shot_classifier": "spikeclip.encode.embed",
 }
 

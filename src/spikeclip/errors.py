@@ -11,10 +11,15 @@ class InputError(ValueError):
     """Bad input from a user (file, recipe, label, shape). The command line prints it as one line."""
 
 
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM after which work can go on; its message says how."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Return an `InputError` for a name that does not exist, suggesting the nearest known one."""
     choices = sorted(known)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    name = name if len(name) <= 80 else f"{name[:79]}…"
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(choices)}"
     return InputError(f"unknown {kind} {name!r}; {hint}")
 

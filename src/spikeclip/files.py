@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import glob
+import io
 import os
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from spikeclip.errors import InputError
 
@@ -30,15 +34,83 @@ def check_free(out: Path, kind: str, holds_one: bool) -> None:
         raise InputError(f"{out} is not empty and not a {kind}: choose another --out")
 
 
+def check_readable(file: Path) -> None:
+    """Raise `InputError` where a file is there and may not be read: safetensors says then that there is none."""
+    if file.exists() and not os.access(file, os.R_OK):
+        raise InputError(f"{file}: permission denied; its owner can allow it by chmod a+r")
+
+
+def check_target(path: Path, folder: Path | None = None) -> None:
+    """Raise `InputError` where writing to `path` would follow a symbolic link, or leave `folder`, which it is in."""
+    if path.is_symlink():
+        raise InputError(
+            f"{path} is a symbolic link, to {os.readlink(path)}: it is not written to; remove it first"
+        )
+    if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{path} leads out of {folder}, to {path.resolve()}: it is not written to")
+
+
+def is_full_disk(error: OSError) -> bool:
+    """Whether an error says that a file had no more room: on the disk, or in what its user or process may write."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def full_disk(error: OSError, path: Path | None = None) -> InputError:
+    """Return the `InputError` for an error that `is_full_disk`, of writing `path` by way of another file."""
+    reason = "the disk is full" if error.errno == errno.ENOSPC else str(error.strerror).lower()
+    if path is None:
+        return InputError(
+            f"{reason}: {error.filename or 'a file'} could not be written; make room and start again"
+        )
+    kept = "the last good one is kept" if path.is_file() else "nothing is left of it"
+    return InputError(f"{reason}: {path} could not be written, {kept}; make room and start again")
+
+
+class _File(io.FileIO):
+    """A file that remembers why it could not be written: PyTorch raises an error of its own, without the reason."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file that takes the place of `path` once it is written and synced; a failure removes it."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    """Open a temporary file that takes the place of `path` once it is written and synced; a failure removes it.
+
+    Its permissions are those of any new file. Raises `InputError` where `path` is a symbolic link or the disk is full.
+    """
+    check_target(path)
+    prefix = f".{path.name[:40]}."  # names have at most 255 bytes
+    temporary = path.with_name(f"{prefix}{secrets.token_hex(4)}.tmp")
+    raw = None
     try:
-        with temporary.open("xb") as file:
+        _remove_left(path.parent, prefix)
+        raw = _File(temporary, "xb")
+        with io.BufferedWriter(raw) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except Exception as error:
+        cause = raw.error if raw is not None and raw.error is not None else error
+        if isinstance(cause, OSError) and is_full_disk(cause):
+            raise full_disk(cause, path) from error
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_left(folder: Path, prefix: str) -> None:
+    """Remove what a kill has left of earlier files: nobody has written to it for an hour."""
+    for left in folder.glob(f"{glob.escape(prefix)}{'[0-9a-f]' * 8}.tmp"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()

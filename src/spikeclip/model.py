@@ -5,22 +5,35 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import ModelHubMixin
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from spikeclip.config import PRESETS, ModelConfig, check, model_config, read_config, to_dict
-from spikeclip.data.tokenizer import Tokenizer
+from spikeclip.config import (
+    PRESETS,
+    ModelConfig,
+    Taught,
+    check,
+    model_config,
+    read_saved,
+    saved_values,
+    to_dict,
+)
+from spikeclip.data.tokenizer import Tokenizer, no_tokenizer
 from spikeclip.errors import InputError
+from spikeclip.files import replacing
+from spikeclip.pretrained.card import CARD, is_ours, model_card
 from spikeclip.pretrained.resolve import resolve
 from spikeclip.towers import image_tower, text_tower
+from spikeclip.towers.weights import load_file, weights_hash
 
 MAX_LOG_SCALE = math.log(100)
 
@@ -29,14 +42,17 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
     """Two towers and a learnable temperature.
 
     Build one with `create_model` or `SpikeCLIP.from_pretrained`. `tokenizer` is the tokenizer of the text tower,
-    None until one is set; it is saved and loaded with the model.
+    None until one is set; `taught` is what the model was taught with. Both are saved and loaded with the model.
     """
 
-    def __init__(self, config: ModelConfig, tokenizer: Tokenizer | None = None) -> None:
+    def __init__(
+        self, config: ModelConfig, tokenizer: Tokenizer | None = None, taught: Taught | None = None
+    ) -> None:
         super().__init__()
         check(config)
         self.config = config
         self.tokenizer = tokenizer
+        self.taught = taught or Taught()
         self.image = image_tower(config.image, config.neuron, config.embed_dim)
         self.text = text_tower(config.text, config.neuron, config.embed_dim)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
@@ -90,7 +106,7 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
     def tokenize(self, texts: str | list[str]) -> Tensor:
         """Return the token ids (N, L) of texts; raises `InputError` where the model has no tokenizer."""
         if self.tokenizer is None:
-            raise InputError("this model has no tokenizer: set model.tokenizer = Tokenizer.load(...)")
+            raise no_tokenizer(f"this model ({self.config.name})")
         return self.tokenizer(texts, self.config.text.context_length)
 
     def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
@@ -105,35 +121,37 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
         repo_id: str | None = None,
         **options: Any,
     ) -> str | None:
-        """Save config.json, model.safetensors, tokenizer.json and, where there is none, a model card.
+        """Save config.json, model.safetensors, tokenizer.json and a model card.
 
-        The files are written to a folder inside `save_directory` and moved when all are whole, so that a failure
-        leaves the model that was there. `push_to_hub` uploads them too; `repo_id` defaults to the folder's name
-        and `options` are those of `push_to_hub`. Returns the URL of the upload, if any.
+        The files take their places when all are written, so that a failure leaves the model that was there; a card
+        that someone else wrote stays. `push_to_hub` uploads them too; `repo_id` defaults to the folder's name and
+        `options` are those of `push_to_hub`. Returns the URL of the upload, if any.
         """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as staging:
-            super().save_pretrained(staging, **options)
-            if (folder / "README.md").exists():
-                (Path(staging) / "README.md").unlink()
-            files = list(Path(staging).iterdir())
-            for file in files:
-                with open(file, "rb") as written:
-                    os.fsync(written.fileno())
-            for file in files:
-                os.replace(file, folder / file.name)
+        state = {k: v.contiguous() for k, v in self.state_dict().items()}
+        files = {"model.safetensors": save(state, {"format": "pt"}), **self._described(folder)}
+        if self.tokenizer is not None:
+            files["tokenizer.json"] = self.tokenizer.to_json().encode()
+        _write(folder, files)
         if self.tokenizer is None:
             (folder / "tokenizer.json").unlink(missing_ok=True)
         return self.push_to_hub(repo_id or folder.name, **options) if push_to_hub else None
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        state = {k: v.contiguous() for k, v in self.state_dict().items()}
-        save_file(state, save_directory / "model.safetensors", {"format": "pt"})
-        config = {"model_type": "spikeclip", **to_dict(self.config)}
-        (save_directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        if self.tokenizer is not None:
-            self.tokenizer.save(save_directory / "tokenizer.json")
+    def save_taught(self, folder: Path) -> None:
+        """Write `taught` anew to config.json and the card of this model, which is saved in `folder`."""
+        _write(folder, self._described(folder))
+
+    def _described(self, folder: Path) -> dict[str, bytes]:
+        """Return config.json and, where there is none of someone else's, the card, by their names."""
+        config = json.dumps(saved_values(self.config, self.taught), indent=2) + "\n"
+        files = {"config.json": config.encode()}
+        if is_ours(folder):
+            parameters = {
+                part: sum(p.numel() for p in getattr(self, part).parameters()) for part in ("image", "text")
+            }
+            files[CARD] = model_card(self.config, self.taught, parameters).encode()
+        return files
 
     @classmethod
     def from_pretrained(cls, path: str | Path, **options: Any) -> SpikeCLIP:  # type: ignore[override]
@@ -143,18 +161,10 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
         `InputError` where there is no model, or one that cannot be read.
         """
         folder = resolve(path, **options).folder
-        config = read_config(folder)
-        tokenizer_file = folder / "tokenizer.json"
-        model = cls(config, Tokenizer.load(tokenizer_file) if tokenizer_file.is_file() else None)
-        weights = folder / "model.safetensors"
-        if not weights.is_file():
-            raise InputError(f"{folder} has a config.json but no model.safetensors")
-        try:
-            state = load_file(weights)
-        except Exception as error:
-            raise InputError(f"{weights} is not a readable safetensors file: {error}") from error
-        load_weights(model, state, str(weights))
-        return model.eval()
+        saved, tokenizer_file = read_saved(folder), folder / "tokenizer.json"
+        tokenizer = Tokenizer.load(tokenizer_file) if tokenizer_file.is_file() else None
+        make = partial(cls, saved.config, tokenizer, saved.taught)
+        return load_file(make, folder / "model.safetensors").eval()
 
 
 def create_model(name: str, **overrides: Any) -> SpikeCLIP:
@@ -193,7 +203,8 @@ def interpolate(before: SpikeCLIP, after: SpikeCLIP, share: float) -> SpikeCLIP:
     tokenizers = [model.tokenizer.fingerprint if model.tokenizer else None for model in (before, after)]
     if tokenizers[0] != tokenizers[1]:
         raise InputError("weights lie between models of one tokenizer; these read texts by different ones")
-    model = SpikeCLIP(after.config, after.tokenizer)
+    stages = [*after.taught.stages, f"weights between before the last training and after it, share {share:g}"]
+    model = SpikeCLIP(after.config, after.tokenizer, replace(after.taught, stages=stages, scores={}))
     start, end = before.state_dict(), after.state_dict()
     model.load_state_dict(
         {
@@ -204,27 +215,10 @@ def interpolate(before: SpikeCLIP, after: SpikeCLIP, share: float) -> SpikeCLIP:
     return model.eval()
 
 
-def weights_hash(model: nn.Module) -> str:
-    """Return a hash of every parameter and buffer, by name."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def load_weights(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Load a state dict whose names and shapes must be the model's; raises `InputError` that lists what differs."""
-    expected = model.state_dict()
-    problems = [f"missing {k}" for k in expected if k not in state] + [
-        f"unexpected {k}" for k in state if k not in expected
-    ]
-    problems += [
-        f"{k} is {tuple(state[k].shape)}, expected {tuple(expected[k].shape)}"
-        for k in expected
-        if k in state and state[k].shape != expected[k].shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise InputError(f"{where} does not match its configuration: {'; '.join(problems[:3])}{more}")
-    model.load_state_dict(state)
+def _write(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files that take their places in a folder when all of them are written."""
+    with ExitStack() as stack:
+        for name, content in files.items():
+            file = stack.enter_context(replacing(folder / name))
+            file.write(content)
+            file.flush()

@@ -7,8 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from spikeclip.config import Taught, read_saved
 from spikeclip.encode.encoder import Encoder
 from spikeclip.errors import InputError, missing_extra
+from spikeclip.graph.saved import graphs_taught
 from spikeclip.pretrained.resolve import Found, has_graphs, resolve
 
 Source = str | Path | Sequence[str | Path]
@@ -50,6 +52,21 @@ def open_encoder(
     from spikeclip.model import from_pretrained
 
     return Student(from_pretrained(found.folder), batch_size, bf16)
+
+
+def taught_with(source: Source) -> Taught:
+    """Return what a model was taught with, without opening it: a teacher or a table nothing.
+
+    source: as of `open_encoder`. Raises `InputError` where there is no model, or one that is damaged.
+    """
+    if not isinstance(source, (str, Path)) or Path(source).suffix == ".npz":
+        return Taught()
+    found = resolve(source)
+    if found.kind == "teacher":
+        return Taught()
+    if (found.folder / "config.json").is_file():
+        return read_saved(found.folder).taught
+    return graphs_taught(found.folder)
 
 
 def _runtime(found: Found, precision: Literal["fp32", "int8"]) -> Encoder:

@@ -13,6 +13,9 @@ import numpy as np
 from spikeclip.errors import InputError, first_line
 from spikeclip.files import replacing
 
+_LARGEST = 1 << 24
+"""Bytes of JSON that describe a model; parsed, they take twenty times as much."""
+
 
 def json_text(value: Any) -> str:
     """Return nested plain values as valid JSON, numbers that are not finite as null.
@@ -43,21 +46,51 @@ def read_record(path: str | Path) -> dict[str, Any]:
     """Read what `write_record` wrote. Raises `InputError` for a file that is missing or no record."""
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: the record cannot be read ({first_line(error)})") from error
     if not isinstance(record, dict):
         raise InputError(f"{path} holds no record of a result")
     return record
 
 
+def read_rows(file: Path, fields: Mapping[str, type]) -> tuple[list[dict[str, Any]], int]:
+    """Return the rows of a log, a JSON object a line with values of these types, and how many lines are no such rows.
+
+    A last line that a kill cut short is left out and not counted; where there is no file there are no rows.
+    """
+    rows, damaged = [], 0
+    text = file.read_bytes().decode(errors="replace") if file.is_file() else ""
+    for line in text.splitlines(keepends=True):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in fields.items()):
+            rows.append(row)
+        else:
+            damaged += line.endswith("\n")
+    return rows, damaged
+
+
 def read_json(file: Path, default: Any = None) -> Any:
-    """Return what a JSON file holds, or `default` where that is given and there is no such file."""
+    """Return what a JSON file that describes a model holds, or `default` where that is given and there is none.
+
+    Raises `InputError` for a file that cannot be read, is no JSON, or is larger than any description.
+    """
     if not file.is_file() and default is not None:
         return default
     try:
+        if file.stat().st_size > _LARGEST:
+            raise InputError(f"{file} is larger than {_LARGEST >> 20} MB: it describes no model")
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise InputError(f"{file} cannot be read: {first_line(error)}") from error
+    except RecursionError as error:
+        raise InputError(f"{file} is not valid JSON: it is nested too deeply") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{file} is not valid JSON: {first_line(error)}") from error
 
 
 def _plain(value: Any) -> Any:

@@ -27,6 +27,7 @@ COMMANDS = (
     "energy",
     "data",
     "info",
+    "cache",
     "demo",
 )
 
@@ -54,17 +55,36 @@ def test_every_help_has_examples_of_its_own(name, command):
     assert out.split("Examples:")[1].count(f"  spikeclip {name} ") + out.count(f"  spikeclip {name}\n") >= 2
 
 
-def test_every_setting_is_listed_with_its_doc(command):
-    keys = {key: (default, doc) for key, default, doc in recipe_keys()}
-    assert [key for key, (_, doc) in keys.items() if not doc.endswith(".")] == []
-    assert keys["seed"] == ("0", "Seed of weights, data order and augmentation.")
+def test_every_setting_is_listed_with_its_doc_and_what_it_takes(command):
+    keys = {key.key: key for key in recipe_keys()}
+    assert [name for name, key in keys.items() if not key.doc.endswith(".")] == []
+    assert keys["seed"][1:] == (
+        "0",
+        "[int, between 0 and 4,294,967,295]",
+        "Seed of weights, data order and augmentation.",
+    )
     for field in dataclasses.fields(config.OptimizerConfig):
         assert f"stages.N.optimizer.{field.name}" in keys
     for field in dataclasses.fields(config.TextConfig):
         assert f"model.text.{field.name}" in keys
     assert {"data.source", "teacher.path", "model.neuron", "model.T", "model.pretrained"} <= keys.keys()
+    assert keys["stages.N.stage"].default == keys["data.source"].default == "(required)"
+    assert keys["stages.N.optimizer.kind"].takes == "[one of adamw, muon]"
+    assert keys["data.limit"].takes == "[int or null, between 1 and 1,000,000,000]"
     out = command("train", "--keys")[1]
-    assert "stages.N.loss.temperature = 1.0\n    Temperature of both distributions" in out
+    temperature = "stages.N.loss.temperature = 1.0\n    Temperature of both distributions"
+    assert temperature in out
+    after = out[out.index(temperature) :].split("\nstages.")[0]
+    assert after.endswith("\n    [float, above 0 and at most 100]")
+
+
+def test_every_number_of_a_recipe_has_a_range():
+    free = [
+        key.key
+        for key in recipe_keys()
+        if {"int", "float"} & set(key.takes.strip("[]").replace(",", " ").split()) and "," not in key.takes
+    ]
+    assert free == []
 
 
 @pytest.mark.parametrize("cls", [value for value in vars(config).values() if dataclasses.is_dataclass(value)])
@@ -151,7 +171,7 @@ def test_train_shows_the_result_and_says_how_to_go_on(command, folder, monkeypat
         "spikes": None,
         "provenance": {"data": {"split": "test", "pictures": 4}},
     }
-    (folder / "small.yaml").write_text("stages: [{stage: contrastive, epochs: 1}]")
+    (folder / "small.yaml").write_text("{data: {source: shapes}, stages: [{stage: contrastive, epochs: 1}]}")
     monkeypatch.setattr("spikeclip.train.run.train_run", lambda *given, **named: {"test": record})
     code, out, _ = command("train", "small.yaml", "seed=4")
     assert code == 0

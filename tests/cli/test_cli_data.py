@@ -99,3 +99,17 @@ def test_help_without_a_command(command):
     assert code == 0
     assert out == command("data", "--help")[1]
     assert "SPIKECLIP_DATA" in out
+
+
+def test_cache(command, tmp_path):
+    file = tmp_path / "pictures" / "a.npy"
+    file.parent.mkdir()
+    file.write_bytes(b"x" * 5000)
+    code, out, _ = command("cache", "--cache", str(tmp_path))
+    assert code == 0
+    assert "decoded pictures" in out
+    code, out, _ = command("cache", "pictures", "--clear", "--cache", str(tmp_path))
+    assert (code, file.exists()) == (0, False)
+    assert out.endswith(f"freed in {tmp_path}\n")
+    code, _, error = command("cache", "picture", "--clear")
+    assert (code, error) == (1, "Error: unknown kind of cache 'picture'; did you mean 'pictures'?\n")

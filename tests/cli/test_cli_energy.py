@@ -62,9 +62,9 @@ def test_energy(process, folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("energy", "nowhere", "--data", "shapes"), "no such folder: nowhere"),
+        (("energy", "nowhere", "--data", "shapes"), "no such folder: 'nowhere'"),
         (("energy", "run", "--data", "shapes", "--precision", "int9"), "did you mean 'int8'"),
-        (("energy", "run", "--data", "shapes", "--conventions", "no.yaml"), "conventions cannot be read"),
+        (("energy", "run", "--data", "shapes", "--conventions", "no.yaml"), "no such file: no.yaml"),
         (("energy", "run", "--data", "shapes", "--into", "no.json"), "no.json: the record cannot be read"),
         (("energy", "run", "--data", "shapes", "--twin", "run"), "results.json: the record cannot be read"),
         (("energy", "run", "--data", "shapes", "--out", "pictures/one.png"), "is a file"),
@@ -72,7 +72,7 @@ def test_energy(process, folder):
             ("energy", "run", "--data", "shapes", "--limit", "60", "--teacher", "run/model"),
             "cannot teach with a model",
         ),
-        (("verify", "nowhere"), "no such folder: nowhere"),
+        (("verify", "nowhere"), "no such folder: 'nowhere'"),
     ],
 )
 def test_mistakes_are_one_line(command, arguments, message):

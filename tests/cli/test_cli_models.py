@@ -48,6 +48,7 @@ def models(folder, monkeypatch):
         assert name == "owner/model"
         return str(folder / "snapshot")
 
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: None)
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
 
 
@@ -148,7 +149,7 @@ def test_without_pytorch_the_engine_runs_by_itself(name, process, models):
     ("source", "message"),
     [
         ("nowhere", "nowhere"),
-        ("no/such/folder", "no such folder: no/such/folder"),
+        ("no/such/folder", "no such folder: 'no/such/folder'"),
         ("pictures", "pictures is not a model: expected config.json in the folder"),
         ("stopped", "the run in stopped has not finished"),
     ],

@@ -193,7 +193,7 @@ def test_neither_labels_nor_captions_is_an_error(tmp_path, load):
 def test_a_file_that_is_no_parquet_is_an_error(tmp_path, load):
     (tmp_path / "s").mkdir()
     (tmp_path / "s/train.parquet").write_bytes(b"not parquet at all")
-    with pytest.raises(InputError, match=r"cannot read the parquet files of 'train'"):
+    with pytest.raises(InputError, match=r"train\.parquet: not a readable parquet file"):
         load(tmp_path / "s")
 
 

@@ -34,9 +34,11 @@ def test_a_file_changes_what_it_names_and_says_so(tmp_path):
         ("arithmetic: {int9: {add: 1}}", "did you mean 'int8'"),
         ("arithmetic: {int8: {add: cheap}}", "arithmetic.int8.add: expected float, got 'cheap'"),
         ("sram_pJ: [10, 20]", "two rising lists of the same length"),
-        ("sram_pJ: [0, 20, 100]", "must be above 0"),
+        ("sram_pJ: [0, 20, 100]", "conventions.sram_pJ.0 must be a number above 0 .* got 0"),
+        ("dram_pJ: -1", "conventions.dram_pJ must be a number between 0 and .* got -1"),
+        ("{dram_pJ: 1, dram_pJ: 2}", "key 'dram_pJ' stands twice in one table"),
         ("- 1", "expected a table of conventions"),
-        ("a: [", "the conventions cannot be read"),
+        ("a: [", "bad.yaml is not valid YAML"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, text, message):
@@ -47,5 +49,5 @@ def test_what_does_not_fit_is_named(tmp_path, text, message):
 
 
 def test_a_missing_file():
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"no such file: nowhere\.yaml"):
         load_conventions("nowhere.yaml")

@@ -10,16 +10,16 @@ from matplotlib.figure import Figure
 
 from spikeclip.energy import figures, load_conventions
 from spikeclip.energy.account import account
-from spikeclip.energy.figures import Point
+from spikeclip.energy.figures import Epoch, Point
 from spikeclip.energy.measure import measure
-from spikeclip.energy.report import checkpoint_points, write_report
+from spikeclip.energy.report import training_epochs, write_report
 from spikeclip.energy.words import amount, break_even, summary
 from spikeclip.errors import InputError
 from spikeclip.graph.inputs import picture_batches
 
 LOG = (
     '{"stage": "finetune", "step": 0, "rate": 0.02, "rates": {"image.a": 0.2, "image.b": 0.4, "text.c": 9}}\n'
-    '{"stage": "finetune", "step": 1, "epoch": 0, "val_acc1": 0.5}\n'
+    '{"stage": "finetune", "step": 1, "epoch": 1, "val_acc1": 0.5}\n'
 )
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -115,11 +115,32 @@ def test_the_front_holds_what_none_beats():
         figures.tradeoff_figure([], "µJ")
 
 
-def test_points_of_a_run(tmp_path):
+def test_every_network_of_a_tradeoff_is_told_apart():
+    """Ten networks have ten colours, two on one place one mark with both names, and bars end at 100 %."""
+    points = [Point(f"network {i}", 0.5 + i / 100, 1.0 + i) for i in range(10)]
+    figure = figures.tradeoff_figure([*points, Point("same", 0.5, 1.0)], "µJ")
+    marks = [bars.lines[0] for bars in figure.axes[0].containers]
+    assert len({mark.get_color() for mark in marks}) == 10
+    names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert names == ["network 0\nsame", *(f"network {i}" for i in range(1, 10))]
+    (bars,) = figures.tradeoff_figure([Point("a", 0.99, 1.0, interval=0.05)], "µJ").axes[0].containers
+    assert bars.lines[2][0].get_segments()[0][:, 1].tolist() == [pytest.approx(94), 100]
+
+
+def test_equal_epochs_are_drawn_beside_each_other():
+    epochs = [Epoch("align_image", 0.5, 0.3)] * 5 + [Epoch("finetune", 0.6, 0.3)]
+    figure = figures.epochs_figure(epochs)
+    assert [list(line.get_xdata()) for line in figure.axes[0].lines] == [[1, 2, 3, 4, 5], [6]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["align_image", "finetune"]
+    with pytest.raises(InputError, match="no epochs"):
+        figures.epochs_figure([])
+
+
+def test_epochs_of_a_run(tmp_path):
     log = tmp_path / "metrics.jsonl"
-    assert checkpoint_points(log) == []
-    log.write_text(LOG)
-    assert checkpoint_points(log) == [Point("finetune 1", 0.5, pytest.approx(0.3))]
+    assert training_epochs(log) == []
+    log.write_text(LOG + '{"stage": "finetune", "st')  # a kill cut the last line
+    assert training_epochs(log) == [Epoch("finetune", 0.5, pytest.approx(0.3))]
 
 
 def test_the_summary_says_who_wins(accounted):
@@ -140,11 +161,11 @@ def test_the_summary_says_who_wins(accounted):
 def test_an_accuracy_comes_with_its_interval_and_its_twin_on_as_many_pictures(accounted):
     found = {**accounted, "metrics": {"acc1": 0.88}, "twin": {"acc1": 0.89, "pictures": 60}}
     (line,) = (line for line in summary(found) if line.startswith("It recognises"))
-    assert "88.00 ± 8.22 % of 60 pictures" in line  # 1.96 sqrt(0.88 x 0.12 / 60)
-    assert "89.00 %: 1.00 points below it" in line
+    assert "88.0 ± 8.2 % of 60 pictures" in line  # 1.96 sqrt(0.88 x 0.12 / 60)
+    assert "89.0 %: 1.0 points below it" in line
     found["twin"] = {"acc1": 0.89, "pictures": 10_000}
     (line,) = (line for line in summary(found) if line.startswith("It recognises"))
-    assert line.endswith("89.00 % of 10,000 pictures.")
+    assert line.endswith("89.0 % of 10,000 pictures.")
 
 
 def test_the_teacher_is_the_runs_own_or_none(accounted, graphs, tokenizer, shapes):
@@ -170,7 +191,7 @@ def test_amounts():
         "3 nJ",
         "5 pJ",
     ]
-    assert amount(4.567e-5, 2.34e-7) == "45.7 ± 0.23 µJ"
+    assert amount(4.567e-5, 2.34e-7) == "45.7 ± 0.2 µJ"
     assert amount(4.567e-5, 0.0) == "45.7 µJ"
 
 

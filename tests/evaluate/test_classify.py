@@ -1,14 +1,16 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from spikeclip.encode.classify import check_labels, classify, classify_files
-from spikeclip.encode.embed import embed_pictures, zero_shot_classifier
+from spikeclip.encode.embed import embed_pictures, preprocess, zero_shot_classifier
 from spikeclip.encode.pictures import find_pictures
 from spikeclip.errors import InputError
-from spikeclip.evaluate.describe import describe_layers, describe_model
+from spikeclip.evaluate.describe import describe_graphs, describe_layers, describe_model, lowered
+from spikeclip.graph.saved import save_graphs
 from spikeclip.open import open_encoder
 
 LABELS = ["red circle", "blue bar", "white star"]
@@ -45,6 +47,30 @@ def test_files_in_order_with_unreadable_ones_between(encoder, pictures, tmp_path
     assert results[files[1]] == [{"score": pytest.approx(alone["score"], rel=1e-4), "label": alone["label"]}]
 
 
+def test_files_pictures_and_pixels_are_one_to_every_encoder(model, pictures, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    save_graphs(model, tmp_path / "model")
+    images = pictures.images[:3]
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for image, file in zip(images, files, strict=True):
+        Image.fromarray(image).save(file)
+    opened = [Image.open(file) for file in files]
+    for engine in (None, "fp32", "int8"):
+        encoder = open_encoder(tmp_path / "model", engine)
+        rows = encoder.encode_image(np.asarray(images))
+        np.testing.assert_array_equal(encoder.encode_image([str(files[0]), opened[1], files[2]]), rows)
+        np.testing.assert_array_equal(preprocess(encoder, opened), np.asarray(images))
+        assert encoder.encode_image([]).shape == (0, encoder.dim)
+        assert classify(encoder, files, LABELS) == classify(encoder, opened, LABELS)
+        for wrong, message in (
+            ([tmp_path / "none.png"], "none.png cannot be read: no such file"),
+            (str(files[0]), "expected a list of pictures, got one"),
+            ([3], "a picture is a file or a PIL picture, got int"),
+        ):
+            with pytest.raises(InputError, match=message):
+                encoder.encode_image(wrong)
+
+
 def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path):
     file = tmp_path / "cat[1].png"
     file.write_bytes(b"")
@@ -68,9 +94,23 @@ def test_labels_that_cannot_be_meant(labels, message):
 def test_description_counts_every_parameter_once(model):
     facts = describe_model(model)
     assert facts["parameters"]["total"] == sum(p.numel() for p in model.parameters())
-    layers = {layer["name"]: layer for layer in describe_layers(model)}
+    layers = {layer["name"]: layer for layer in describe_layers(lowered(model))}
     assert layers["image.whiten_spike"]["output"] == (1, 1, 24, 31, 31)
     assert not model.training
+
+
+def test_graphs_alone_describe_a_model(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    save_graphs(model, tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    facts, towers = describe_graphs(tmp_path)
+    expected = describe_model(model)
+    expected.pop("parameters")
+    stored = facts.pop("stored")
+    assert facts == {**expected, "logit_scale": pytest.approx(expected["logit_scale"])}
+    layers = describe_layers(towers)
+    assert layers == describe_layers(lowered(model))
+    assert stored["total"] == sum(layer["parameters"] for layer in layers)
 
 
 def test_a_run_stands_for_its_model(model, tmp_path):

@@ -52,7 +52,7 @@ def test_records_on_other_pictures_are_not_compared():
 
 def test_a_line_for_each_model_and_a_panel_for_each_curve():
     def made(model, dataset, value):
-        points = [point(0, [value]), point(1, [value, value - 0.2]), point(2, [value - 0.1, value - 0.3])]
+        points = [point(0, [value]), point(1, [value, value - 0.2]), point(2, [value - 0.1, 0.1])]
         curves = {"noise": points, "blur": points}
         return record(model, dataset, value, curves=curves, task="corruption")
 
@@ -65,11 +65,31 @@ def test_a_line_for_each_model_and_a_panel_for_each_curve():
     }
     low, high = panels[0].get_ylim()
     assert high - low >= 10
+    for axes in panels:  # bars end where accuracy does, and are seen whole
+        ends = [
+            end
+            for container in axes.containers
+            for bar in container.lines[2][0].get_segments()
+            for end in bar
+        ]
+        assert all(max(0, low) <= y <= min(100, high) for _, y in ends)
     file = io.BytesIO()
     figure.savefig(file, format="png")
     assert file.getvalue().startswith(b"\x89PNG")
     with pytest.raises(InputError, match="no curves"):
         curves_figure([record("a", "cifar10", 0.5)])
+
+
+def test_models_of_equal_curves_and_of_one_data_set_are_all_told_apart():
+    points = [point(0, [0.8]), point(1, [0.7])]
+    made = [
+        record(f"runs/{i}", "one" if i else "two", 0.8, curves={"noise": points}, task="corruption")
+        for i in range(8)
+    ]
+    figure = curves_figure(made)
+    assert sorted(text.get_text() for text in figure.legends[0].get_texts()) == [str(i) for i in range(8)]
+    lines = [container.lines[0] for axes in figure.axes for container in axes.containers]
+    assert len({(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines}) == 8
 
 
 def test_retention_has_a_point_for_each_model_and_a_panel_for_each_other_set():

@@ -100,9 +100,36 @@ def test_torch_files(request, tmp_path, kind, wrap, prefix):
 def test_another_number_of_heads_is_taken_or_refused(image):
     with torch.no_grad():
         assert near(load_published(IMAGE, num_heads=4)(image["input"]), image["eval_output"]) < 0.99
-    for num_heads in (7, 0):
-        with pytest.raises(InputError, match=f"width 96 is not divisible into {num_heads} heads"):
-            load_published(IMAGE, num_heads=num_heads)
+    with pytest.raises(InputError, match="width 96 is not divisible into 7 heads"):
+        load_published(IMAGE, num_heads=7)
+    with pytest.raises(InputError, match="num_heads must be a whole number between 1 and 256, got 0"):
+        load_published(IMAGE, num_heads=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("proj.bias", lambda x: x * float("nan"), "numbers of readout.1.bias are NaN or infinite"),
+        ("proj.bias", lambda x: x.to(torch.int8), "readout.1.bias holds torch.int8, expected torch.float32"),
+        (
+            "proj.weight",
+            lambda x: x[:, :1].expand(-1, 10**9),
+            "'proj.weight' is not an array .* holds in full",
+        ),
+        ("proj.weight", lambda x: x.to_sparse(), "'proj.weight' is not an array .* holds in full"),
+        ("proj.weight", lambda x: x[:0], "embed_dim|shapes|readout.1"),
+        (
+            "patch_embed.block0_conv.weight",
+            lambda x: x[0, 0, 0, 0].clone(),
+            "not have the shapes of a published",
+        ),
+    ],
+)
+def test_tensors_that_are_no_weights_are_refused(image, tmp_path, name, change, message):
+    state = weights(image)
+    torch.save({**state, name: change(state[name])}, tmp_path / "published.pth")
+    with pytest.raises(InputError, match=f"published.pth: .*({message})"):
+        load_published(tmp_path / "published.pth")
 
 
 @pytest.mark.parametrize(

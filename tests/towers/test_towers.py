@@ -155,8 +155,16 @@ def test_recordings_of_another_length(small):
     [
         ("spikeclip-base", {"image_size": 33}, "divides the picture by 4: image_size 33 does not fit"),
         ("spikeclip-paper", {"image_size": 50}, "divides the picture by 4: image_size 50 does not fit"),
-        ("spikeclip-tiny", {"image_size": 31}, "image_size must be between 32 and 224 pixels, got 31"),
-        ("spikeclip-base", {"image_size": 256}, "image_size must be between 32 and 224 pixels, got 256"),
+        (
+            "spikeclip-tiny",
+            {"image_size": 31},
+            "image_size must be a whole number between 32 and 224, got 31",
+        ),
+        (
+            "spikeclip-base",
+            {"image_size": 256},
+            "image_size must be a whole number between 32 and 224, got 256",
+        ),
         (
             "spikeclip-tiny",
             {"image": {"widths": [8] * 5}},
@@ -165,9 +173,17 @@ def test_recordings_of_another_length(small):
         ("spikeclip-tiny", {"image": {"widths": []}}, "1 to 4 convolution groups, got widths"),
         ("spikeclip-base", {"image": {"widths": [8] * 4}}, "five convolutions, got widths"),
         ("spikeclip-base", {"image": {"num_heads": 5}}, "width 16 is not divisible into 5 heads"),
-        ("spikeclip-base", {"image": {"num_heads": 0}}, "width 16 is not divisible into 0 heads"),
+        (
+            "spikeclip-base",
+            {"image": {"num_heads": 0}},
+            "image.num_heads must be a whole number between 1 and 256, got 0",
+        ),
         ("spikeclip-tiny", {"text": {"num_heads": 3}}, "width 16 is not divisible into 3 heads"),
-        ("spikeclip-base", {"text": {"context_length": 2}}, "context_length must leave room"),
+        (
+            "spikeclip-base",
+            {"text": {"context_length": 2}},
+            "text.context_length must be a whole number between 3 and 8,192, got 2",
+        ),
     ],
 )
 def test_shapes_that_cannot_work_say_why(small, preset, overrides, message):

@@ -1,5 +1,7 @@
 """Checkpoints survive an interruption at any byte."""
 
+import os
+
 import pytest
 import torch
 
@@ -39,8 +41,9 @@ def test_a_failure_half_way_leaves_the_last_good_one(failure, path, monkeypatch)
 
 
 def test_what_a_kill_left_behind_is_no_obstacle(path):
-    leftover = path.with_name(f".{path.name}.tmp")
+    leftover = path.with_name(f".{path.name}.0123abcd.tmp")
     leftover.write_bytes(path.read_bytes()[:100])
+    os.utime(leftover, (0, 0))
     assert is_whole(path)
     save_checkpoint(path, STATE)
     assert is_whole(path)

@@ -48,8 +48,8 @@ def test_the_log_has_a_row_for_each_logged_step_and_each_epoch(run, every_step):
     ]
     epochs = [row for row in logged if "epoch" in row]
     assert [(row["stage"], row["epoch"]) for row in epochs] == [
-        *(("align_text", epoch) for epoch in range(2)),
-        *(("align_image", epoch) for epoch in range(3)),
+        *(("align_text", epoch) for epoch in (1, 2)),
+        *(("align_image", epoch) for epoch in (1, 2, 3)),
     ]
     assert all(row["samples_per_second"] > 0 and row["logit_scale"] > 1 for row in epochs)
     for row in logged:
@@ -95,6 +95,62 @@ def test_the_weights_with_the_best_validation_score_are_the_result(run, prepared
         zero_shot_metrics(made, material.pictures.labels["val"], material.lessons.teacher_classes_KD)["acc1"]
         == done["best"]
     )
+
+
+WORSE = {"stage": "finetune", "epochs": 2, "optimizer": {"lr": 10.0}}
+
+
+@pytest.mark.parametrize("change", [{}, {"keep_better": False}, {"loss": {"rate": 1e-9}}], ids=str)
+def test_a_stage_that_ends_worse_says_so_and_keeps_the_better_weights(change, run, config, tmp_path, capfd):
+    result, folder = run({"stage": "finetune", "epochs": 6}, out="before")
+    first = result["stages"][0]
+    assert first["before"] is None  # random weights are nothing to compare with
+    made = config({"stage": "finetune", "epochs": 6}, {**WORSE, **change})
+    second = run_module.train_run(made, tmp_path / "run", test=False)["stages"][1]
+    said = " ".join(capfd.readouterr().err.split())
+    assert second["before"] == pytest.approx(first["best"], abs=0.06)
+    assert "stage finetune ended worse than it began: its best weights have val_acc1 " in said
+    old, new = ((f / "model" / "model.safetensors").read_bytes() for f in (folder, tmp_path / "run"))
+    if change:
+        assert ("those from before are kept" in said, old == new) == (False, False)
+        assert second["best"] < second["before"]
+    else:
+        assert ("those from before are kept" in said, old == new) == (True, True)
+        assert (second["best"], second["best_step"]) == (second["before"], 0)
+
+
+def test_a_stage_that_ends_better_says_nothing(run, config, tmp_path, capfd):
+    made = config(
+        {"stage": "align_text"},
+        {"stage": "finetune", "epochs": 6},
+        {"stage": "finetune", "epochs": 1, "optimizer": {"lr": 1e-5}},
+    )
+    stages = run_module.train_run(made, tmp_path / "run", test=False)["stages"]
+    assert [stage["before"] is None for stage in stages] == [True, True, False]
+    assert stages[2]["best"] >= stages[2]["before"] > 0.5
+    assert "ended worse" not in capfd.readouterr().err
+
+
+def test_stages_and_seeds_draw_independently():
+    seeds = {run_module.stage_seed(seed, index) for seed in range(50) for index in range(10)}
+    assert len(seeds) == 500
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert run_module.stage_seed(7, 2) == run_module.stage_seed(7, 2)
+
+
+def test_the_log_has_the_learning_rates(run, every_step):
+    stage = {
+        **ALIGN,
+        "epochs": 1,
+        "optimizer": {"kind": "muon", "lr": 0.02, "scalar_lr": 0.01, "schedule": "linear", "warmup": 0},
+    }
+    _, folder = run(stage)
+    logged = [(row["lr"], row["scalar_lr"]) for row in rows(folder) if "loss" in row]
+    assert logged == [pytest.approx((0.02 * (1 - i / 6), 0.01 * (1 - i / 6))) for i in range(6)]
+    board = EventAccumulator(str(folder / "tensorboard" / "0-align_image")).Reload()
+    assert [event.value for event in board.Scalars("lr")] == pytest.approx([lr for lr, _ in logged])
+    _, folder = run({**ALIGN, "epochs": 1}, out="adamw")
+    assert all("lr" in row and "scalar_lr" not in row for row in rows(folder) if "loss" in row)
 
 
 def test_training_reads_neither_the_test_split_nor_validation_pictures(run, root, monkeypatch):

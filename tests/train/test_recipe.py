@@ -1,17 +1,21 @@
 """Recipes: what is read, and what is said about a mistake."""
 
+import math
 from pathlib import Path
 
 import pytest
 import yaml
 
+from spikeclip.config import DataConfig, OptimizerConfig, RunConfig, StageConfig
 from spikeclip.errors import InputError
-from spikeclip.train.recipe import load_recipe
+from spikeclip.train.recipe import built_in_recipes, load_recipe
+from spikeclip.train.recipe_checks import check_files, check_run
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
 GOOD = """
 model: {name: spikeclip-tiny, neuron: ilif}
 data: {source: shapes}
+teacher: {path: runs/teacher}
 stages:
   - {stage: align_text, epochs: 3}
   - {stage: align_image, optimizer: {lr: 1e-3}}
@@ -68,8 +72,14 @@ def test_overrides_name_stages_by_kind_or_all_of_them_and_remove_them(load):
         ("stages: [", "not valid YAML"),
         ("- 1", "holds no settings"),
         ("", "holds no settings"),
-        ("stages: []", "lists no stages"),
-        ("seed: 1", "lists no stages"),
+        ("{data: {source: shapes}, stages: []}", "lists no stages"),
+        ("{data: {source: shapes}}", "stages is missing: expected list of tables with stage"),
+        ("stages: [{stage: finetune}]", "data is missing: expected table with source"),
+        ("{data: {limit: 9}}", "data.source is missing: expected str or list of str"),
+        (
+            "stages: [{epochs: 1}]",
+            "stages.0.stage is missing: expected one of align_text, align_image, finetune",
+        ),
         ("stages: [align_image]", "stages.0: expected a table of settings, got 'align_image'"),
         ("stages: {stage: finetune}", "stages: expected list"),
         ("stages: [{stage: align_imgae}]", "did you mean 'align_image'?"),
@@ -77,10 +87,22 @@ def test_overrides_name_stages_by_kind_or_all_of_them_and_remove_them(load):
         ("stages: [{stage: finetune, epochs: two}]", "stages.0.epochs: expected int, got 'two'"),
         ("stages: [{stage: finetune, epochs: 1.5}]", "stages.0.epochs: expected int, got 1.5"),
         ("stages: [{stage: finetune, epochs: true}]", "stages.0.epochs: expected int, got True"),
-        ("stages: [{stage: finetune, epochs: 0}]", "stages.0.epochs must be at least 1, got 0"),
-        ("stages: [{stage: finetune, batch_size: 0}]", "stages.0.batch_size must be at least 1"),
-        ("stages: [{stage: finetune, relu_first: 1.5}]", "stages.0.relu_first is a share"),
-        ("stages: [{stage: finetune, optimizer: {warmup: 500}}]", "stages.0.optimizer.warmup is a share"),
+        (
+            "stages: [{stage: finetune, epochs: 0}]",
+            "stages.0.epochs must be a whole number between 1 and 100,000, got 0",
+        ),
+        (
+            "stages: [{stage: finetune, batch_size: 0}]",
+            "stages.0.batch_size must be a whole number between 1 and 1,000,000, got 0",
+        ),
+        (
+            "stages: [{stage: finetune, relu_first: 1.5}]",
+            "stages.0.relu_first must be a number between 0 and 1, got 1.5",
+        ),
+        (
+            "stages: [{stage: finetune, optimizer: {warmup: 500}}]",
+            "stages.0.optimizer.warmup must be a number between 0 and 1, got 500",
+        ),
         ("stages: [{stage: finetune, optimizer: 1}]", "stages.0.optimizer: expected a table"),
     ],
 )
@@ -107,14 +129,143 @@ def test_mistakes_in_a_recipe(text, message, load):
         ("model.name=spikeclip-tinny", "did you mean 'spikeclip-tiny'"),
         ("stages.finetune.epochs=1", "'finetune' is not the number of an entry or the kind of a stage"),
         ("stages.*=null", "lists no stages"),
-        ("stages.*.share=0", "stages.0.share must be above 0 and at most 1, got 0"),
-        ("data.val_fraction=0", "data.val_fraction must be above 0"),
-        ("data.val_fraction=0.8", "data.val_fraction must be above 0 and at most 0.5"),
+        ("stages.*.share=0", "stages.0.share must be a number above 0 and at most 1, got 0"),
+        ("data.val_fraction=0", "data.val_fraction must be a number above 0 and at most 0.5, got 0"),
+        ("data.val_fraction=0.8", "data.val_fraction must be a number above 0 and at most 0.5, got 0.8"),
     ],
 )
 def test_mistakes_in_an_override(override, message, load):
     with pytest.raises(InputError, match=message):
         load(GOOD, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stages.1.optimizer.lr=.nan", "stages.1.optimizer.lr must be a number above 0 .* got nan"),
+        ("stages.1.optimizer.lr=-1e-3", "stages.1.optimizer.lr must be a number above 0 .* got -0.001"),
+        ("stages.0.optimizer.momentum=2", "stages.0.optimizer.momentum must be .* below 1, got 2"),
+        ("stages.0.optimizer.weight_decay=-100", "stages.0.optimizer.weight_decay must be .* got -100"),
+        ("stages.0.optimizer.clip_norm=0", "stages.0.optimizer.clip_norm must be a number above 0, got 0"),
+        ("stages.0.loss.temperature=0", "stages.0.loss.temperature must be a number above 0 .* got 0"),
+        ("stages.0.loss.label_smoothing=1", "stages.0.loss.label_smoothing must be .* below 1, got 1"),
+        ("stages.0.loss.kl=-1", "stages.0.loss.kl must be a number between 0 and 1,000, got -1"),
+        ("stages.0.target.text=-1", "stages.0.target.text must be a number between 0 and 1,000, got -1"),
+        ("stages.0.logit_scale=0", "stages.0.logit_scale must be a number above 0 .* got 0"),
+        ("stages.0.epochs=1000000000", "stages.0.epochs must be a whole number between 1 and 100,000"),
+        ("teacher.logit_scale=.inf", "teacher.logit_scale must be a number above 0 .* got inf"),
+        ("seed=-1", "seed must be a whole number between 0 and 4,294,967,295, got -1"),
+        ("seed=4294967296", "seed must be a whole number between 0 and 4,294,967,295, got 4294967296"),
+        ("checkpoint_minutes=.nan", "checkpoint_minutes must be a number between 0 and 10,080, got nan"),
+        ("data.limit=0", "data.limit must be a whole number between 1 and 1,000,000,000, got 0"),
+        ("data.source=", "data.source: expected str, got None"),
+        ("data.source=' '", "data.source is empty"),
+        ("data.source=[]", "data.source is empty: give a known name, a folder or a list"),
+        ("data.source=[shapes, '']", "data.source.1 is empty"),
+        ("data.source=[1]", "data.source.0: expected str, got 1; write it in quotes"),
+        ("data.classnames={0: zero}", "data.classnames: expected str, got 0; write it in quotes"),
+        ("data.classnames={'0': 1}", "data.classnames.0: expected str, got 1; write it in quotes"),
+        ("data.withhold=[3]", "data.withhold.0: expected str, got 3; write it in quotes"),
+        ("data.test_split=train", "data.test_split is 'train' as data.train_split"),
+        ("data.templates=[]", "data.templates is empty"),
+        ("data.templates=[a photo]", "data.templates.0 is 'a photo', without {c}"),
+        ("teacher.path=null", "stages.0: stage align_text needs a teacher: set teacher.path"),
+        ("teacher.path=[]", "stages.0: stage align_text needs a teacher: set teacher.path"),
+        ("teacher.path=[a.npz, b]", "several teachers in one must be .npz tables, got 'b'"),
+        ("stages.0.loss={cosine: 0}", "stages.0.loss: stage align_text has nothing to learn; one of cosine"),
+        (
+            "stages.1.augment.crop=32",
+            "stages.1.augment: crop must be below .* side of 32 pixels, got 32 and 0",
+        ),
+        ("stages.1.augment.cutout=33", "stages.1.augment: .* side of 32 pixels, got 2 and 33"),
+        ("model.image={std: [0, 1, 1], width: 3}", "unknown key in model.image 'width'"),
+        ("model={neuron: relu, T: 4}", "model: neuron=relu has no time"),
+        ("vocab_size=9", "vocab_size must be a whole number between 259 and 1,000,000, got 9"),
+    ],
+)
+def test_what_cannot_work_is_named_with_its_key_value_and_range(override, message, load):
+    with pytest.raises(InputError, match=message):
+        load(GOOD, override)
+
+
+def test_a_stage_of_labels_is_refused_where_all_sources_are_known_to_have_none(load):
+    with pytest.raises(
+        InputError, match=r"stages.0: stage finetune needs labels, and flickr8k and coco have captions only"
+    ):
+        load(GOOD, "stages=[{stage: finetune}]", "data.source=[flickr8k, coco]")
+    with pytest.raises(
+        InputError, match=r"stages.1.loss.prototype needs labels, and flickr8k has captions only"
+    ):
+        load(GOOD, "stages.1.loss.prototype=1", "data.source=flickr8k")
+    assert load(GOOD, "stages=[{stage: finetune}]", "data.source=[flickr8k, cifar10]").stages
+    assert load(GOOD, "data.source=flickr8k").stages
+
+
+def test_an_encoder_needs_the_tables_that_it_adds_to(load):
+    alone = ["stages=[{stage: contrastive}]", "teacher={encoder: minilm}"]
+    with pytest.raises(
+        InputError, match=r"teacher.encoder adds texts to the tables of teacher.path: set that too"
+    ):
+        load(GOOD, *alone)
+
+
+def test_a_run_that_is_built_in_python_is_checked_with_its_keys():
+    stage = StageConfig("contrastive", optimizer=OptimizerConfig(lr=math.nan))
+    config = RunConfig(data=DataConfig("shapes"), stages=[StageConfig("contrastive"), stage])
+    with pytest.raises(
+        InputError, match=r"^stages.1.optimizer.lr must be a number above 0 and at most 1,000, got nan$"
+    ):
+        check_run(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            ["data.source=../nowhere"],
+            "data.source: ../nowhere does not exist, looked for from {here}; set data.source=",
+        ),
+        (
+            ["data.source=[shapes, /no/where]"],
+            "data.source: /no/where does not exist; set data.source=FOLDER",
+        ),
+        (
+            ["data.texts=words.txt"],
+            "data.texts: words.txt does not exist, looked for from {here}; set data.texts=FILE",
+        ),
+        (
+            ["teacher.path=a.npz"],
+            "teacher.path: a.npz does not exist, looked for from {here}; set teacher.path=TABLE",
+        ),
+        (["teacher.encoder=./minilm"], "teacher.encoder: ./minilm does not exist"),
+        (["model={pretrained: runs/a/model}"], "model.pretrained: runs/a/model does not exist"),
+        (
+            ["tokenizer=own.json"],
+            "tokenizer: own.json does not exist, looked for from {here}; set tokenizer=auto",
+        ),
+    ],
+)
+def test_a_path_where_nothing_is_names_its_key_and_what_to_set(changes, message, load, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as error:
+        check_files(load(GOOD, *changes))
+    assert message.format(here=tmp_path) in str(error.value)
+    check_files(load(GOOD))  # names of the hub are not looked for
+
+
+def test_a_recipe_is_found_by_its_name_wherever_one_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert built_in_recipes().keys() == {path.stem for path in RECIPES}
+    assert all(built_in_recipes().values())
+    (tmp_path / "shapes").mkdir()
+    assert load_recipe("shapes").data.source == load_recipe(" shapes.yaml").data.source == "shapes"
+    (tmp_path / "shapes.yaml").write_text(GOOD.replace("shapes", "./mine"))
+    assert load_recipe("shapes.yaml").data.source == "./mine"
+    assert load_recipe("shapes").data.source == "shapes"
+    with pytest.raises(InputError, match="no such recipe: shape; did you mean 'shapes', which is built in"):
+        load_recipe("shape")
+    with pytest.raises(InputError, match=r"no such recipe: recipes/cifar10.yaml; did you mean 'cifar10'"):
+        load_recipe("recipes/cifar10.yaml")
 
 
 @pytest.mark.parametrize("neuron", ["lif", "plif"])
@@ -130,7 +281,9 @@ def test_compile_and_the_rate_regulariser_exclude_each_other(load):
 
 
 def test_missing_recipe(tmp_path):
-    with pytest.raises(InputError, match="no such recipe"):
+    with pytest.raises(
+        InputError, match=r"no such recipe: .*none.yaml; `spikeclip train --list` names those built in"
+    ):
         load_recipe(tmp_path / "none.yaml")
-    with pytest.raises(InputError, match="no such recipe"):
+    with pytest.raises(InputError, match="is a folder, not a file of YAML"):
         load_recipe(tmp_path)

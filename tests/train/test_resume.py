@@ -17,6 +17,7 @@ from spikeclip.config import RunConfig, from_dict
 from spikeclip.errors import InputError
 from spikeclip.train import loop
 from spikeclip.train import run as run_module
+from spikeclip.train.report import Report
 from spikeclip.train.run import train_run
 
 STAGES = [
@@ -32,7 +33,7 @@ class Killed(BaseException):
 
 def arm_kill(patch, saves: int, more_rows: int) -> None:
     """End the run after so many checkpoints and then so many rows of the log."""
-    save, row = run_module.save_checkpoint, loop.Report.row
+    save, row = run_module.save_checkpoint, Report.row
     left = [saves, more_rows]
 
     def count_save(path, state):
@@ -49,7 +50,7 @@ def arm_kill(patch, saves: int, more_rows: int) -> None:
             raise Killed
 
     patch.setattr(run_module, "save_checkpoint", count_save)
-    patch.setattr(loop.Report, "row", count_row)
+    patch.setattr(Report, "row", count_row)
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +142,7 @@ def start(recipe, tmp_path):
 def wait_for_stage(process: subprocess.Popen, folder, index: int) -> None:
     """Return once the stage has validated, so that it is under way and has a checkpoint."""
     log = folder / "metrics.jsonl"
-    while not (log.exists() and f'"stage_index": {index}, "step": 5, "epoch": 0' in log.read_text()):
+    while not (log.exists() and f'"stage_index": {index}, "step": 5, "epoch": 1' in log.read_text()):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.005)
 
@@ -182,7 +183,7 @@ def test_a_resume_needs_a_run_and_the_same_recipe(run, tmp_path):
     with pytest.raises(InputError, match="nothing to resume in"):
         run(stage, resume=True)
     _, folder = run(stage)
-    with pytest.raises(InputError, match=r"started with another recipe \(different: seed\)"):
+    with pytest.raises(InputError, match=r"started with other settings \(different: seed\)"):
         run(stage, resume=True, seed=1)
     with pytest.raises(
         InputError, match="already holds a run: --resume continues it, --overwrite replaces it"
@@ -203,10 +204,9 @@ def test_a_resume_needs_a_run_and_the_same_recipe(run, tmp_path):
 def test_overwrite_starts_anew(config, tmp_path):
     made = config({"stage": "align_text", "epochs": 1})
     train_run(made, tmp_path / "run", quiet=True, test=False)
-    (tmp_path / "run" / "old").touch()
     train_run(made, tmp_path / "run", overwrite=True, quiet=True, test=False)
-    assert not (tmp_path / "run" / "old").exists()
-    assert [row["epoch"] for row in rows(tmp_path / "run") if "epoch" in row] == [0]
+    assert [row["epoch"] for row in rows(tmp_path / "run") if "epoch" in row] == [1]
+    assert len(list((tmp_path / "run" / "tensorboard" / "0-align_text").iterdir())) == 1
 
 
 def test_the_seed_decides_the_weights(run):

@@ -184,10 +184,10 @@ def test_equal_captions_are_no_negatives(drawn, tmp_path, monkeypatch):
     [
         ({"width": 40}, "width must be a multiple of 32, got 40"),
         ({"patch_size": 7}, "patch_size must divide the pictures' side of 32 pixels, got 7"),
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
-        ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
-        ({"vocab_size": 100}, "vocab_size must be at least 259, got 100"),
-        ({"lr": 1e30, "epochs": 9}, r"not a number at step \d+, .*; lower the learning rate"),
+        ({"epochs": 0}, "epochs must be a whole number between 1 and 100,000, got 0"),
+        ({"batch_size": 1}, "batch_size must be a whole number between 2 and 1,000,000, got 1"),
+        ({"vocab_size": 100}, "vocab_size must be a whole number between 259 and 1,000,000, got 100"),
+        ({"lr": 1e3, "epochs": 9}, r"not a number at step \d+, .*; lower the learning rate"),
     ],
 )
 def test_settings_that_do_not_fit(change, message, drawn, tmp_path):

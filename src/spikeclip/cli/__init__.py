@@ -18,6 +18,7 @@ import typer
 from spikeclip import __version__
 from spikeclip.cli import (
     ablate,
+    cache,
     classify,
     data,
     demo,
@@ -31,7 +32,8 @@ from spikeclip.cli import (
     train,
     verify,
 )
-from spikeclip.errors import InputError, missing_extra, printable
+from spikeclip.errors import InputError, Interrupted, missing_extra, printable
+from spikeclip.files import full_disk, is_full_disk
 
 BAD_INPUT, BAD_USAGE, INTERRUPTED = 1, 2, 130
 """Exit codes: a file, recipe or label that does not fit; a wrong option or command; Ctrl-C."""
@@ -45,12 +47,12 @@ app = typer.Typer(
 
 \b
   spikeclip demo                                        all steps in minutes, nothing to download
-  spikeclip train recipes/cifar10.yaml seed=1           train from a recipe
+  spikeclip train cifar10 seed=1                        train from a recipe, built in or a file
   spikeclip evaluate runs/cifar10 --data cifar10
   spikeclip classify cat.jpg --model runs/cifar10 --labels "cat,dog,truck"
 
 SPIKECLIP_DEBUG=1 shows the full traceback of an error.""",
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -68,6 +70,7 @@ for command in (
     verify,
     energy,
     info,
+    cache,
     demo,
 ):
     name = command.__name__.rsplit(".", 1)[-1]
@@ -107,6 +110,9 @@ def main(arguments: list[str] | None = None) -> None:
         code = command.main(arguments, prog_name="spikeclip", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:  # `spikeclip info ... | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -128,6 +134,8 @@ def explain(error: Exception) -> tuple[str, int]:
         return _one_line(str(error)), BAD_INPUT
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("spikeclip"):
         return str(missing_extra(error.name.split(".")[0], "train")), BAD_INPUT
+    if isinstance(error, OSError) and is_full_disk(error):
+        return str(full_disk(error)), BAD_INPUT
     if isinstance(error, OSError) and error.strerror:
         file = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{file}", BAD_INPUT

@@ -25,7 +25,9 @@ EXAMPLES = """Examples:
 
 
 def ablate(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe.", show_default=False)],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="A YAML file or a built-in name.", show_default=False)
+    ],
     changes: Annotated[
         list[str] | None,
         typer.Argument(metavar="key=value", help="Settings to change in all runs.", show_default=False),
@@ -42,10 +44,9 @@ def ablate(
     ] = None,
 ) -> None:
     """Run the ablations."""
-    from spikeclip.errors import InputError
+    from spikeclip.errors import InputError, Interrupted
     from spikeclip.studies.ablate import load_axes, plan, run_ablation
     from spikeclip.studies.ablate import report as finished
-    from spikeclip.train.session import Interrupted
 
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
@@ -58,8 +59,7 @@ def ablate(
         result = run_ablation(cells, folder, train=not report)
     except Interrupted:
         _show(finished(cells, folder))
-        typer.echo("stopped; the same command continues the ablations", err=True)
-        raise SystemExit(130) from None
+        raise
     _show(result)
     print(f"result: {folder / 'ablation.json'}   figure: {folder / 'ablation.png'}")
 

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from spikeclip.cli.options import Engine, Templates, known_engine
-from spikeclip.defaults import TEMPLATE
 
 HELP = """Say which of your labels fits a picture best.
 
@@ -97,10 +96,13 @@ def classify(
         print(f"{len(results)} pictures classified, {skipped} skipped", file=sys.stderr)
 
 
-def _labels(labels: str | None, prompts: str | None) -> tuple[list[str], list[str]]:
-    """Return the labels that were given, as such or in a file, or those of `prompts`, and the templates to them."""
+def _labels(labels: str | None, prompts: str | None) -> tuple[list[str], list[str] | None]:
+    """Return the labels that were given, as such or in a file, or those of `prompts`, and their templates.
+
+    None stands for the model's templates.
+    """
     if prompts is None:
-        return _given(labels or ""), [TEMPLATE]
+        return _given(labels or ""), None
     from spikeclip.data.prompts import load_prompts
 
     known = load_prompts(prompts)

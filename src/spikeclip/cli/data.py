@@ -103,7 +103,7 @@ def show_dataset(
     from spikeclip.data.sheet import contact_sheet
     from spikeclip.data.sources import load_pictures
     from spikeclip.errors import InputError
-    from spikeclip.files import replacing
+    from spikeclip.figures import save_figure
 
     if out.suffix != ".png":
         raise InputError(f"--out names the .png file of the contact sheet, got {out}")
@@ -122,8 +122,7 @@ def show_dataset(
         print(line)
     sheet = contact_sheet(pictures, title=f"{title} {pictures.split}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as file:
-        sheet.savefig(file, format="png")
+    save_figure(sheet, out)
     print(f"contact sheet: {out}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -28,13 +27,8 @@ def demo(
     """Run the demonstration."""
     from spikeclip.cli.tables import print_networks
     from spikeclip.studies.demo import run_demo
-    from spikeclip.train.session import Interrupted
 
-    try:
-        results = run_demo(out)
-    except Interrupted:
-        print("stopped; the demo starts over when it is run again", file=sys.stderr)
-        raise SystemExit(130) from None
+    results = run_demo(out)
     print_networks("colour-shape pairs, recognised among all 64 names", results["networks"])
     print(f"model: {out / 'model'}   result: {out / 'results.json'}   picture: {out / 'predictions.png'}")
     print(f"energy, level by level: {out / 'energy.html'}")

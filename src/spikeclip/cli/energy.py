@@ -55,6 +55,9 @@ class EnergyOptions(NamedTuple):
         typer.Option(metavar="SOURCE", help="Its teacher, a CLIP or SigLIP, to count and compare with."),
     ] = None
     measure: Annotated[bool, typer.Option("--measure", help="Measure time and joules too (L4).")] = False
+    ledger: Annotated[bool, typer.Option("--ledger", help="Print every operation of the image tower.")] = (
+        False
+    )
     into: Annotated[Path | None, typer.Option(metavar="FILE", help="Record to add the result to.")] = None
     cache: Cache = CACHE
     out: Annotated[Path, typer.Option(help="Folder of energy.json and report.html.")] = Path("energy")
@@ -70,7 +73,7 @@ def energy(options: EnergyOptions) -> None:
         model=options.model,
         data=options.data,
         split=options.split,
-        templates=options.template or EnergySettings.templates,
+        templates=options.template,
         rename=renamed,
         limit=options.limit,
         precision=options.precision,  # type: ignore[arg-type]
@@ -80,19 +83,33 @@ def energy(options: EnergyOptions) -> None:
         measure=options.measure,
         cache=options.cache,
     )
-    _show(account_for(settings, options.out, options.into))
+    _show(account_for(settings, options.out, options.into), options.ledger)
     print(f"ledger: {options.out / 'energy.json'}   report: {options.out / 'report.html'}")
 
 
-def _show(found: dict) -> None:
+def _show(found: dict, ledger: bool) -> None:
     from spikeclip.cli.tables import print_table
-    from spikeclip.energy.words import amount, amounts, summary
+    from spikeclip.energy.words import LEGEND, amounts, summary
 
+    for line in summary(found, levels=False):
+        print(f"- {line}")
     energy = found["energy"]
     levels = energy["levels"]
     rows = [(name, *amounts(energy, name)) for name in energy["total"]["joules"]]
     title = "energy of one picture with its share of the text tower, ± 95 % confidence interval"
+    print()
     print_table(title, ("network", *levels), rows, numbers=range(1, len(levels) + 1))
+    for level, meaning in LEGEND.items():
+        print(f"  {level}: {meaning}")
+    print()
+    if ledger:
+        _show_ledger(energy)
+
+
+def _show_ledger(energy: dict) -> None:
+    from spikeclip.cli.tables import print_table
+    from spikeclip.energy.words import amount
+
     image = energy["image"]["ledger"]
     network = next(reversed(image))
     shown = [
@@ -101,7 +118,7 @@ def _show(found: dict) -> None:
             row["kind"],
             row["what"],
             f"{row['count']:,.0f}",
-            "" if row["rate"] is None else f"{row['rate']:.4f}",
+            "" if row["rate"] is None else f"{row['rate']:.2f}",
             f"{row['pJ']:.3g}",
             amount(row["joules"]),
         )
@@ -111,5 +128,3 @@ def _show(found: dict) -> None:
     shown.append(("total", "", "", "", "", "", amount(*total)))
     columns = ("operation", "kind", "what", "count", "rate", "pJ each", "energy")
     print_table(f"ledger of the image tower at L2 tiled, {network}", columns, shown, numbers=(3, 4, 5, 6))
-    for line in summary(found):
-        print(f"- {line}")

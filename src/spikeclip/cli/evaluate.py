@@ -103,7 +103,7 @@ def evaluate(options: EvaluateOptions) -> None:
 
     withheld = options.withheld.split(",") if options.withheld else None
     settings = TaskSettings(
-        templates=options.template or TaskSettings.templates,
+        templates=options.template,
         seeds=options.seeds,
         distractors=load_distractors(options.distractors),
         near=load_near_names(options.near),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,24 +29,22 @@ def info(
     from spikeclip.config import PRESETS
     from spikeclip.errors import unknown
 
-    if model not in PRESETS and not Path(model).expanduser().exists() and "/" not in model:
+    if model not in PRESETS and not Path(model.strip()).expanduser().exists() and "/" not in model:
         raise unknown("preset or folder", model, PRESETS)
     from spikeclip.cli.tables import print_table
-    from spikeclip.evaluate.describe import describe_layers, describe_model
-    from spikeclip.model import create_model, from_pretrained
+    from spikeclip.evaluate.describe import describe_layers
 
-    opened = create_model(model) if model in PRESETS else from_pretrained(model)
-    facts = describe_model(opened)
-    parameters = facts.pop("parameters")
-    rows = [(name.replace("_", " "), _shown(value)) for name, value in facts.items() if name != "name"]
-    rows += [(f"parameters, {part}", f"{count:,}") for part, count in parameters.items()]
-    print_table(
-        f"{facts['name']} ({model})" if model != facts["name"] else model, ("", ""), rows, numbers=(1,)
-    )
+    facts, towers = _described(model, layers)
+    name, counts = facts.pop("name"), "parameters" if "parameters" in facts else "stored"
+    numbers = facts.pop(counts)
+    rows = [(key.replace("_", " "), _shown(value)) for key, value in facts.items()]
+    title = counts if counts == "parameters" else "numbers stored"
+    rows += [(f"{title}, {part}", f"{count:,}") for part, count in numbers.items()]
+    print_table(f"{name} ({model})" if model != name else model, ("", ""), rows, numbers=(1,))
     if layers:
         shown = [
             (layer["name"], layer["kind"], " x ".join(map(str, layer["output"])), f"{layer['parameters']:,}")
-            for layer in describe_layers(opened)
+            for layer in describe_layers(towers)
         ]
         print_table(
             "operations for one picture and one text, BatchNorm folded in",
@@ -54,6 +52,22 @@ def info(
             shown,
             numbers=(3,),
         )
+
+
+def _described(model: str, layers: bool) -> tuple[dict[str, Any], Any]:
+    """Facts, and the graphs where the layers are wanted; from a model's graphs where PyTorch is not installed."""
+    from importlib.util import find_spec
+
+    from spikeclip.config import PRESETS
+    from spikeclip.evaluate.describe import describe_graphs, describe_model, lowered
+    from spikeclip.pretrained.resolve import has_graphs, resolve
+
+    if model not in PRESETS and find_spec("torch") is None and has_graphs(folder := resolve(model).folder):
+        return describe_graphs(folder)
+    from spikeclip.model import create_model, from_pretrained
+
+    opened = create_model(model) if model in PRESETS else from_pretrained(model)
+    return describe_model(opened), lowered(opened) if layers else None
 
 
 def _shown(value: object) -> str:

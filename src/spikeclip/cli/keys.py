@@ -8,33 +8,45 @@ import inspect
 import textwrap
 import typing
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from spikeclip import config
+from spikeclip.config.parse import expected
+from spikeclip.config.ranges import stated
 from spikeclip.errors import InputError
 
 _TOWERS = {"model.image": config.ImageConfig, "model.text": config.TextConfig}
 
 
-def recipe_keys() -> list[tuple[str, str, str]]:
-    """Return (key, default, doc) of every setting of a recipe, in the order of `config`.
+class Key(NamedTuple):
+    """A setting: its dotted key, default ("" where it has none), what it takes ("" for a table) and its doc."""
 
-    Keys are dotted, `N` stands for a number: stages.N.epochs. The defaults of `model` are the preset's.
+    key: str
+    default: str
+    takes: str
+    doc: str
+
+
+def recipe_keys() -> list[Key]:
+    """Return every setting of a recipe, in the order of `config`.
+
+    `N` stands for a number: stages.N.epochs. The defaults of `model` are the preset's.
     """
     keys = []
-    for key, default, doc in _fields(config.RunConfig):
-        keys.append((key, "" if key.startswith("model.") else default, doc))
-        if key in _TOWERS:
-            keys += [(name, "", doc) for name, _, doc in _fields(_TOWERS[key], f"{key}.")]
+    for key in _fields(config.RunConfig):
+        keys.append(key._replace(default="") if key.key.startswith("model.") else key)
+        if key.key in _TOWERS:
+            keys += [inner._replace(default="") for inner in _fields(_TOWERS[key.key], f"{key.key}.")]
     return keys
 
 
 def keys_text(width: int = 100) -> str:
-    """Return `recipe_keys` as text, one setting per paragraph."""
+    """Return `recipe_keys` as text: each setting with its default, its doc and what it takes."""
     lines = ["Settings of a recipe and their defaults (change one on the command line: key=value):", ""]
-    for key, default, doc in recipe_keys():
+    for key, default, takes, doc in recipe_keys():
         lines.append(f"{key}" + (f" = {default}" if default else ""))
-        lines += textwrap.wrap(doc, width, initial_indent="    ", subsequent_indent="    ")
+        for text in filter(None, (doc, takes)):
+            lines += textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines)
 
 
@@ -51,21 +63,24 @@ def field_docs(cls: type) -> dict[str, str]:
     return docs
 
 
-def _fields(cls: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+def _fields(cls: type, prefix: str = "") -> Iterator[Key]:
     docs, hints = field_docs(cls), typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         hint, key = hints[field.name], prefix + field.name
         inner = typing.get_args(hint)[0] if typing.get_origin(hint) is list else hint
         if isinstance(inner, type) and dataclasses.is_dataclass(inner):
-            yield key, "", docs[field.name]
+            yield Key(key, "", "", docs[field.name])
             yield from _fields(inner, f"{key}." if inner is hint else f"{key}.N.")
         else:
-            yield key, _shown(field), docs[field.name]
+            takes = ", ".join(filter(None, (expected(hint), stated(cls, field.name))))
+            yield Key(key, _shown(field), f"[{takes}]", docs[field.name])
 
 
 def _shown(field: dataclasses.Field) -> str:
     has_factory = field.default_factory is not dataclasses.MISSING
     value: Any = field.default_factory() if has_factory else field.default  # type: ignore[misc]
+    if value is dataclasses.MISSING:
+        return "(required)"
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

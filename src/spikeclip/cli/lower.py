@@ -25,9 +25,13 @@ def lower(
     ],
 ) -> None:
     """Write the graphs of a model."""
+    from spikeclip.errors import InputError
     from spikeclip.graph.saved import save_graphs
     from spikeclip.model import from_pretrained
     from spikeclip.pretrained.resolve import resolve
 
-    folder = resolve(model).folder
+    found = resolve(model)
+    folder = found.folder
+    if found.run and folder.is_symlink():
+        raise InputError(f"{folder} is a symbolic link: name the folder that is to get the graphs itself")
     print(f"graphs: {save_graphs(from_pretrained(folder), folder)}")

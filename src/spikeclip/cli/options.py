@@ -16,9 +16,17 @@ Options = TypeVar("Options", bound=tuple)
 Cache = Annotated[str, typer.Option(help="Folder of decoded pictures.")]
 Templates = Annotated[
     list[str] | None,
-    typer.Option(help="Prompt with {c} for the class; repeatable.", show_default=TEMPLATE),
+    typer.Option(
+        help="Prompt with {c} for the class; repeatable.",
+        show_default="as the model was taught, or else " + TEMPLATE,
+    ),
 ]
-Renames = Annotated[list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a class; repeatable.")]
+Renames = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OLD=NEW", help="Rename a class; repeatable.", show_default="as the model was taught"
+    ),
+]
 Engine = Annotated[
     str | None,
     typer.Option(

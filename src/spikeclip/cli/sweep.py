@@ -20,7 +20,9 @@ EXAMPLES = """Examples:
 
 
 def sweep(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe.", show_default=False)],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="A YAML file or a built-in name.", show_default=False)
+    ],
     changes: Annotated[
         list[str] | None,
         typer.Argument(metavar="key=value", help="Settings to change.", show_default=False),
@@ -48,14 +50,9 @@ def sweep(
     from spikeclip.cli.tables import print_table
     from spikeclip.energy.words import amount
     from spikeclip.studies.sweep import LEVELS, run_sweep
-    from spikeclip.train.session import Interrupted
 
     folder = out or Path("runs") / f"{recipe.stem}-sweep"
-    try:
-        result = run_sweep(config, folder, numbers, assumed)
-    except Interrupted:
-        typer.echo("stopped; the same command continues the sweep", err=True)
-        raise SystemExit(130) from None
+    result = run_sweep(config, folder, numbers, assumed)
     rows = [
         (
             row["name"],

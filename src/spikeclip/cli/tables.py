@@ -82,6 +82,22 @@ def print_networks(title: str, networks: Sequence[Mapping[str, Any]]) -> None:
     print_table(title, columns, rows, numbers=(1, 2, 3, 4))
 
 
+def print_own(title: str, networks: Sequence[Mapping[str, Any]]) -> None:
+    """Print the rows of `train_own`."""
+    columns = ("network", "validation", "test", "spikes per neuron and step", "training", "folder")
+    rows = [
+        (
+            row["name"],
+            *map(_percent, (row["validation"], row["test"])),
+            _number(row["mean_rate"]),
+            f"{row['seconds']:.0f} s",
+            row["folder"],
+        )
+        for row in networks
+    ]
+    print_table(title, columns, rows, numbers=(1, 2, 3, 4))
+
+
 def print_text_tower(record: Mapping[str, Any]) -> None:
     """Print what `compare_text_tower` returns."""
     rows = [

@@ -105,22 +105,19 @@ def train(options: TrainOptions) -> None:
         raise InputError(f"{out} already holds a model: --overwrite replaces it")
     from spikeclip.cli.tables import print_table
     from spikeclip.config import ImageFormat, TeacherTraining
+    from spikeclip.config.ranges import check_ranges
     from spikeclip.data import Splits, load_training
-    from spikeclip.train.session import Interrupted
     from spikeclip.train.teacher import train_teacher
 
-    splits = Splits(options.val_fraction, options.seed or 0, train=options.split)
-    format = ImageFormat(options.image_size)
-    pictures, validation = load_training(options.data, format, splits, limit=options.limit)
     given = {field.name: getattr(options, field.name, None) for field in fields(TeacherTraining)}
     settings = TeacherTraining(**{name: value for name, value in given.items() if value is not None})
-    try:
-        result = train_teacher(
-            pictures, validation, out, settings, resume=options.resume, overwrite=options.overwrite
-        )
-    except Interrupted as stop:
-        typer.echo(str(stop), err=True)
-        raise SystemExit(130) from None
+    check_ranges(settings)
+    splits = Splits(options.val_fraction, options.seed or 0, train=options.split, set_by="--val-fraction")
+    format = ImageFormat(options.image_size)
+    pictures, validation = load_training(options.data, format, splits, limit=options.limit)
+    result = train_teacher(
+        pictures, validation, out, settings, resume=options.resume, overwrite=options.overwrite
+    )
     rows = [(name, value) for name, value in result.items() if isinstance(value, (int, float, str))]
     print_table(f"teacher: {out}", ("", ""), rows, numbers=(1,))
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from spikeclip.cli.options import Cache
-from spikeclip.defaults import CACHE, TEMPLATE
+from spikeclip.defaults import CACHE
 
 HELP = """Show what every synaptic operation of a model reads.
 
@@ -37,25 +37,32 @@ def verify(
     from spikeclip.data.sources import load_pictures
     from spikeclip.data.tokenizer import Tokenizer
     from spikeclip.errors import InputError
-    from spikeclip.graph.inputs import picture_batches
+    from spikeclip.graph.inputs import picture_batches, random_tokens
     from spikeclip.graph.saved import open_graphs
     from spikeclip.graph.verify import verify
     from spikeclip.pretrained.resolve import resolve
 
     folder = resolve(model).folder
     graphs = open_graphs(folder)
-    image, tokens = graphs.image.input, graphs.text.input
-    pictures = load_pictures(data, split, image.format, cache=cache, limit=limit)
-    names = pictures.classnames[:limit]
-    texts = [text for (text,) in build_prompts(names, [TEMPLATE])] if names else ["a photo"]
-    inputs = {
-        "image": next(picture_batches(graphs.image, pictures.images, limit)),
-        "text": Tokenizer.load(folder).encode(texts, tokens.length),
-    }
+    pictures = load_pictures(data, split, graphs.image.input.format, cache=cache, limit=limit)
+    tokenizer = folder / "tokenizer.json"
+    if tokenizer.is_file():
+        renamed = graphs.taught.renames_of(pictures.classnames)
+        names = [renamed.get(name, name) for name in pictures.classnames[:limit]]
+        prompts = (
+            [group[0] for group in build_prompts(names, graphs.taught.prompts)] if names else ["a photo"]
+        )
+        texts, tokens_NL = "texts", Tokenizer.load(tokenizer).encode(prompts, graphs.text.input.length)
+    else:
+        texts, tokens_NL = (
+            "rows of random tokens, because it has no tokenizer",
+            random_tokens(graphs.text, limit),
+        )
+    inputs = {"image": next(picture_batches(graphs.image, pictures.images, limit)), "text": tokens_NL}
     unsound = []
     for tower, graph in (("image", graphs.image), ("text", graphs.text)):
         found, substeps = verify(graph, inputs[tower])
-        _print(tower, found, f"{len(inputs[tower])} {'pictures' if tower == 'image' else 'texts'}")
+        _print(tower, found, f"{len(inputs[tower])} {'pictures' if tower == 'image' else texts}")
         unsound += [f"{tower}.{s.op}" for s in found if not s.sound]
         if substeps is not None:
             _print_substeps(substeps)

@@ -23,7 +23,7 @@ from spikeclip.config.run import (
     TeacherConfig,
     TeacherTraining,
 )
-from spikeclip.config.saved import read_config
+from spikeclip.config.saved import Taught, read_config, read_saved, read_taught, saved_values
 
 __all__ = [
     "PRESETS",
@@ -41,6 +41,7 @@ __all__ = [
     "StageConfig",
     "Surrogate",
     "TargetConfig",
+    "Taught",
     "TeacherConfig",
     "TeacherTraining",
     "TextConfig",
@@ -48,5 +49,8 @@ __all__ = [
     "from_dict",
     "model_config",
     "read_config",
+    "read_saved",
+    "read_taught",
+    "saved_values",
     "to_dict",
 ]

@@ -2,39 +2,60 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
+from spikeclip.config.ranges import Range, check_ranges
 from spikeclip.errors import InputError
 
 NeuronKind = Literal["lif", "plif", "ilif", "relu", "quant_relu"]
 Surrogate = Literal["sigmoid", "atan", "rectangular"]
+
+# Wide enough for every network that one machine can run, and too small to fill its memory by a typing error.
+Steps = Annotated[int, Range(1, 1024)]
+Levels = Annotated[int, Range(1, 1024)]
+Tau = Annotated[float, Range(1, 1_000_000, low_open=True)]
+Positive = Annotated[float, Range(0, 10_000, low_open=True)]
+Membrane = Annotated[float, Range(-10_000, 10_000)]
+Side = Annotated[int, Range(32, 224)]
+Width = Annotated[int, Range(1, 8192)]
+Depth = Annotated[int, Range(0, 128)]
+Heads = Annotated[int, Range(1, 256)]
+Ratio = Annotated[int, Range(1, 32)]
+Mean = Annotated[float, Range(-10, 10)]
+Deviation = Annotated[float, Range(1e-3, 10)]
+Dimension = Annotated[int, Range(1, 8192)]
+_NAME = 100
 
 
 @dataclass(frozen=True)
 class NeuronConfig:
     kind: NeuronKind = "ilif"
     """lif, plif (learnable tau), ilif (integer levels), or the twins relu and quant_relu."""
-    T: int = 1
+    T: Steps = 1
     """Time steps. The twins run at T=1."""
-    D: int = 4
+    D: Levels = 4
     """Integer levels of ilif and quant_relu: activations are 0, 1/D, ..., 1."""
-    tau: float = 2.0
+    tau: Tau = 2.0
     """Membrane time constant of lif (and the start of plif), in steps; ilif decays by 1 - 1/tau."""
-    v_threshold: float = 1.0
+    v_threshold: Positive = 1.0
     """Firing threshold of lif and plif."""
-    v_reset: float | None = 0.0
+    v_reset: Membrane | None = 0.0
     """Membrane after a spike of lif and plif; null for soft reset (subtract the threshold)."""
     detach_reset: bool = True
     """Cut the gradient through the reset."""
     surrogate: Surrogate = "sigmoid"
     """Derivative that stands in for the step function of lif and plif."""
-    alpha: float = 4.0
+    alpha: Positive = 4.0
     """Steepness of the surrogate."""
-    range: float = 2.0
+    range: Positive = 2.0
     """Input current that ilif and quant_relu map to the highest level D."""
     learn_range: bool = False
     """Learn `range`, one value per layer."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "neuron.")
 
 
 @dataclass(frozen=True)
@@ -59,24 +80,27 @@ class ImageFormat:
 class ImageConfig:
     architecture: Literal["spikingformer", "conv"] = "conv"
     """spikingformer: convolutional stem and spiking transformer; conv: whitening and convolution groups."""
-    image_size: int = 32
+    image_size: Side = 32
     """Side of the square input, pixels (32 to 224)."""
-    event_frames: int | None = None
+    event_frames: Steps | None = None
     """Frames that an event recording is summed into: T, one a time step, or 1, shown at every step; null: pictures."""
-    widths: tuple[int, ...] = (64, 256, 256)
+    widths: tuple[Width, ...] = (64, 256, 256)
     """conv: channels of each group. spikingformer: channels of the five stem convolutions."""
-    depth: int = 0
+    depth: Depth = 0
     """Transformer blocks; conv appends them after its groups."""
-    num_heads: int = 8
+    num_heads: Heads = 8
     """Attention heads of each block."""
-    mlp_ratio: int = 4
+    mlp_ratio: Ratio = 4
     """Hidden width of a block's MLP, in multiples of its width."""
     published: bool = False
     """The published maths: raw time weights for exactly T steps, attention scale 0.125, unscaled initialisation."""
-    mean: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
+    mean: tuple[Mean, Mean, Mean] = (0.4914, 0.4822, 0.4465)
     """Channel means subtracted from pictures in [0, 1]."""
-    std: tuple[float, float, float] = (0.2470, 0.2435, 0.2616)
+    std: tuple[Deviation, Deviation, Deviation] = (0.2470, 0.2435, 0.2616)
     """Channel standard deviations that pictures are divided by."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "image.")
 
     @property
     def format(self) -> ImageFormat:
@@ -98,27 +122,30 @@ class ImageConfig:
 class TextConfig:
     architecture: Literal["mlp", "transformer"] = "transformer"
     """mlp: the published tower on a fixed number of tokens; transformer: spiking blocks that mask padding."""
-    vocab_size: int = 49408
+    vocab_size: Annotated[int, Range(1, 2_000_000)] = 49408
     """Entries of the token embedding."""
-    context_length: int = 77
+    context_length: Annotated[int, Range(3, 8192)] = 77
     """Longest text, in tokens (mlp: exactly this many are read)."""
-    width: int = 256
+    width: Width = 256
     """Channels of the residual stream (mlp: of the embedding)."""
-    depth: int = 2
+    depth: Depth = 2
     """Transformer blocks."""
-    num_heads: int = 4
+    num_heads: Heads = 4
     """Attention heads of each block."""
-    mlp_ratio: int = 4
+    mlp_ratio: Ratio = 4
     """Hidden width of a block's MLP in multiples of `width` (mlp: of embed_dim)."""
-    eos_id: int = 49407
+    eos_id: Annotated[int, Range(0)] = 49407
     """Token that ends a text; everything after the first one is padding."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "text.")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     name: str = "spikeclip-tiny"
     """Preset this configuration started from."""
-    embed_dim: int = 512
+    embed_dim: Dimension = 512
     """Dimension of the shared embedding space (the teacher's)."""
     neuron: NeuronConfig = field(default_factory=NeuronConfig)
     """Every neuron of both towers."""
@@ -126,6 +153,9 @@ class ModelConfig:
     """Image tower."""
     text: TextConfig = field(default_factory=TextConfig)
     """Text tower."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def check(config: ModelConfig) -> None:
@@ -136,19 +166,6 @@ def check(config: ModelConfig) -> None:
             f"neuron={neuron.kind} has no time: use T=1, not T={neuron.T} "
             "(quant_relu with D = T x D levels is the twin of a spiking network with T steps)"
         )
-    for name, value, least in (
-        ("T", neuron.T, 1),
-        ("D", neuron.D, 1),
-        ("embed_dim", config.embed_dim, 1),
-        ("image.widths", min(image.widths, default=1), 1),
-        ("image.depth", image.depth, 0),
-        ("image.mlp_ratio", image.mlp_ratio, 1),
-        ("text.width", text.width, 1),
-        ("text.depth", text.depth, 0),
-        ("text.mlp_ratio", text.mlp_ratio, 1),
-    ):
-        if value < least:
-            raise InputError(f"{name} must be at least {least}, got {value}")
     if image.event_frames not in (None, 1, neuron.T):
         raise InputError(
             f"image.event_frames must be T, one frame a time step, or 1, shown at every step; "
@@ -156,7 +173,7 @@ def check(config: ModelConfig) -> None:
         )
     if not 0 <= text.eos_id < text.vocab_size:
         raise InputError(f"text.eos_id {text.eos_id} is outside a vocabulary of {text.vocab_size} tokens")
-    if neuron.tau <= 1:
-        raise InputError(f"tau must be above 1 time step, got {neuron.tau}")
-    if neuron.range <= 0 or neuron.alpha <= 0:
-        raise InputError(f"range and alpha must be above 0, got range={neuron.range}, alpha={neuron.alpha}")
+    if not (config.name.isprintable() and len(config.name) <= _NAME):
+        raise InputError(
+            f"name must be a line of at most {_NAME} characters, got {reprlib.repr(config.name)}"
+        )

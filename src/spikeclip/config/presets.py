@@ -8,15 +8,23 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from spikeclip.config.model import (
+    Dimension,
     ImageConfig,
+    Levels,
+    Membrane,
     ModelConfig,
     NeuronConfig,
     NeuronKind,
+    Positive,
+    Side,
+    Steps,
     Surrogate,
+    Tau,
     TextConfig,
     check,
 )
-from spikeclip.config.parse import convert, from_dict, to_dict
+from spikeclip.config.parse import from_dict, to_dict
+from spikeclip.config.ranges import check_ranges
 from spikeclip.errors import InputError, unknown
 
 
@@ -56,36 +64,37 @@ PRESETS: dict[str, Callable[[], ModelConfig]] = {
 class ModelSettings:
     """A preset and what a run changes of it, or a saved model to start from. What is None stays as in the preset.
 
-    Values are checked by `resolve`. Raises `InputError` for a saved model together with changes.
+    Raises `InputError` for a number outside its range and for a saved model together with changes; `resolve` checks
+    the rest.
     """
 
     name: str | None = None
     """Preset: spikeclip-paper, spikeclip-base or spikeclip-tiny (the default). The other settings change it."""
     pretrained: str | None = None
     """Folder of a saved model to start from, in place of a preset and changes."""
-    embed_dim: int | None = None
+    embed_dim: Dimension | None = None
     """Dimension of the shared embedding space (the teacher's)."""
-    image_size: int | None = None
+    image_size: Side | None = None
     """Side of the square input, pixels (32 to 224); as image.image_size."""
     neuron: NeuronKind | None = None
     """lif, plif (learnable tau), ilif (integer levels), or the twins relu and quant_relu."""
-    T: int | None = None
+    T: Steps | None = None
     """Time steps; with another neuron and without T, lif and plif run at 4 and the others at 1."""
-    D: int | None = None
+    D: Levels | None = None
     """Integer levels of ilif and quant_relu: activations are 0, 1/D, ..., 1."""
-    tau: float | None = None
+    tau: Tau | None = None
     """Membrane time constant of lif (and the start of plif), in steps; ilif decays by 1 - 1/tau."""
-    v_threshold: float | None = None
+    v_threshold: Positive | None = None
     """Firing threshold of lif and plif."""
-    v_reset: Literal["preset"] | float | None = "preset"
+    v_reset: Literal["preset"] | Membrane | None = "preset"
     """Membrane after a spike of lif and plif; null for soft reset (subtract the threshold), preset for the preset's."""
     detach_reset: bool | None = None
     """Cut the gradient through the reset."""
     surrogate: Surrogate | None = None
     """Derivative that stands in for the step function of lif and plif."""
-    alpha: float | None = None
+    alpha: Positive | None = None
     """Steepness of the surrogate."""
-    range: float | None = None
+    range: Positive | None = None
     """Input current that ilif and quant_relu map to the highest level D."""
     learn_range: bool | None = None
     """Learn `range`, one value per layer."""
@@ -95,6 +104,7 @@ class ModelSettings:
     """Changes of the text tower, fields of `TextConfig`."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if self.pretrained is not None and len(self.given()) > 1:
             raise InputError(
                 "model.pretrained takes the saved model as it is; remove the other model settings"
@@ -121,7 +131,7 @@ class ModelSettings:
             neuron = {"kind": self.neuron, "T": 4 if self.neuron in ("lif", "plif") else 1, **neuron}
         config = ModelConfig(
             name=name,
-            embed_dim=convert(int, embed_dim, "embed_dim"),
+            embed_dim=embed_dim,
             neuron=from_dict(NeuronConfig, to_dict(preset.neuron) | neuron, "neuron"),
             image=from_dict(ImageConfig, to_dict(preset.image) | image, "image"),
             text=from_dict(TextConfig, to_dict(preset.text) | text, "text"),

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from spikeclip.data.known import Known, known_datasets
 from spikeclip.data.readers.events import count_recordings, event_splits, list_events
-from spikeclip.data.readers.folders import all_files, list_folder, picture_splits, unsorted
-from spikeclip.data.readers.hub import hub_splits
-from spikeclip.data.readers.listing import CLASSNAMES_FILE, VALIDATION, Listing
-from spikeclip.data.readers.parquet import count_parquet, list_parquet, list_rows, parquet_splits
+from spikeclip.data.readers.folders import list_folder, picture_splits, unsorted
+from spikeclip.data.readers.hub import hub_rows, hub_splits
+from spikeclip.data.readers.listing import CLASSNAMES_FILE, VALIDATION, Listing, check_shards
+from spikeclip.data.readers.parquet import count_parquet, list_parquet, parquet_splits
+from spikeclip.data.readers.rows import list_rows
 from spikeclip.data.readers.shards import list_shards, shard_splits
 from spikeclip.errors import InputError
 
 
 @dataclass(frozen=True)
 class Split:
-    """identity: changes when the files of the split do. listing: reads the split, given a folder for scratch files."""
+    """identity: changes when the files of the split do. listing: reads what the split holds."""
 
     identity: str
-    listing: Callable[[Path], Listing]
+    listing: Callable[[], Listing]
 
 
 @dataclass(frozen=True)
@@ -80,50 +84,68 @@ def find_source(source: str) -> Source:
         return _local(folder)
     if folder.exists():
         raise InputError(f"{source} is a file; a source is a folder, a known data set or a name on the hub")
-    looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1 or not source
-    if looks_like_path:
-        raise InputError(f"folder {source!r} does not exist")
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source) or folder.parent.is_dir():
+        raise _missing(source, folder)
     return _hub(source)
 
 
+def _missing(source: str, folder: Path) -> InputError:
+    """What is wrong with a source that is no folder, no known name, and no name of the hub, owner/name."""
+    choices = [*known_datasets(), "shapes"]
+    if folder.parent.is_dir():
+        choices += [str(path) for path in islice(folder.parent.iterdir(), 1000) if path.is_dir()]
+    near = difflib.get_close_matches(str(folder), choices, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    if "/" in source:
+        return InputError(f"folder {source!r} does not exist{hint}")
+    if not near:
+        hint = "; `spikeclip data list` lists those, and a data set of the Hugging Face hub is written owner/name"
+    return InputError(f"{source!r} is neither a folder nor a known data set{hint}")
+
+
 def _local(folder: Path, known: Known | None = None) -> Source:
-    name = known.name if known else folder.resolve().name
-    tables = parquet_splits(folder)
-    classes = {} if tables else picture_splits(folder)
-    pictures = tables or {name: all_files(classes[name]) for name in classes} or shard_splits(folder)
-    files = pictures or event_splits(folder)
-    if not files:
-        there = unsorted(folder)
-        raise InputError(
-            f"{folder}: found neither parquet files, pictures in split/class or class folders, shards (.tar), nor "
-            f"event recordings (.npz){'; ' + there if there else ''}"
-        )
+    name, names = known.name if known else folder.resolve().name, folder / "names.json"
+    source = partial(Source, name, str(folder), known=known)
+    if tables := parquet_splits(folder):
 
-    def open_split(split: str) -> Split:
-        if classes:
+        def open_table(split: str) -> Split:
+            check_shards(tables[split])
+            return Split(
+                _contents([*tables[split], names]), partial(list_parquet, folder, tables[split], split)
+            )
+
+        return source(list(tables), open_table, lambda split: count_parquet(tables[split]))
+    if classes := picture_splits(folder):
+
+        def open_folders(split: str) -> Split:
             listing = list_folder(folder, classes, split)
-            return Split(_stats(folder, files[split], listing.classnames), lambda _: listing)
-        paths, names = files[split], folder / "names.json"
-        kind = paths[0].suffix
-        if kind == ".parquet":
-            return Split(_contents([*paths, names]), partial(list_parquet, folder, paths, split))
-        if kind == ".npz":
-            return Split(_contents([*paths, names]), lambda _: list_events(folder, paths[0]))
-        about = [folder / CLASSNAMES_FILE, names]
-        return Split(_stats(folder, [*paths, *about], []), lambda _: list_shards(folder, paths))
+            files = [path for each in classes[split] for path in each.pictures + each.others]
+            return Split(_stats(folder, files, listing.classnames), lambda: listing)
 
-    def count(split: str) -> int:
-        if classes:
-            return sum(len(each.pictures) for each in classes[split])
-        paths = files[split]
-        kind = paths[0].suffix
-        if kind == ".parquet":
-            return count_parquet(paths)
-        if kind == ".npz":
-            return count_recordings(paths[0])
-        return len(list_shards(folder, paths).ids)
+        return source(
+            list(classes), open_folders, lambda split: sum(len(each.pictures) for each in classes[split])
+        )
+    if shards := shard_splits(folder):
 
-    return Source(name, str(folder), list(files), open_split, count, known, events=not pictures)
+        def open_shards(split: str) -> Split:
+            check_shards(shards[split])
+            files = [*shards[split], folder / CLASSNAMES_FILE, names]
+            return Split(_stats(folder, files, []), partial(list_shards, folder, shards[split]))
+
+        return source(list(shards), open_shards, lambda split: len(list_shards(folder, shards[split]).ids))
+    if events := event_splits(folder):
+
+        def open_events(split: str) -> Split:
+            return Split(_contents([*events[split], names]), partial(list_events, folder, events[split][0]))
+
+        return source(
+            list(events), open_events, lambda split: count_recordings(events[split][0]), events=True
+        )
+    there = unsorted(folder)
+    raise InputError(
+        f"{folder}: found neither parquet files, pictures in split/class or class folders, shards (.tar), nor "
+        f"event recordings (.npz){'; ' + there if there else ''}"
+    )
 
 
 def _contents(files: list[Path]) -> str:
@@ -147,7 +169,8 @@ def _hub(name: str, known: Known | None = None) -> Source:
 
     def open_split(split: str) -> Split:
         found = rows[split]()
-        return Split(found._fingerprint, lambda _: list_rows(found, name, split))
+        rows_of, folders = hub_rows(found)
+        return Split(found._fingerprint, lambda: list_rows(rows_of, name, split, folders))
 
     def count(split: str) -> int | None:
         return None if known and known.files else len(rows[split]())

@@ -33,7 +33,7 @@ def split_sources(data: DataConfig, format: ImageFormat, seed: int) -> tuple[lis
     Neither has a picture of a class of `data.withhold`. Raises `InputError` for a class that no source has.
     """
     cache = Path(data.cache).expanduser()
-    splits = Splits(data.val_fraction, seed, data.train_split, data.test_split)
+    splits = Splits(data.val_fraction, seed, data.train_split, data.test_split, "data.val_fraction")
     parts = [
         load_training(source, format, splits, cache=cache, limit=data.limit) for source in source_names(data)
     ]

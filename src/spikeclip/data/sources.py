@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,7 +18,8 @@ from spikeclip.data import cache as store
 from spikeclip.data.images import Images
 from spikeclip.data.locate import Source, find_source
 from spikeclip.data.pictures import Pictures, validation_split
-from spikeclip.data.prompts import with_classnames
+from spikeclip.data.prompts import text_key, with_classnames
+from spikeclip.data.readers.listing import listed
 from spikeclip.data.shapes import shapes
 from spikeclip.defaults import CACHE
 from spikeclip.errors import InputError, printable, unknown
@@ -39,6 +39,8 @@ class Splits:
     """Split to train on."""
     test: str | None = "test"
     """Split that is reported at the end, and so is not for validation; None for none."""
+    set_by: str = ""
+    """The setting that is raised where the share is too small, for the message; empty where there is none."""
 
 
 def load_pictures(
@@ -94,11 +96,14 @@ def load_pictures(
     if pictures.skipped:
         first = "; ".join(f"{printable(name)} ({why})" for name, why in islice(pictures.skipped.items(), 3))
         count, more = len(pictures.skipped), "; ..." if len(pictures.skipped) > 3 else ""
+        warnings.warn(f"{source} {split}: {count} unreadable pictures left out: {first}{more}", stacklevel=2)
+    mute = [key for key, texts in zip(pictures.ids, pictures.captions or [], strict=False) if not texts]
+    if mute:
         warnings.warn(
-            f"{source} {split}: {count} unreadable pictures left out: {first}{more}",
+            f"{source} {split}: {len(mute)} of {len(pictures)} pictures have no caption: {listed(mute)}",
             stacklevel=2,
         )
-    return rename(pictures, classnames) if classnames else pictures
+    return rename(pictures, classnames or {})
 
 
 def load_training(
@@ -128,14 +133,35 @@ def load_training(
                 f"{source}: {splits.train!r} and {name!r} do not have the same classes in one order"
             )
         if val.labels is not None and train.labels is not None:
+            warn_of_new_classes(val, [train.classnames[i] for i in np.unique(train.labels)])
             shared = np.isin(val.labels, train.labels)
             val = val if shared.all() else val.subset(np.flatnonzero(shared))
     if not len(val):
+        needed = f"more pictures{f', or a larger {splits.set_by}' if splits.set_by else ''}"
+        if name is not None:
+            needed = f"pictures of the same classes in {splits.train!r} and {name!r}"
         raise InputError(
-            f"{source}: {len(train)} pictures leave none for validation; "
-            "raise data.val_fraction (--val-fraction) or the limit"
+            f"{source}: {len(train)} pictures of {splits.train!r} leave none for validation: this needs {needed}"
         )
     return train, val
+
+
+def warn_of_new_classes(pictures: Pictures, trained: Collection[str]) -> None:
+    """Warn of classes that pictures show and that are not among those of the training, compared by `text_key`."""
+    if pictures.labels is None:
+        return
+    keys = {text_key(name) for name in trained}
+    counts = np.bincount(pictures.labels, minlength=len(pictures.classnames)).tolist()
+    new = [
+        name
+        for name, count in zip(pictures.classnames, counts, strict=True)
+        if count and text_key(name) not in keys
+    ]
+    if new:
+        warnings.warn(
+            f"{pictures.name} {pictures.split}: training has no pictures of {len(new)} of its classes: {listed(new)}",
+            stacklevel=2,
+        )
 
 
 def _cached(source: Source, split: str, format: ImageFormat, cache: Path, limit: int | None) -> Pictures:
@@ -150,12 +176,9 @@ def _cached(source: Source, split: str, format: ImageFormat, cache: Path, limit:
         return pictures
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=path.parent, prefix=".arrow-", ignore_cleanup_errors=True
-        ) as scratch:
-            listing = found.listing(Path(scratch))
-            chosen = draw(len(listing.ids), listing.labels, limit)
-            store.write(path, source.name, split, listing, chosen, format)
+        listing = found.listing()
+        chosen = draw(len(listing.ids), listing.labels, limit)
+        store.write(path, source.name, split, listing, chosen, format)
     except OSError as error:
         raise InputError(f"cannot write decoded pictures to the cache {cache}: {error}") from error
     pictures = store.read(path)
@@ -179,6 +202,8 @@ def draw(count: int, labels: np.ndarray | None, limit: int | None) -> np.ndarray
 
 def rename(pictures: Pictures, names: dict[str, str]) -> Pictures:
     """Return the pictures with other class names, old name: new name; raises `InputError` for an unknown one."""
+    if not names:
+        return pictures
     for old in names:
         if old not in pictures.classnames:
             raise unknown(f"class of {pictures.name}", old, pictures.classnames)
@@ -194,4 +219,4 @@ def rename_classes(parts: Sequence[Pictures], names: Mapping[str, str]) -> list[
         if old not in known:
             raise unknown(f"class of {' and '.join(part.name for part in parts)}", old, known)
     present = [{old: new for old, new in names.items() if old in part.classnames} for part in parts]
-    return [rename(part, found) if found else part for part, found in zip(parts, present, strict=True)]
+    return [rename(part, found) for part, found in zip(parts, present, strict=True)]

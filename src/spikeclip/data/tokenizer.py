@@ -11,6 +11,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from spikeclip.data.readers.listing import plain_text
 from spikeclip.errors import InputError
 from spikeclip.files import replacing
 
@@ -61,7 +62,7 @@ class Tokenizer:
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
         )
-        inner.train_from_iterator((_clean(text) for text in texts), trainer)
+        inner.train_from_iterator((plain_text(text) for text in texts), trainer)
         return cls(inner)
 
     @classmethod
@@ -82,7 +83,11 @@ class Tokenizer:
         file = _file(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as written:
-            written.write(self._inner.to_str(pretty=True).encode())
+            written.write(self.to_json().encode())
+
+    def to_json(self) -> str:
+        """Return the content of tokenizer.json."""
+        return self._inner.to_str(pretty=True)
 
     @property
     def vocab_size(self) -> int:
@@ -108,7 +113,9 @@ class Tokenizer:
         if room < 0:
             raise InputError(f"context_length must be at least {len(start) + 1}, got {context_length}")
         # The template of the tokenizer would add its special tokens a second time.
-        encoded = self._inner.encode_batch_fast([_clean(text) for text in texts], add_special_tokens=False)
+        encoded = self._inner.encode_batch_fast(
+            [plain_text(text) for text in texts], add_special_tokens=False
+        )
         rows = [[*start, *item.ids[:room], self.eos_id] for item in encoded]
         ids = np.full((len(rows), max(map(len, rows), default=0)), self.pad_id, np.int64)
         for row, values in zip(ids, rows, strict=True):
@@ -135,11 +142,14 @@ class Tokenizer:
         return next((token for token in ids if token is not None), None)
 
 
+def no_tokenizer(model: str) -> InputError:
+    """Return an `InputError` for texts that a model cannot read."""
+    return InputError(
+        f"{model} has no tokenizer, so it reads no texts or class names: put the tokenizer.json that it was trained "
+        "with beside its config.json, or set model.tokenizer = Tokenizer.load(...) and save it again"
+    )
+
+
 def _file(path: str | Path) -> Path:
     path = Path(path).expanduser()
     return path if path.suffix == ".json" else path / "tokenizer.json"
-
-
-def _clean(text: str) -> str:
-    """Replace lone surrogates, which have no bytes."""
-    return text.encode("utf-8", "replace").decode("utf-8")

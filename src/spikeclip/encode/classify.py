@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from spikeclip.data.decode import decode, square
-from spikeclip.defaults import TEMPLATE
-from spikeclip.encode.embed import zero_shot_classifier
+from spikeclip.data.decode import decode
+from spikeclip.encode.embed import preprocess, zero_shot_classifier
 from spikeclip.encode.encoder import Encoder, format_of
+from spikeclip.encode.pixels import Picture
 from spikeclip.errors import InputError
 
 _BATCH = 64
@@ -20,35 +19,36 @@ _BATCH = 64
 
 def classify(
     encoder: Encoder,
-    pictures: Sequence[Image.Image],
+    pictures: Sequence[Picture],
     labels: Sequence[str],
-    templates: Sequence[str] = (TEMPLATE,),
+    templates: Sequence[str] | None = None,
     top: int | None = None,
 ) -> list[list[dict[str, Any]]]:
     """Return for each picture [{"score", "label"}], best first, as Hugging Face's pipeline does.
 
-    The scores are a softmax over all labels of the scaled cosines; `top` keeps the best. Raises `InputError`
-    for labels that are missing, empty or given twice.
+    pictures: files, or PIL pictures of any mode. templates: prompts with {c}; None for those that the encoder was
+    taught with. The scores are a softmax over all labels of the scaled cosines; `top` keeps the best. Raises
+    `InputError` for labels that are missing, empty or given twice, and for a file that cannot be read.
     """
     check_labels(labels)
-    if not pictures:
+    images_NHWC = preprocess(encoder, pictures)
+    if not len(images_NHWC):
         return []
-    size = format_of(encoder).image_size
-    classes_KD = zero_shot_classifier(encoder, labels, templates)
-    return rank(encoder, np.stack([square(picture, size) for picture in pictures]), classes_KD, labels, top)
+    classes_KD = zero_shot_classifier(encoder, labels, templates or encoder.taught.prompts)
+    return rank(encoder, images_NHWC, classes_KD, labels, top)
 
 
 def classify_files(
     encoder: Encoder,
     files: Sequence[Path],
     labels: Sequence[str],
-    templates: Sequence[str] = (TEMPLATE,),
+    templates: Sequence[str] | None = None,
     top: int | None = None,
 ) -> Iterator[tuple[Path, list[dict[str, Any]] | str]]:
     """Yield each file with its answer as `classify` gives it, or a text that says why it cannot be read."""
     check_labels(labels)
     size = format_of(encoder).image_size
-    classes_KD = zero_shot_classifier(encoder, labels, templates)
+    classes_KD = zero_shot_classifier(encoder, labels, templates or encoder.taught.prompts)
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
         images = [decode(file, size) for file in batch]

@@ -7,7 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from spikeclip.config import ImageFormat
+from spikeclip.config import ImageFormat, Taught
+from spikeclip.data.readers.listing import plain_text
+from spikeclip.encode.pixels import Picture
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.errors import InputError
 
@@ -48,8 +50,17 @@ class Encoder(Protocol):
         """What a result records of the network: `config`, a hash of its `weights`, and `precision`; None if unknown."""
         ...
 
-    def encode_image(self, images_NHWC: np.ndarray, spikes: SpikeCounts | None = None) -> np.ndarray:
-        """Embed uint8 pictures (N, *image_format.shape) -> (N, dim) float32; a teacher resizes others.
+    @property
+    def taught(self) -> Taught:
+        """What it was taught with: its prompts are used where none are given."""
+        ...
+
+    def encode_image(
+        self, images: np.ndarray | Sequence[Picture], spikes: SpikeCounts | None = None
+    ) -> np.ndarray:
+        """Embed pictures -> (N, dim) float32.
+
+        images: uint8 (N, *image_format.shape), of which a teacher resizes others; or files and PIL pictures.
 
         spikes: where a spiking network counts what its neurons emit; others leave it empty. Raises `InputError` for
         pictures that it cannot read, and for an encoder of texts alone.
@@ -57,8 +68,21 @@ class Encoder(Protocol):
         ...
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts -> (N, dim) float32. Raises `InputError` for a text that it cannot embed."""
+        """Embed texts -> (N, dim) float32. Raises `InputError` for a bare text, and for one that it cannot embed."""
         ...
+
+
+def text_list(texts: Sequence[str]) -> list[str]:
+    """Return texts as a list, as tokenizers take them; raises `InputError` for a bare text, a row of characters.
+
+    Lone surrogates, which have no bytes, become "?". What is far behind any context length is cut off.
+    """
+    if isinstance(texts, (str, bytes)):
+        raise InputError(f"expected a list of texts, got the text {texts[:40]!r}: write [text]")
+    for text in texts:
+        if not isinstance(text, str):
+            raise InputError(f"expected texts, got {type(text).__name__} ({str(text)[:40]!r})")
+    return [plain_text(text) for text in texts]
 
 
 def format_of(encoder: Encoder) -> ImageFormat:

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikeclip.config import ImageFormat, to_dict
+from spikeclip.config import ImageFormat, Taught, to_dict
 from spikeclip.data.transforms import normalize
+from spikeclip.encode.encoder import text_list
+from spikeclip.encode.pixels import Picture, as_pixels
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.model import SpikeCLIP, weights_hash
 from spikeclip.neurons import density, mean_spikes, record
@@ -48,6 +50,10 @@ class Student:
         return f"{self.model.fingerprint}-bf16" if self.bf16 else self.model.fingerprint
 
     @property
+    def taught(self) -> Taught:
+        return self.model.taught
+
+    @property
     def provenance(self) -> Mapping[str, Any]:
         return {
             "config": to_dict(self.model.config),
@@ -55,14 +61,17 @@ class Student:
             "precision": "bf16" if self.bf16 else "fp32",
         }
 
-    def encode_image(self, images_NHWC: np.ndarray, spikes: SpikeCounts | None = None) -> np.ndarray:
-        """Embed uint8 pictures (N, *image_format.shape) -> (N, dim) float32; see `Encoder.encode_image`."""
+    def encode_image(
+        self, images: np.ndarray | Sequence[Picture], spikes: SpikeCounts | None = None
+    ) -> np.ndarray:
+        """Embed pictures -> (N, dim) float32; see `Encoder.encode_image`."""
+        images_NHWC = as_pixels(images, self.image_format)
         device, rows = self.model.log_scale.device, []
         with _inference(self.model), torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             for i in range(0, len(images_NHWC), self.batch_size):
-                images = images_NHWC[i : i + self.batch_size]
                 # Of an array that cannot be written PyTorch warns.
-                batch = torch.from_numpy(np.require(images, requirements="W")).to(device)
+                batch_NHWC = np.require(images_NHWC[i : i + self.batch_size], requirements="W")
+                batch = torch.from_numpy(batch_NHWC).to(device)
                 x = normalize(batch, *self.model.config.image.normalization)
                 with _counted(self.model, spikes):
                     rows.append(self.model.encode_image(x, normalize=True).cpu())
@@ -70,10 +79,10 @@ class Student:
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts -> (N, dim) float32; raises `InputError` where the model has no tokenizer."""
-        device, rows = self.model.log_scale.device, []
+        texts, device, rows = text_list(texts), self.model.log_scale.device, []
         with _inference(self.model):
             for i in range(0, len(texts), self.batch_size):
-                tokens_BL = self.model.tokenize(list(texts[i : i + self.batch_size])).to(device)
+                tokens_BL = self.model.tokenize(texts[i : i + self.batch_size]).to(device)
                 rows.append(self.model.encode_text(tokens_BL, normalize=True).cpu())
         return torch.cat(rows).numpy() if rows else np.empty((0, self.dim), np.float32)
 

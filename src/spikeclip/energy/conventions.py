@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 
 from spikeclip.config import from_dict
-from spikeclip.errors import InputError, first_line
+from spikeclip.config.ranges import Range
+from spikeclip.config.read import read_yaml
+from spikeclip.errors import InputError
 
 ArithmeticName = Literal["fp32", "fp16", "int8", "int32"]
 
 
+Bits = Annotated[int, Range(1, 64)]
+Amount = Annotated[float, Range(0, 1e9)]
+Macs = Annotated[int, Range(0, 10**18)]
+_ABOVE_ZERO = Range(0, 1e9, low_open=True)
+
+
 @dataclass(frozen=True)
 class Arithmetic:
-    bits: int
+    bits: Bits
     """Width of a word."""
-    add: float
+    add: Amount
     """pJ of an addition (and of a comparison)."""
-    multiply: float
+    multiply: Amount
     """pJ of a multiplication."""
-    accumulate: float
+    accumulate: Amount
     """pJ of adding a weight to a sum, which is what a spike costs."""
 
     @property
@@ -49,9 +58,9 @@ class ArithmeticTable:
 class Update:
     """Operations of one activation in one time step."""
 
-    multiply: float
-    add: float
-    compare: float
+    multiply: Amount
+    add: Amount
+    compare: Amount
 
     def energy(self, arithmetic: Arithmetic, levels: int = 1) -> float:
         """pJ with `levels` levels to compare with."""
@@ -72,8 +81,8 @@ class Updates:
 @dataclass(frozen=True)
 class TeacherCost:
     name: str
-    image_macs: int
-    text_macs: int
+    image_macs: Macs
+    text_macs: Macs
     arithmetic: ArithmeticName = "fp32"
 
 
@@ -90,11 +99,11 @@ class Conventions:
     address_arithmetic: ArithmeticName
     first_layer: Literal["once", "every_step"]
     attention_order: Literal["written", "cheaper"]
-    sram_KiB: list[float]
-    sram_pJ: list[float]
-    dram_pJ: float
+    sram_KiB: Annotated[list[float], _ABOVE_ZERO]
+    sram_pJ: Annotated[list[float], _ABOVE_ZERO]
+    dram_pJ: Amount
     weights_in: Literal["sram", "dram"]
-    state_bits: int
+    state_bits: Bits
     text: Literal["amortised", "per_query", "none"]
     teacher: TeacherCost | None
 
@@ -129,18 +138,13 @@ def load_conventions(path: str | Path | None = None, **changes: Any) -> Conventi
         raise InputError(
             "conventions: sram_KiB and sram_pJ must be two rising lists of the same length, two or more"
         )
-    if min(*table[0], *table[1]) <= 0:
-        raise InputError("conventions: sizes and energies of memories must be above 0")
     return conventions
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: the conventions cannot be read ({first_line(error)})") from error
+    values = read_yaml(path)
     if not isinstance(values, Mapping):
-        raise InputError(f"{path}: expected a table of conventions, got {values!r}")
+        raise InputError(f"{path}: expected a table of conventions, got {reprlib.repr(values)}")
     return values
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from spikeclip.errors import InputError
-from spikeclip.figures import COLOURS, panels
+from spikeclip.figures import COLOURS, error_bars, from_zero, panels, shades, style
 from spikeclip.graph import ops
 from spikeclip.graph.execute import execute
 from spikeclip.graph.ops import Graph, Op
@@ -46,6 +46,17 @@ class Point:
     spiking: bool = True
     interval: float = 0.0
     """Half of the confidence interval of the accuracy, where it is drawn."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch of a training ended with."""
+
+    stage: str
+    accuracy: float
+    """On the validation pictures, a fraction."""
+    rate: float
+    """Spikes per neuron and time step, mean over the layers of the image tower."""
 
 
 def levels_figure(account: Mapping[str, Any]) -> Figure:
@@ -108,15 +119,15 @@ def rates_figure(account: Mapping[str, Any]) -> Figure:
     rates, intervals = account["spikes"]["rates_by_step"], account["spikes"]["intervals_by_step"]
     names = list(rates)
     steps = len(next(iter(rates.values())))
+    colours = shades(steps, SPIKING_SHADES) if steps > 1 else COLOURS[:1]
     figure, axes = panels(9, 5)
     for t in range(steps):
         values = [rates[name][t] for name in names]
-        errors = np.nan_to_num([intervals[name][t] for name in names])
-        shade = 0.35 + 0.65 * (t + 1) / steps
+        errors = error_bars(values, [intervals[name][t] for name in names])
         axes.errorbar(np.arange(len(names)) + 0.5 * (t + 0.5) / steps - 0.25, values, errors, fmt="o",
-                      markersize=4, capsize=2, color=COLOURS[0], alpha=shade, label=f"step {t + 1}")  # fmt: skip
+                      markersize=4, capsize=2, color=colours[t], label=f"step {t + 1}")  # fmt: skip
     axes.set_xticks(np.arange(len(names)), names, rotation=90, fontsize=7)
-    axes.set_ylim(0)
+    from_zero(axes)
     axes.set_ylabel("spikes per neuron and step")
     if steps > 1:
         axes.legend(fontsize=8, ncols=4, frameon=False)
@@ -166,19 +177,22 @@ def tradeoff_figure(
     """Draw accuracy against energy or firing rate; the line joins the spiking networks that no other one beats.
 
     Spiking networks are circles, from light to dark in the order given, ordinary ones squares. Names are in the
-    legend, since points of equal cost lie on each other.
+    legend; networks of the same place share a mark and a line of it.
     """
     if not points:
         raise InputError("no networks to draw")
     figure, axes = panels(9, 4.2)
     front = pareto([p for p in points if p.spiking])
     axes.plot([p.x for p in front], [100 * p.accuracy for p in front], "-", color=COLOURS[0], linewidth=1)
-    for spiking, marker, shades in ((True, "o", SPIKING_SHADES), (False, "s", ORDINARY_SHADES)):
-        shown = [p for p in points if p.spiking == spiking]
-        for i, p in enumerate(shown):
-            colour = shades[round(i * (len(shades) - 1) / max(1, len(shown) - 1))]
-            axes.errorbar(p.x, 100 * p.accuracy, 100 * p.interval or None, fmt=marker, color=colour, capsize=2,
-                          elinewidth=0.8, markeredgecolor="white", label=p.name)  # fmt: skip
+    for spiking, marker, ends in ((True, "o", SPIKING_SHADES), (False, "s", ORDINARY_SHADES)):
+        places: dict[tuple[float, float], list[Point]] = {}
+        for p in (p for p in points if p.spiking == spiking):
+            places.setdefault((p.x, p.accuracy), []).append(p)
+        for colour, same in zip(shades(len(places), ends), places.values(), strict=True):
+            p = same[0]
+            bars = error_bars(100 * p.accuracy, 100 * p.interval, high=100) if p.interval else None
+            axes.errorbar(p.x, 100 * p.accuracy, bars, fmt=marker, color=colour, capsize=2, elinewidth=0.8,
+                          markeredgecolor="white", label="\n".join(p.name for p in same))  # fmt: skip
     axes.set_xscale(xscale)
     if xscale == "log":
         for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
@@ -188,6 +202,26 @@ def tradeoff_figure(
     axes.grid(color="#e3e6ea", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def epochs_figure(epochs: Sequence[Epoch]) -> Figure:
+    """Draw validation accuracy and firing rate over the epochs of a training, a colour for each stage."""
+    if not epochs:
+        raise InputError("no epochs to draw")
+    figure, axes = panels(9, 4.6, rows=2)
+    for index, stage in enumerate(dict.fromkeys(epoch.stage for epoch in epochs)):
+        shown = [(i + 1, epoch) for i, epoch in enumerate(epochs) if epoch.stage == stage]
+        places = [i for i, _ in shown]
+        axes[0].plot(places, [100 * epoch.accuracy for _, epoch in shown], **style(index), label=stage)
+        axes[1].plot(places, [epoch.rate for _, epoch in shown], **style(index))
+    for panel, name in zip(axes, ("validation accuracy, %", "spikes per neuron\nand step"), strict=True):
+        panel.set_ylabel(name)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.grid(color="#e3e6ea", linewidth=0.6)
+    from_zero(axes[1])
+    axes[1].set_xlabel("epoch of the whole training")
+    figure.legend(loc="outside upper left", ncols=4, fontsize=8, frameon=False)
     return figure
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from spikeclip.data.sources import load_pictures
-from spikeclip.data.tokenizer import Tokenizer
-from spikeclip.defaults import CACHE, TEMPLATE
+from spikeclip.data.sources import load_pictures, rename
+from spikeclip.data.tokenizer import Tokenizer, no_tokenizer
+from spikeclip.defaults import CACHE
 from spikeclip.energy.account import account, measured, merged, teacher_cost
 from spikeclip.energy.conventions import load_conventions
 from spikeclip.energy.report import write_report
@@ -30,10 +30,10 @@ class EnergySettings:
     """Data set, as `load_pictures` takes it."""
     split: str = "test"
     """Split of it."""
-    templates: Sequence[str] = (TEMPLATE,)
-    """Prompts of a class; {c} is its name."""
+    templates: Sequence[str] | None = None
+    """Prompts of a class; {c} is its name. None for those that the model was taught with."""
     rename: Mapping[str, str] = field(default_factory=dict)
-    """Class names to replace, old name: new name."""
+    """Class names to replace, old name: new name; without any, those that fit of what it was taught with."""
     limit: int | None = None
     """Use only this many pictures."""
     precision: Literal["fp32", "int8"] = "fp32"
@@ -63,6 +63,8 @@ def account_for(settings: EnergySettings, out: Path, into: Path | None = None) -
     if out.is_file():
         raise InputError(f"{out} is a file; --out names a folder")
     found = resolve(settings.model)
+    if not (found.folder / "tokenizer.json").is_file():
+        raise no_tokenizer(settings.model)
     conventions = load_conventions(settings.conventions)
     record = read_record(into) if into else None
     twin = _twin(settings)
@@ -73,17 +75,19 @@ def account_for(settings: EnergySettings, out: Path, into: Path | None = None) -
         graphs.image.input.format,
         cache=settings.cache,
         limit=settings.limit,
-        classnames=dict(settings.rename),
     )
+    pictures = rename(pictures, dict(settings.rename) or graphs.taught.renames_of(pictures.classnames))
+    templates = settings.templates or graphs.taught.prompts
+    graphs.taught.differs(templates, settings.model)
     if settings.teacher:
-        cost = teacher_cost(settings.teacher, pictures, settings.templates)
+        cost = teacher_cost(settings.teacher, pictures, templates)
         conventions = dataclasses.replace(conventions, teacher=cost)
     result = account(
         graphs,
         Tokenizer.load(found.folder),
         pictures,
         conventions,
-        templates=settings.templates,
+        templates=templates,
         precision=settings.precision,
     )
     result |= {"model": settings.model, "twin": twin}

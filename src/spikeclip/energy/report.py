@@ -14,18 +14,19 @@ import numpy as np
 import yaml
 
 from spikeclip.energy.figures import (
-    Point,
+    Epoch,
+    epochs_figure,
     kinds_figure,
     layers_figure,
     levels_figure,
     raster_figure,
     rates_figure,
-    tradeoff_figure,
 )
 from spikeclip.energy.words import amounts, break_even, pairs, summary
 from spikeclip.files import replacing
 from spikeclip.graph.inputs import picture_batches
 from spikeclip.graph.ops import Graph, Image
+from spikeclip.records import read_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,9 +64,8 @@ def write_report(
         (raster_figure(graph, next(picture_batches(graph, image_HWC[None]))),
          "Spikes of one picture in three layers: a row is a neuron, a column a time step or sub-step, black a spike."),
     ]  # fmt: skip
-    if points := checkpoint_points(log):
-        caption = "Firing rate against validation accuracy over the checkpoints of the training."
-        figures.append((tradeoff_figure(points, "spikes per neuron and step, mean over layers"), caption))
+    if epochs := training_epochs(log):
+        figures.append((epochs_figure(epochs), "Validation accuracy and firing rate in training."))
     body = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{html.escape(data['source'])} {html.escape(data['split'])}, {data['pictures']:,} pictures, "
@@ -96,19 +96,19 @@ def write_report(
         file.write(page.encode())
 
 
-def checkpoint_points(log: Path) -> list[Point]:
-    """Return firing rate (mean over layers, of the last batch logged before) and validation accuracy of every epoch of
-    a run whose metrics.jsonl `log` is; an empty list where there is no such file, or no rates in it."""
-    points: list[Point] = []
+def training_epochs(log: Path) -> list[Epoch]:
+    """Return the epochs of a run whose metrics.jsonl `log` is: accuracy, and the rates of the last batch logged before.
+
+    Empty where there is no such file, or no rates in it. A line that a killed training cut short is passed over.
+    """
+    epochs: list[Epoch] = []
     rates: dict[str, float] = {}
-    for line in log.read_text().splitlines() if log.is_file() else []:
-        entry = json.loads(line)
+    for entry in read_rows(log, {"stage": str})[0]:
         if "rates" in entry:
             rates = {name: rate for name, rate in entry["rates"].items() if name.startswith("image.")}
         if "val_acc1" in entry and rates:
-            x = sum(rates.values()) / len(rates)
-            points.append(Point(f"{entry['stage']} {entry['epoch'] + 1}", entry["val_acc1"], x))
-    return points
+            epochs.append(Epoch(entry["stage"], entry["val_acc1"], sum(rates.values()) / len(rates)))
+    return epochs
 
 
 def figure_data(figure: Figure) -> str:

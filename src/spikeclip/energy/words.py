@@ -16,14 +16,24 @@ MEANING = {
     "L2 tiled": "with memory and addresses, each stored number fetched once",
     "L2 no reuse": "with memory and addresses, every operand fetched every time",
 }
+LEGEND = {
+    **MEANING,
+    "L3": "these levels compared with the same network run as an ordinary one (the rows ANN twin)",
+    "L4": "measured time and joules on this machine (--measure)",
+}
+"""What each level means, for whoever reads a table of them."""
 
 
 def amount(joules: float, interval: float = math.nan) -> str:
     """Return joules, and half of their confidence interval where there is one, with a unit a reader can take in."""
     units = {"J": 1.0, "mJ": 1e3, "µJ": 1e6, "nJ": 1e9, "pJ": 1e12}
     unit = next((unit for unit, factor in units.items() if joules * factor >= 1), "pJ")
-    error = f" ± {interval * units[unit]:.2g}" if interval > 0 else ""
-    return f"{joules * units[unit]:.3g}{error} {unit}"
+    value, half = joules * units[unit], interval * units[unit]
+    if not half > 0:
+        return f"{value:.3g} {unit}"
+    decimals = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
+    shown = f"{half:.{decimals}f}" if half >= 0.5 * 10**-decimals else f"{half:.1g}"
+    return f"{value:.{decimals}f} ± {shown} {unit}"
 
 
 def amounts(energy: Mapping[str, Any], name: str) -> list[str]:
@@ -50,32 +60,35 @@ def break_even(energy: Mapping[str, Any], name: str, twin: str, level: str) -> s
     rate = energy["image"]["break_even"][name][level][twin]
     if rate is None:
         return "never"
-    return "always" if rate > energy["image"]["highest_rate"] else f"{rate:.3g}"
+    return "always" if rate > energy["image"]["highest_rate"] else f"{rate:.2g}"
 
 
 def against(joules: float, name: str, other: float) -> str:
     """Return in words how `joules` compare with `name`, which costs `other` joules."""
     share = joules / other
     if share > 1:
-        return f"{share:.3g} times the {name}"
+        return f"{share:.2g} times the {name}"
     return (
-        f"{100 - 100 * share:.1f} % below the {name}"
+        f"{100 - 100 * share:.0f} % below the {name}"
         if share > 0.01
         else f"1 / {1 / share:,.0f} of the {name}"
     )
 
 
-def summary(account: Mapping[str, Any]) -> list[str]:
-    """Return sentences about an account (see `spikeclip.energy.account`), the important ones first."""
+def summary(account: Mapping[str, Any], levels: bool = True) -> list[str]:
+    """Return sentences about an account (see `spikeclip.energy.account`), the important ones first.
+
+    levels: with one for every level, which says much that a table of joules shows too.
+    """
     energy, spikes = account["energy"], account["spikes"]
     return [
         _verdict(energy),
         *_accuracy(account),
-        f"Its neurons fire {spikes['mean_rate']:.3f} times per time step (an activation n counts n); "
-        f"{100 * spikes['mean_density']:.1f} % of its activations are not zero.",
+        f"Its neurons fire {spikes['mean_rate']:.2f} times per time step (an activation n counts n); "
+        f"{100 * spikes['mean_density']:.0f} % of its activations are not zero.",
         "A twin is the same layers run densely as an ordinary network. Its energy is counted, its accuracy is not "
         "tried: neither int8 weights nor few bits of activation need keep that of fp32.",
-        *(_level(energy, level) for level in energy["levels"]),
+        *(_level(energy, level) for level in energy["levels"] if levels),
         *_teacher(energy),
         _measured(energy.get("measured")),
     ]
@@ -83,7 +96,7 @@ def summary(account: Mapping[str, Any]) -> list[str]:
 
 def _verdict(energy: Mapping[str, Any]) -> str:
     total = energy["total"]["joules"]
-    parts = []
+    parts: list[str] = []
     for level in energy["levels"][1:]:
         less = {
             twin.removeprefix("ANN twin, "): total[spiking][level] < total[twin][level]
@@ -115,15 +128,15 @@ def _accuracy(account: Mapping[str, Any]) -> list[str]:
         return []
     pictures = account["data"]["pictures"]
     text = (
-        f"It recognises {100 * accuracy:.2f} ± {100 * share_interval(accuracy, pictures):.2f} % of {pictures:,} "
+        f"It recognises {100 * accuracy:.1f} ± {100 * share_interval(accuracy, pictures):.1f} % of {pictures:,} "
         f"pictures, run in {account['precision']}"
     )
     if twin:
-        text += f"; an ordinary twin that was trained, {100 * twin['acc1']:.2f} %"
+        text += f"; an ordinary twin that was trained, {100 * twin['acc1']:.1f} %"
         gap = 100 * (accuracy - twin["acc1"])
         where = "above" if gap >= 0 else "below"
         same = twin["pictures"] == pictures
-        text += f": {abs(gap):.2f} points {where} it" if same else f" of {twin['pictures']:,} pictures"
+        text += f": {abs(gap):.1f} points {where} it" if same else f" of {twin['pictures']:,} pictures"
     return [f"{text}."]
 
 

@@ -98,7 +98,7 @@ def alone(step: Synapses, steps: Sequence[Step], threads: int) -> Stretch:
 
 
 def _time(steps: Sequence[Step]) -> int:
-    return max(neuron.T for step in steps if (neuron := _neuron_of(step)) is not None)
+    return max((neuron.T for step in steps if (neuron := _neuron_of(step)) is not None), default=1)
 
 
 def stretch(

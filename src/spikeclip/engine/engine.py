@@ -74,8 +74,9 @@ class Engine(Generic[InputOp]):
         """Embed normalised pictures (B, H, W, C) or token ids (B, L) -> (B, embed_dim) float32.
 
         watch: called with the name of every layer of neurons and its spikes (T, B, ...), uint8; then every layer
-        runs by its events.
+        runs by its events. Raises `InputError` for inputs that the graph does not read, see `graph.execute`.
         """
+        inputs = np.atleast_1d(inputs)
         if watch is None and not self._chosen:
             saved = load_choice(self._key(inputs))
             if saved is None:
@@ -105,6 +106,7 @@ class Engine(Generic[InputOp]):
         The choice is between events alone, stretches of the layers that are clearly faster dense, and dense
         everywhere: events, unless the whole network is clearly faster otherwise. It is kept for later processes.
         """
+        inputs = np.atleast_1d(inputs)
         with self._lock, _threads(self.threads):
             values = Values(inputs)
             dense = self.mode != "events" and has_onnx_runtime()

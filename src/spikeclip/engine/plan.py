@@ -10,9 +10,11 @@ from spikeclip.engine.neuron import NEVER
 from spikeclip.engine.vector import LIST_LANES, empty
 from spikeclip.errors import InputError
 from spikeclip.graph import ops
+from spikeclip.graph.check import check
 from spikeclip.graph.ops import Graph, Op
-from spikeclip.graph.shapes import shapes
 
+LONGEST = 2**30
+"""Entries of a list of spikes, which 32 bits count."""
 NO_POOL = (1, 1, 0)
 """The window of a neuron that has no max-pool before it."""
 
@@ -109,7 +111,7 @@ Step = Synapses | Dense | Fire | Attend | Plain
 
 
 def plan(graph: Graph, precision: str) -> list[Step]:
-    """Group the operations of a graph into steps. Raises `InputError` for a network that does not spike."""
+    """Check a graph and group its operations into steps. Raises `InputError` for one that the engine cannot run."""
     return _Planner(graph, precision).steps
 
 
@@ -118,15 +120,17 @@ class _Planner:
 
     def __init__(self, graph: Graph, precision: str) -> None:
         self.graph, self.precision = graph, precision
-        self.shapes = shapes(graph)
+        self.shapes = check(graph)
+        self.place = {op.name: i for i, op in enumerate(graph.ops)}
         neurons = [op for op in graph.ops if isinstance(op, ops.Neuron)]
         for neuron in neurons:
-            _check_neuron(neuron)
+            _check_neuron(neuron, self.shapes[neuron.name])
         self.spiking = {neuron.name for neuron in neurons}
+        last = graph.ops[-1]
+        if isinstance(last, (ops.Neuron, ops.MaxPool, ops.Attention)) or self._renames(last):
+            raise InputError(f"{last.name}: the engine needs another operation at the end of a graph")
         self.alias: dict[str, str] = {}
         """Values behind an operation that only takes positions for tokens, and the value before it."""
-        self.tokens: set[str] = set()
-        """Values whose positions are tokens, whatever their shape is here."""
         self.done: set[str] = set()
         """Operations that an earlier step includes."""
         self.steps: list[Step] = []
@@ -149,31 +153,29 @@ class _Planner:
                 raise InputError(f"{op.name}: the engine needs a neuron behind a max-pool")
         elif self._renames(op):
             self.alias[op.name] = self._source(op.inputs[0])
-            self.tokens.add(op.name)
         else:
             sources = tuple(self._source(name) for name in op.inputs)
-            self.steps.append(Plain(op, sources, tuple(name in self.tokens for name in op.inputs)))
+            tokens = tuple(len(self.shapes[name]) == 3 for name in op.inputs)
+            self.steps.append(Plain(op, sources, tokens))
 
     def _fire(self, op: ops.Neuron) -> Fire:
         first = self._source(op.inputs[0])
-        before = self.graph[first]
+        before, window = self.graph[first], NO_POOL
         if isinstance(before, ops.MaxPool):
-            return Fire(op, self._source(before.inputs[0]), _window(before))
-        return Fire(op, first, NO_POOL)
+            first, window = self._source(before.inputs[0]), _window(before)
+        if first in self.spiking:
+            raise InputError(f"{op.name}: the engine needs currents before a neuron, {first} are spikes")
+        return Fire(op, first, window)
 
     def _synapses(self, op: ops.Conv | ops.Linear) -> Synapses:
         """Group a layer that reads spikes with the residual add or max-pool and the neuron that follow it."""
         target, stream, in_place, window = op, None, False, NO_POOL
         readers = self._readers(op.name)
-        if len(readers) == 1 and isinstance(readers[0], ops.Add):
-            target = readers[0]
-            (before,) = (name for name in target.inputs if name != op.name)
-            stream = self._source(before)
-            in_place = self._readers(stream)[-1] is target
-            if before in self.tokens:
-                self.tokens.add(target.name)
+        if len(readers) == 1 and isinstance(add := readers[0], ops.Add) and (before := self._stream(op, add)):
+            target, stream = add, before
+            in_place = self._last(stream, op, add)
             self.done.add(target.name)
-        elif len(readers) == 1 and isinstance(pool := readers[0], ops.MaxPool) and self._neuron(pool):
+        elif len(readers) == 1 and isinstance(pool := readers[0], ops.MaxPool) and self._fires(pool):
             target, window = pool, _window(pool)
             self.done.add(target.name)
         neuron = self._neuron(target)
@@ -201,6 +203,17 @@ class _Planner:
             outputs=len(op.bias_O),
         )
 
+    def _stream(self, op: Op, add: ops.Add) -> str | None:
+        """Return the value that an operation's output is added to, where it is real and there already."""
+        others = [self._source(name) for name in add.inputs if name != op.name]
+        there = len(others) == 1 and self.place[others[0]] < self.place[op.name]
+        return others[0] if there and others[0] not in self.spiking else None
+
+    def _last(self, stream: str, op: Op, add: ops.Add) -> bool:
+        """Whether nothing reads a stream after `op`, and no other value shares its memory."""
+        late = [r for r in self._readers(stream) if self.place[r.name] > self.place[op.name]]
+        return late == [add] and not isinstance(self.graph[stream], (ops.Image, ops.Reshape))
+
     def _dense(self, op: ops.Conv | ops.Linear) -> Dense:
         constant = isinstance(op, ops.Conv) and self.shapes[op.inputs[0]][0] == 1
         weight_IN, bias_N = _fill(_rows(op)), _fill(op.bias_O)
@@ -211,6 +224,8 @@ class _Planner:
         neuron = self._neuron(op)
         if neuron is None or len(self._readers(op.name)) > 1:
             raise InputError(f"{op.name}: the engine needs one neuron behind attention")
+        if not self.spiking.issuperset(op.inputs[:3]):
+            raise InputError(f"{op.name}: the engine needs neurons before attention")
         self.done.add(neuron.name)
         mask = self._source(op.inputs[3]) if len(op.inputs) > 3 else None
         return Attend(op, neuron, mask, self.shapes[op.name][-1])
@@ -220,9 +235,13 @@ class _Planner:
 
     def _readers(self, name: str) -> list[Op]:
         """Return what reads a value, looking through operations that only rename it."""
-        readers = []
-        for op in self.graph.readers(name):
-            readers += self._readers(op.name) if self._renames(op) else [op]
+        readers, names = [], {name}
+        for op in self.graph.ops:
+            if names.intersection(op.inputs):
+                if self._renames(op):
+                    names.add(op.name)
+                else:
+                    readers.append(op)
         return readers
 
     def _renames(self, op: Op) -> bool:
@@ -234,6 +253,10 @@ class _Planner:
         readers = [r for r in self._readers(op.name) if isinstance(r, ops.Neuron)]
         return readers[0] if len(readers) == 1 else None
 
+    def _fires(self, pool: ops.MaxPool) -> bool:
+        """Whether one neuron reads a max-pool, and nothing else."""
+        return [self._neuron(pool)] == self._readers(pool.name)
+
     def _plane(self, op: ops.Conv | ops.Linear) -> tuple[int, int]:
         """Return the rows and columns that a convolution reads; a linear map reads one position."""
         if isinstance(op, ops.Linear):
@@ -243,18 +266,21 @@ class _Planner:
 
 
 def _window(op: ops.MaxPool) -> tuple[int, int, int]:
-    if op.padding >= op.size:
-        raise InputError(f"{op.name}: windows of size {op.size} with padding {op.padding} may see nothing")
     return op.size, op.stride, op.padding
 
 
-def _check_neuron(op: ops.Neuron) -> None:
+def _check_neuron(op: ops.Neuron, shape: tuple[int, ...]) -> None:
     if op.kind == "relu":
         raise InputError(f"{op.name}: the engine runs spiking networks; this one has ReLU activations")
     if op.substeps > 1:
         raise InputError(
             f"{op.name}: give the engine the graph without sub-steps; its spikes are binary already"
         )
+    if shape[-1] > np.iinfo(np.uint16).max:
+        raise InputError(f"{op.name}: {shape[-1]} channels, but a list of spikes can name 65,535")
+    line = (shape[-2] if len(shape) == 4 else 1) * shape[-1] * (op.D if op.kind == "ilif" else 1)
+    if line > LONGEST:
+        raise InputError(f"{op.name}: {line} spikes of a line, but a list has at most {LONGEST}")
 
 
 def quantize(weight_IO: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from spikeclip.engine.dense import Stretch
 from spikeclip.engine.neuron import SLACK, parameters
 from spikeclip.engine.plan import NO_POOL, Attend, Dense, Fire, Plain, Step, Synapses
 from spikeclip.engine.vector import empty
+from spikeclip.errors import InputError
 from spikeclip.graph import ops
 from spikeclip.graph.execute import run_op
 
@@ -127,6 +128,8 @@ def _fire(step: Fire, values: Values) -> None:
 
 def _attend(step: Attend, values: Values) -> None:
     q, k, v = (values.spikes[name] for name in step.op.inputs[:3])
+    if not q.ends.shape == k.ends.shape == v.ends.shape:
+        raise InputError(f"{step.name}: the engine needs q, k and v of tokens in the same order of lines")
     shape = (q.space[0], int(np.prod(q.space[1:])))
     mask_BN = np.ones(shape, np.bool_) if step.mask is None else values.reals[step.mask][0]
     out = values.room_for_spikes(step.neuron, step.neuron.T, q.space, q.flat[2], q.width)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from spikeclip.data.tokenizer import Tokenizer
+from spikeclip.config import read_config, to_dict
+from spikeclip.data.tokenizer import Tokenizer, no_tokenizer
+from spikeclip.encode.encoder import text_list
+from spikeclip.encode.pixels import Picture, as_pixels
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.encode.vectors import unit
 from spikeclip.engine.engine import Engine
+from spikeclip.errors import InputError
 from spikeclip.graph.inputs import picture_batches
 from spikeclip.graph.saved import SavedGraphs, load_graphs
 from spikeclip.graph.shapes import shapes
 from spikeclip.pretrained.resolve import resolve
-from spikeclip.records import read_json
 
-_BATCH = 64
+_BATCH, _ROOM = 64, 2**28
+"""Inputs at a time, and the most numbers of one value for all of them."""
 
 
 class Runtime:
@@ -27,7 +32,7 @@ class Runtime:
     def __init__(
         self,
         graphs: SavedGraphs,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
         name: str = "graphs",
         *,
         config: Mapping[str, Any] | None = None,
@@ -35,12 +40,20 @@ class Runtime:
         threads: int | None = None,
     ) -> None:
         self.name, self.tokenizer, self.logit_scale = name, tokenizer, graphs.logit_scale
+        self.taught = graphs.taught
         self.image = Engine(graphs.image, precision=precision, threads=threads)
         self.text = Engine(graphs.text, precision=precision, threads=threads)
         self.provenance = {"config": config, "weights": graphs.weights, "precision": f"engine {precision}"}
         picture, self.context_length = graphs.image.input, graphs.text.input.length
         self.image_format = picture.format
-        self.dim = shapes(graphs.image)[graphs.image.ops[-1].name][-1]
+        if tokenizer is not None and tokenizer.eos_id != graphs.text.input.eos_id:
+            raise InputError(
+                f"the tokenizer ends a text with token {tokenizer.eos_id}, and the graphs of {name} read it up to "
+                f"token {graphs.text.input.eos_id}: it is the tokenizer of another model"
+            )
+        values = [*shapes(graphs.image).values(), *shapes(graphs.text).values()]
+        self.dim = values[-1][-1]
+        self._batch = max(1, min(_BATCH, _ROOM // max(map(math.prod, values))))
         # In fp32 the embeddings are those of PyTorch up to rounding.
         fingerprint = graphs.fingerprint or graphs.weights
         self.fingerprint = fingerprint if precision == "fp32" else f"{fingerprint}-{precision}"
@@ -58,19 +71,22 @@ class Runtime:
         Raises `InputError` where a graph is missing or of other weights.
         """
         folder = resolve(source).folder
-        graphs, config = load_graphs(folder), read_json(folder / "config.json", default={})
-        config.pop("model_type", None)
+        graphs, config = load_graphs(folder), None
+        if (folder / "config.json").is_file():
+            config = to_dict(read_config(folder))
         return cls(
             graphs,
-            Tokenizer.load(folder),
-            config.get("name", folder.name),
-            config=config or None,
+            Tokenizer.load(folder) if (folder / "tokenizer.json").is_file() else None,
+            config["name"] if config else folder.name,
+            config=config,
             precision=precision,
             threads=threads,
         )
 
-    def encode_image(self, images_NHWC: np.ndarray, spikes: SpikeCounts | None = None) -> np.ndarray:
-        """Embed uint8 pictures (N, *image_format.shape) -> (N, dim) float32, unit length.
+    def encode_image(
+        self, images: np.ndarray | Sequence[Picture], spikes: SpikeCounts | None = None
+    ) -> np.ndarray:
+        """Embed pictures -> (N, dim) float32, unit length; see `Encoder.encode_image`.
 
         spikes: counts what the neurons emit; then every layer runs by its events.
         """
@@ -79,13 +95,17 @@ class Runtime:
             assert spikes is not None
             spikes.add(f"image.{layer}", float(s_TX.sum()), float(np.count_nonzero(s_TX)), s_TX.size)
 
-        batches = picture_batches(self.image.graph, images_NHWC, _BATCH)
+        images_NHWC = as_pixels(images, self.image_format)
+        batches = picture_batches(self.image.graph, images_NHWC, self._batch)
         return self._rows(self.image(batch, watch if spikes is not None else None) for batch in batches)
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts -> (N, dim) float32, unit length."""
-        tokens_NL = self.tokenizer.encode(list(texts), self.context_length)
-        return self._rows(self.text(tokens_NL[i : i + _BATCH]) for i in range(0, len(tokens_NL), _BATCH))
+        """Embed texts -> (N, dim) float32, unit length; raises `InputError` where the model has no tokenizer."""
+        if self.tokenizer is None:
+            raise no_tokenizer(self.name)
+        tokens_NL = self.tokenizer.encode(text_list(texts), self.context_length)
+        starts = range(0, len(tokens_NL), self._batch)
+        return self._rows(self.text(tokens_NL[i : i + self._batch]) for i in starts)
 
     def _rows(self, batches: Iterable[np.ndarray]) -> np.ndarray:
         rows = list(batches)

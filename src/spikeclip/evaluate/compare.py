@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spikeclip.errors import InputError
-from spikeclip.figures import COLOURS, panels
+from spikeclip.figures import error_bars, from_zero, panels, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,8 +22,6 @@ _AXES = {
 }
 _LOGARITHMIC = ("few_shot", "expanded_labels")
 _LEAST_RANGE = 10  # points of accuracy: a flat curve is to look flat
-_MARKERS = "osD^vP"
-_ORDER = (0, 2, 1, 5, 3, 4)  # of colours: neighbours differ most
 
 
 def compare_records(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -79,14 +77,18 @@ def retention_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     for row, panel in zip(others, np.ravel(axes), strict=True):
         for place, (name, label) in enumerate(zip(models, short_names(models), strict=True)):
             x, y = 100 * first["values"][name], 100 * row["values"][name]
-            colour = COLOURS[_ORDER[place % len(_ORDER)]]
-            marker = _MARKERS[(place + place // len(_ORDER)) % len(_MARKERS)]  # no pair of both comes twice
-            panel.plot(x, y, marker, color=colour, label=label)
+            look = {**style(place), "linestyle": "none", "markersize": 5 + 2.5 * (len(models) - place)}
+            # Points on each other are rings around each other.
+            panel.plot(x, y, label=label, markerfacecolor="none", markeredgewidth=1.5, **look)
         panel.set_xlabel(f"{first['dataset']} {first['split']}, %", fontsize=9)
         panel.set_ylabel(f"{row['dataset']} {row['split']}, %", fontsize=9)
-        panel.set_ylim(bottom=0)
+        from_zero(panel)
     figure.legend(
-        *np.ravel(axes)[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8
+        *np.ravel(axes)[0].get_legend_handles_labels(),
+        loc="outside right upper",
+        frameon=False,
+        fontsize=8,
+        markerscale=0.5,
     )
     return figure
 
@@ -118,12 +120,16 @@ def curves_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
         axes[place][0].set_ylabel("accuracy, %")
     low, high = axes[0][0].get_ylim()
     middle, half = (low + high) / 2, max(high - low, _LEAST_RANGE) / 2
-    axes[0][0].set_ylim(max(0, middle - half), min(100, middle + half))
+    # A little beyond 0 and 100, so that a bar that ends there is seen whole.
+    axes[0][0].set_ylim(max(-1, middle - half), min(101, middle + half))
     for panel in axes[-1]:
         panel.set_xlabel(_AXES[task], fontsize=9)
-    figure.legend(
-        *axes[0][0].get_legend_handles_labels(), loc="outside upper left", frameon=False, fontsize=8
-    )
+    handles: dict[str, Any] = {}
+    for panel in np.ravel(axes):
+        handles.update(
+            {label: handle for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+        )
+    figure.legend(handles.values(), handles, loc="outside upper left", frameon=False, fontsize=8)
     return figure
 
 
@@ -134,10 +140,9 @@ def _line(panel: Any, points: Sequence[Mapping[str, Any]], index: int, label: st
     panel.errorbar(
         places + index * shift,
         means,
-        np.nan_to_num(intervals),
+        error_bars(means, intervals, high=100),
         label=label,
-        marker=_MARKERS[index % len(_MARKERS)],
-        color=COLOURS[_ORDER[index % len(_ORDER)]],
+        **style(index),
         markersize=3.5,
         linewidth=1.2,
         capsize=2,

@@ -2,24 +2,81 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
-from spikeclip.graph.lower import lower
+from spikeclip.config import ModelConfig, read_config
+from spikeclip.graph.ops import Graph, Op
+from spikeclip.graph.saved import load_graphs
 from spikeclip.graph.shapes import Shape, shapes
-from spikeclip.model import SpikeCLIP
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from spikeclip.model import SpikeCLIP
+
+Towers = tuple[Graph, Graph]
+"""The image tower and the text tower."""
 
 
 def describe_model(model: SpikeCLIP) -> dict[str, Any]:
     """Return name, neuron, sizes, and parameters by tower, as plain values in the order of interest."""
-    config = model.config
     parameters = {
         "image": _count(model.image),
         "text": _count(model.text),
         "temperature": sum(p.numel() for name, p in model.named_parameters() if "." not in name),
     }
+    return {
+        **_facts(model.config, model.tokenizer is not None, model.logit_scale.item()),
+        "parameters": {**parameters, "total": sum(parameters.values())},
+    }
+
+
+def describe_graphs(folder: Path) -> tuple[dict[str, Any], Towers]:
+    """Return what `describe_model` does of a saved model with graphs, and these; without PyTorch.
+
+    In place of `parameters` there are the numbers `stored` by the towers, BatchNorm folded in. Raises `InputError`
+    where there are no graphs or no config.json.
+    """
+    graphs = load_graphs(folder)
+    stored = {"image": sum(map(_stored, graphs.image.ops)), "text": sum(map(_stored, graphs.text.ops))}
+    facts = _facts(read_config(folder), (folder / "tokenizer.json").is_file(), graphs.logit_scale)
+    return {**facts, "stored": {**stored, "total": sum(stored.values())}}, (graphs.image, graphs.text)
+
+
+def lowered(model: SpikeCLIP) -> Towers:
+    """Return the graphs of a model."""
+    from spikeclip.graph.lower import lower
+
+    return lower(model.image, model.config.image), lower(model.text)
+
+
+def describe_layers(towers: Towers) -> list[dict[str, Any]]:
+    """Return the operations of both towers in the order in which they run.
+
+    Each has `name`, `kind`, `output` and `parameters`. `output` is its shape for one picture or one text of full
+    length: time first, where T = 1 stands for a value that does not change, then the batch of one, and the channels
+    before rows and columns. `parameters` are the numbers that the operation stores. BatchNorm is folded into the
+    weights and the bias of the operation before it, so their sum is not the model's number of parameters.
+    """
+    layers = []
+    for tower, graph in zip(("image", "text"), towers, strict=True):
+        outputs = shapes(graph)
+        for op in graph.ops:
+            layers.append(
+                {
+                    "name": f"{tower}.{op.name}",
+                    "kind": type(op).__name__,
+                    "output": _channels_first(outputs[op.name]),
+                    "parameters": _stored(op),
+                }
+            )
+    return layers
+
+
+def _facts(config: ModelConfig, tokenizer: bool, logit_scale: float) -> dict[str, Any]:
     return {
         "name": config.name,
         "neuron": config.neuron.kind,
@@ -32,34 +89,13 @@ def describe_model(model: SpikeCLIP) -> dict[str, Any]:
         "embed_dim": config.embed_dim,
         "vocab_size": config.text.vocab_size,
         "context_length": config.text.context_length,
-        "tokenizer": model.tokenizer is not None,
-        "logit_scale": model.logit_scale.item(),
-        "parameters": {**parameters, "total": sum(parameters.values())},
+        "tokenizer": tokenizer,
+        "logit_scale": logit_scale,
     }
 
 
-def describe_layers(model: SpikeCLIP) -> list[dict[str, Any]]:
-    """Return the operations of both lowered towers in the order in which they run.
-
-    Each has `name`, `kind`, `output` and `parameters`. `output` is its shape for one picture or one text of full
-    length: time first, where T = 1 stands for a value that does not change, then the batch of one, and the channels
-    before rows and columns. `parameters` are the numbers that the operation stores. BatchNorm is folded into the
-    weights and the bias of the operation before it, so their sum is not the model's number of parameters.
-    """
-    layers = []
-    for tower, graph in (("image", lower(model.image, model.config.image)), ("text", lower(model.text))):
-        outputs = shapes(graph)
-        for op in graph.ops:
-            stored = sum(value.size for value in vars(op).values() if isinstance(value, np.ndarray))
-            layers.append(
-                {
-                    "name": f"{tower}.{op.name}",
-                    "kind": type(op).__name__,
-                    "output": _channels_first(outputs[op.name]),
-                    "parameters": stored,
-                }
-            )
-    return layers
+def _stored(op: Op) -> int:
+    return sum(value.size for value in vars(op).values() if isinstance(value, np.ndarray))
 
 
 def _channels_first(shape: Shape) -> Shape:

@@ -10,7 +10,6 @@ import numpy as np
 
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import prompts_hash
-from spikeclip.defaults import TEMPLATE
 from spikeclip.encode.embed import embed_pictures
 from spikeclip.encode.encoder import Encoder
 from spikeclip.encode.spikes import SpikeCounts
@@ -24,7 +23,7 @@ def evaluate_model(
     pictures: Pictures,
     *,
     task: str = "zeroshot_classification",
-    templates: Sequence[str] = (TEMPLATE,),
+    templates: Sequence[str] | None = None,
     seed: int | None = None,
     pretrained: str | None = None,
 ) -> dict[str, Any]:
@@ -74,6 +73,7 @@ def evaluate_tasks(
     if settings.withheld is None:
         settings = replace(settings, withheld=withheld_classes(runs, pictures.name))
     job = Job(encoder, pictures, settings, embed, progress)
+    taught = _taught(job, pretrained or encoder.name, set(tasks))
     outcomes = {task: run_task(task, job) for task in TASKS if task in tasks}
     provenance = {
         **environment(),
@@ -83,6 +83,7 @@ def evaluate_tasks(
         "data": _described(pictures),
         "protocol": protocol(runs, pictures.name),
         "runs": runs,
+        "taught": taught,
         "energy_convention": None,
     }
     return [
@@ -108,8 +109,17 @@ def evaluate_tasks(
     ]
 
 
+def _taught(job: Job, name: str, tasks: set[str]) -> dict[str, Any] | None:
+    """The prompts that the network was taught with, None where it was taught with none; other ones are told."""
+    taught, asked = job.encoder.taught, list(job.templates)
+    if not taught.templates:
+        return None
+    differs = bool(tasks & set(PROMPTED)) and taught.differs(asked, name)
+    return {"templates": taught.templates, "renames": taught.renames, "differs": differs}
+
+
 def _prompts(job: Job, names: Mapping[str, Any]) -> dict[str, Any]:
-    classnames, templates = list(job.pictures.classnames), list(job.settings.templates)
+    classnames, templates = list(job.pictures.classnames), list(job.templates)
     return {
         "classnames": classnames,
         "templates": templates,

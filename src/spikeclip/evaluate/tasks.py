@@ -11,7 +11,7 @@ import numpy as np
 
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import text_key
-from spikeclip.defaults import TEMPLATE
+from spikeclip.data.sources import warn_of_new_classes
 from spikeclip.encode.embed import embed_texts, zero_shot_classifier
 from spikeclip.encode.encoder import Encoder
 from spikeclip.errors import InputError, unknown
@@ -38,8 +38,8 @@ _CHUNK = 4096  # pictures that are held in a corrupted copy
 class TaskSettings:
     """What tasks need besides a network and the pictures of a split."""
 
-    templates: Sequence[str] = (TEMPLATE,)
-    """Prompts of a class; {c} is its name."""
+    templates: Sequence[str] | None = None
+    """Prompts of a class; {c} is its name. None for those that the network was taught with."""
     training: tuple[Pictures, Pictures] | None = None
     """Pictures to learn from and to select by, as of `load_training`, for linear_probe and few_shot."""
     seeds: int = 5
@@ -68,8 +68,12 @@ class Job:
         """The zero-shot classifier."""
         return self.embed_names(self.pictures.classnames)
 
+    @property
+    def templates(self) -> Sequence[str]:
+        return self.settings.templates or self.encoder.taught.prompts
+
     def embed_names(self, names: Sequence[str]) -> np.ndarray:
-        return zero_shot_classifier(self.encoder, names, self.settings.templates)
+        return zero_shot_classifier(self.encoder, names, self.templates)
 
 
 @dataclass(frozen=True)
@@ -222,4 +226,5 @@ def run_task(task: str, job: Job) -> Outcome:
             raise InputError(f"{task} learns from labelled pictures: give it a training split")
         if training[0].classnames != pictures.classnames:
             raise InputError(f"{where} and its training split {training[0].split} have different classes")
+        warn_of_new_classes(pictures, [pictures.classnames[i] for i in np.unique(training[0].labels)])
     return TASKS[task](job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from spikeclip.config import ImageConfig, NeuronConfig, TextConfig
 from spikeclip.errors import InputError, first_line
-from spikeclip.model import load_weights
+from spikeclip.files import check_readable
 from spikeclip.towers.image import Spikingformer
 from spikeclip.towers.text import TextMLP
+from spikeclip.towers.weights import load_state
 
 _BLOCK = {
     "attn.q_conv": "attention.q.linear",
@@ -40,20 +42,24 @@ def load_published(path: str | Path, num_heads: int = 8) -> Spikingformer | Text
     """
     state = _read(Path(path))
     if "patch_embed.block0_conv.weight" in state:
-        tower: Spikingformer | TextMLP = _image(state, num_heads)
-        renamed = {_image_name(k): _matrix(k, v) for k, v in state.items() if "num_batches" not in k}
+        make, name = _image, _image_name
     elif "fc1.weight" in state:
-        tower = _text(state)
-        renamed = {_text_name(k): v.flatten() if k == "weights_tensor" else v for k, v in state.items()}
+        make, name = _text, _text_name
     else:
         raise InputError(f"{path} holds neither a published image tower nor a published text tower")
-    load_weights(tower, renamed, str(path))
-    return tower.eval()
+    try:
+        renamed = {name(k): _matrix(k, v) for k, v in state.items() if "num_batches" not in k}
+        return load_state(partial(make, state, num_heads), renamed, "the tower").eval()
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (IndexError, ZeroDivisionError, ValueError) as error:
+        raise InputError(f"{path}: its tensors do not have the shapes of a published tower") from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"no such file: {path}")
+    check_readable(path)
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)
@@ -67,6 +73,10 @@ def _read(path: Path) -> dict[str, Tensor]:
         isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
     ):
         raise InputError(f"{path} holds no state dict")
+    for name, value in state.items():  # a sparse or repeated tensor is a few bytes that stand for any size
+        stored = value.layout is torch.strided and value.untyped_storage().nbytes() >= value.nbytes
+        if not stored or value.device.type != "cpu":
+            raise InputError(f"{path}: {name[:80]!r} is not an array of numbers that the file holds in full")
     if any(k.startswith("weights.") for k in state):
         state = {k: v for k, v in state.items() if k.startswith("weights.")}
     return {k.removeprefix("weights.").removeprefix("module."): v for k, v in state.items()}
@@ -86,7 +96,7 @@ def _image(state: dict[str, Tensor], num_heads: int) -> Spikingformer:
     return Spikingformer(config, NeuronConfig(kind="lif", T=T), embed_dim)
 
 
-def _text(state: dict[str, Tensor]) -> TextMLP:
+def _text(state: dict[str, Tensor], num_heads: int) -> TextMLP:
     try:
         vocab_size, width = state["clip_embedding.token_embedding.weight"].shape
         embed_dim, hidden = state["fc2.weight"].shape

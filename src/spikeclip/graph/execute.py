@@ -29,6 +29,9 @@ from spikeclip.graph.ops import (
     Tokens,
 )
 
+BRIGHTEST = 1e9
+"""Size of the largest normalised pixel, so that sums stay numbers."""
+
 
 def execute(
     graph: Graph, inputs: np.ndarray, watch: Callable[[Op, np.ndarray], None] | None = None
@@ -37,10 +40,11 @@ def execute(
 
     Returns embeddings (B, embed_dim) float32.
 
-    watch: called with every operation and its output (T, B, ...). Raises `InputError` for a wrong shape.
+    watch: called with every operation and its output (T, B, ...). Raises `InputError` for an input of another shape or
+    type, for none, and for pixels that are no numbers or ids outside the vocabulary.
     """
     values: dict[str, np.ndarray] = {}
-    output = inputs[None]
+    output = inputs = np.atleast_1d(inputs)
     for op in graph.ops:
         output = run_op(op, *([values[name] for name in op.inputs] or [inputs[None]]))
         values[op.name] = output
@@ -59,10 +63,13 @@ def run_op(op: Op, *inputs: np.ndarray) -> np.ndarray:
 def _(op: Image, x_1B: np.ndarray) -> np.ndarray:
     H, W, C = op.shape
     expected = op.shape if op.constant else (H, W, op.event_frames, C)
-    if x_1B.shape[2:] != expected:
+    if x_1B.shape[2:] != expected or x_1B.dtype.kind != "f":
         raise InputError(
-            f"expected pictures of shape (B, {', '.join(map(str, expected))}), got {x_1B.shape[1:]}"
+            f"expected normalised pictures of shape (B, {', '.join(map(str, expected))}), float32 as "
+            f"`picture_batches` makes them, got {x_1B.shape[1:]} {x_1B.dtype}"
         )
+    if not x_1B.size or not (x_1B.min() >= -BRIGHTEST and x_1B.max() <= BRIGHTEST):  # NaN is neither
+        raise InputError(f"no pictures, or pixels that are NaN or beyond {BRIGHTEST:.0e}: {x_1B.shape[1:]}")
     return (x_1B if op.constant else np.moveaxis(x_1B[0], -2, 0)).astype(np.float32, copy=False)
 
 
@@ -73,7 +80,7 @@ def _(op: Tokens, ids_1BL: np.ndarray) -> np.ndarray:
 
 def check_tokens(op: Tokens, ids_BL: np.ndarray) -> np.ndarray:
     """Return the token ids (B, L) as the graph reads them; raises `InputError` for what it cannot read."""
-    if ids_BL.ndim != 2 or not ids_BL.shape[1] or not np.issubdtype(ids_BL.dtype, np.integer):
+    if ids_BL.ndim != 2 or not ids_BL.size or not np.issubdtype(ids_BL.dtype, np.integer):
         raise InputError(f"expected token ids of shape (B, L), got {ids_BL.shape} {ids_BL.dtype}")
     mask_BL = end_mask(ids_BL, op.eos_id)
     if ids_BL.shape[1] > op.length and (not op.exact or mask_BL[:, op.length :].any()):

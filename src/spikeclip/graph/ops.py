@@ -3,16 +3,48 @@
 A value has the shape (T, B, ...): time first, then the batch, channels last. A value that does not change over
 time has T = 1 and is broadcast. Spikes are integers: 0 or 1 of a LIF neuron, 0 ... D of an I-LIF neuron, whose
 division by D is folded into the weights that read them. BatchNorm is folded too.
+
+An operation says itself what it can be, and `check` reads it: a number's range is in its type, the axes of an array
+are the letters behind its name (`weight_IO`), and `reads` has the axes of the inputs. The same letter is the same size.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar, cast
+from typing import Annotated, ClassVar, Generic, Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from spikeclip.config.model import ImageFormat
+
+LARGEST = 1e6
+"""Size of the largest number in an array: far above any trained weight, and no sum of them leaves float32."""
+
+
+class Range(NamedTuple):
+    """The numbers that a field may hold, both ends included."""
+
+    least: float
+    most: float
+
+
+Count = Annotated[int, Range(1, 65_535)]
+Level = Annotated[int, Range(1, 255)]
+Side = Annotated[int, Range(1, 1024)]
+Token = Annotated[int, Range(0, 2**31 - 1)]
+Real = Annotated[float, Range(-LARGEST, LARGEST)]
+Positive = Annotated[float, Range(1 / LARGEST, LARGEST)]
+
+Kind = Literal["values", "token ids", "a mask"]
+
+
+class Read(NamedTuple):
+    """One input of an operation."""
+
+    axes: str
+    """A letter for each axis behind time and batch; * stands for any before the rest."""
+    kind: Kind = "values"
+    optional: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,16 +53,20 @@ class Op:
     """Path of the module it came from; unique in a graph, and the name of its output."""
     inputs: tuple[str, ...] = ()
     """Names of the operations it reads."""
+    reads: ClassVar[tuple[Read, ...]] = ()
+    """What each of `inputs` has to be."""
+    gives: ClassVar[Kind] = "values"
+    """What its output is."""
 
 
 @dataclass(frozen=True, eq=False)
 class Image(Op):
     """The input: normalised pictures (1, B, H, W, C), or event recordings (1, B, H, W, T, 2) -> (T, B, H, W, 2)."""
 
-    shape: tuple[int, int, int] = (32, 32, 3)
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
-    event_frames: int | None = None
+    shape: tuple[Side, Side, Count] = (32, 32, 3)
+    mean: tuple[Real, ...] = (0.0, 0.0, 0.0)
+    std: tuple[Positive, ...] = (1.0, 1.0, 1.0)
+    event_frames: Count | None = None
     """Frames of a recording; None for pictures. A recording of one frame has no axis of time."""
 
     @property
@@ -48,8 +84,9 @@ class Image(Op):
 class Tokens(Op):
     """The input: token ids (1, B, L). `exact` pads with the end token, or cuts, to exactly `length` of them."""
 
-    length: int = 77
-    eos_id: int = 0
+    gives = "token ids"
+    length: Count = 77
+    eos_id: Token = 0
     exact: bool = False
 
 
@@ -57,13 +94,16 @@ class Tokens(Op):
 class Mask(Op):
     """Token ids (1, B, L) -> True up to and including the first end token."""
 
-    eos_id: int = 0
+    reads = (Read("L", "token ids"),)
+    gives = "a mask"
+    eos_id: Token = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Embedding(Op):
     """Token ids (1, B, L) -> table[id] + positions[place], (1, B, L, C)."""
 
+    reads = (Read("N", "token ids"),)
     table_VC: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.float32))
     positions_LC: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.float32))
 
@@ -72,29 +112,32 @@ class Embedding(Op):
 class Linear(Op):
     """Weights (inputs, outputs) and bias on the last axis. `substeps`: see `to_substeps`."""
 
+    reads = (Read("*I"),)
     weight_IO: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.float32))
     bias_O: np.ndarray = field(default_factory=lambda: np.zeros(1, np.float32))
-    substeps: int = 1
+    substeps: Level = 1
 
 
 @dataclass(frozen=True, eq=False)
 class Conv(Op):
     """Convolution on (T, B, H, W, C): weights (rows, columns, inputs, outputs), zero padding."""
 
+    reads = (Read("HWI"),)
     weight_RSIO: np.ndarray = field(default_factory=lambda: np.zeros((1, 1, 1, 1), np.float32))
     bias_O: np.ndarray = field(default_factory=lambda: np.zeros(1, np.float32))
-    padding: int = 0
-    substeps: int = 1
-    stride: int = 1
+    padding: Annotated[int, Range(0, 65_535)] = 0
+    substeps: Level = 1
+    stride: Count = 1
 
 
 @dataclass(frozen=True, eq=False)
 class MaxPool(Op):
     """Largest value of windows of `size` x `size` positions; what lies outside does not count."""
 
-    size: int = 2
-    stride: int = 2
-    padding: int = 0
+    reads = (Read("HWC"),)
+    size: Count = 2
+    stride: Count = 2
+    padding: Annotated[int, Range(0, 65_535)] = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,14 +148,15 @@ class Neuron(Op):
     becomes D steps of 0 or 1. relu: max(x, 0).
     """
 
+    reads = (Read("*"),)
     kind: Literal["lif", "ilif", "relu"] = "ilif"
-    T: int = 1
-    tau: float = 2.0
-    v_threshold: float = 1.0
-    v_reset: float | None = 0.0
-    D: int = 1
-    range: float = 1.0
-    substeps: int = 1
+    T: Count = 1
+    tau: Annotated[float, Range(1, LARGEST)] = 2.0
+    v_threshold: Real = 1.0
+    v_reset: Real | None = 0.0
+    D: Level = 1
+    range: Positive = 1.0
+    substeps: Level = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,48 +166,62 @@ class Attention(Op):
     With `substeps` the product counts the coincidences of every pair of sub-steps of one time step.
     """
 
-    num_heads: int = 1
-    scale: float = 1.0
-    substeps: int = 1
+    reads = (Read("NC"), Read("NC"), Read("NC"), Read("N", "a mask", optional=True))
+    num_heads: Count = 1
+    scale: Real = 1.0
+    substeps: Level = 1
 
 
 @dataclass(frozen=True, eq=False)
 class Add(Op):
     """The sum of two values."""
 
+    reads = (Read("*"), Read("*"))
+
 
 @dataclass(frozen=True, eq=False)
 class Scale(Op):
     """The value times a constant: integer spikes as the start of a real-valued stream."""
 
-    factor: float = 1.0
-    substeps: int = 1
+    reads = (Read("*"),)
+    factor: Real = 1.0
+    substeps: Level = 1
 
 
 @dataclass(frozen=True, eq=False)
 class Reshape(Op):
     """Another shape of the axes behind time and batch; -1 stands for what is left."""
 
-    shape: tuple[int, ...] = (-1,)
+    reads = (Read("*"),)
+    shape: tuple[Annotated[int, Range(-1, 2**31 - 1)], ...] = (-1,)
 
 
 @dataclass(frozen=True, eq=False)
 class Mean(Op):
     """Mean over tokens, (T, B, N, C) -> (T, B, C); with a mask as second input, over its tokens only."""
 
+    reads = (Read("NC"), Read("N", "a mask", optional=True))
+
 
 @dataclass(frozen=True, eq=False)
 class Max(Op):
     """Largest value over tokens, (T, B, N, C) -> (T, B, C)."""
 
-    substeps: int = 1
+    reads = (Read("NC"),)
+    substeps: Level = 1
 
 
 @dataclass(frozen=True, eq=False)
 class Readout(Op):
     """Weighted sum over time, (T, B, C) -> (1, B, C)."""
 
+    reads = (Read("C"),)
     weights_T: np.ndarray = field(default_factory=lambda: np.ones(1, np.float32))
+
+
+def axes(field_name: str) -> str:
+    """Return the letters of an array's axes: R, S, I, O of `weight_RSIO`."""
+    return field_name.rpartition("_")[2]
 
 
 OPS: dict[str, type[Op]] = {cls.__name__: cls for cls in Op.__subclasses__()}

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from spikeclip.config import Taught, read_taught, to_dict
 from spikeclip.errors import InputError
-from spikeclip.graph.ops import Graph, Image, InputOp, Tokens
+from spikeclip.files import check_target
+from spikeclip.graph.check import check_tower
+from spikeclip.graph.ops import LARGEST, Graph, Image, InputOp, Tokens
+from spikeclip.graph.shapes import full_shape
 from spikeclip.graph.store import load_graph, save_graph
 from spikeclip.pretrained.resolve import GRAPHS, has_graphs
 from spikeclip.records import read_json, write_record
 
 if TYPE_CHECKING:
     from spikeclip.model import SpikeCLIP
+
+
+FILES = ("image.json", "image.safetensors", "text.json", "text.safetensors")
+"""Beside model.json, which says what they belong to."""
 
 
 class SavedGraphs(NamedTuple):
@@ -23,40 +33,88 @@ class SavedGraphs(NamedTuple):
     weights: str = ""
     """Hash of the file of weights that they were made of; empty for graphs that are in no file."""
     fingerprint: str = ""
-    """That of the model (see `SpikeCLIP.fingerprint`); empty in graphs of older versions."""
+    """That of the model (see `SpikeCLIP.fingerprint`); empty for graphs that are in no file."""
+    taught: Taught = Taught()
+    """What the model was taught with."""
 
 
 def save_graphs(model: SpikeCLIP, folder: Path) -> Path:
-    """Lower both towers of the model saved in `folder` into `folder`/graph and return that folder."""
-    from spikeclip.graph.lower import lower
+    """Lower both towers of the model saved in `folder` into `folder`/graph and return that folder.
 
+    model.json is written last and removed first: without it there are no graphs, so half of them are never read.
+    Raises `InputError` where `folder`/graph is a symbolic link or a file, and for a model that cannot run.
+    """
     graphs = folder / "graph"
-    save_graph(lower(model.image, model.config.image), graphs / "image")
-    save_graph(lower(model.text), graphs / "text")
+    if graphs.exists() and not graphs.is_dir():
+        raise InputError(f"{graphs} is a file, and graphs are written to a folder: remove it and lower again")
+    check_target(graphs, folder)
+    image, text = _lowered(model)
+    for tower in (image, text):
+        check_tower(tower)
+    for left in [folder / GRAPHS, *graphs.glob(".*.tmp")]:  # the latter of a `lower` that was killed
+        left.unlink(missing_ok=True)
+    save_graph(image, graphs / "image")
+    save_graph(text, graphs / "text")
     facts = {
         "logit_scale": float(model.logit_scale.detach()),
-        "weights": _weights_hash(folder),
+        "weights": _file_hash(folder / "model.safetensors"),
         "fingerprint": model.fingerprint,
+        "taught": to_dict(model.taught),
     }
-    write_record(facts, folder / GRAPHS)
+    write_record({**facts, "graphs": _graphs_hash(graphs, facts)}, folder / GRAPHS)
     return graphs
 
 
 def load_graphs(folder: Path) -> SavedGraphs:
     """Read the graphs of a saved model.
 
-    Raises `InputError` where there are none, those of other weights, or graphs that read something else.
+    Raises `InputError` where there are none, those of other weights, changed ones, or graphs that read something else.
     """
     graphs = folder / "graph"
     if not has_graphs(folder):
         raise InputError(f"{folder} holds no graphs; `spikeclip lower {folder}` makes them (with PyTorch)")
-    facts = read_json(folder / GRAPHS)
-    if (folder / "model.safetensors").is_file() and facts["weights"] != _weights_hash(folder):
+    try:
+        facts = read_json(folder / GRAPHS)
+        _check_facts(facts)
+        missing = [name for name in FILES if not (graphs / name).is_file()]
+        if missing:
+            raise InputError(f"{graphs} lacks {', '.join(missing)}")
+        if facts.pop("graphs") != _graphs_hash(graphs, facts):
+            raise InputError(f"{graphs} was changed after `spikeclip lower`")
+        facts["taught"] = read_taught(facts["taught"], str(folder / GRAPHS))
+        image, text = _load(graphs / "image", Image), _load(graphs / "text", Tokens)
+        if image.input.format.shape != full_shape(image.input):
+            raise InputError(f"{graphs / 'image'} reads {full_shape(image.input)}, which no picture is")
+        if (dims := (check_tower(image), check_tower(text)))[0] != dims[1]:
+            raise InputError(f"{graphs} embeds pictures and texts in {dims[0]} and {dims[1]} dimensions")
+    except InputError as error:
+        raise InputError(f"{error}; run `spikeclip lower {folder}` again") from error
+    weights = folder / "model.safetensors"
+    if weights.is_file() and facts["weights"] != _file_hash(weights):
         raise InputError(
             f"{graphs} is of other weights than {folder} has now; run `spikeclip lower {folder}`"
         )
-    image, text = _load(graphs / "image", Image), _load(graphs / "text", Tokens)
-    return SavedGraphs(image, text, facts["logit_scale"], facts["weights"], facts.get("fingerprint", ""))
+    return SavedGraphs(image, text, **facts)
+
+
+def graphs_taught(folder: Path) -> Taught:
+    """Return what the model of the graphs in `folder` was taught with."""
+    facts = read_json(folder / GRAPHS)
+    return read_taught(facts.get("taught") if isinstance(facts, dict) else None, str(folder / GRAPHS))
+
+
+def _check_facts(facts: Any) -> None:
+    """Raise `InputError` where model.json does not hold what `save_graphs` writes."""
+    names = ("weights", "fingerprint", "graphs")
+    if not isinstance(facts, dict) or facts.keys() != {"logit_scale", "taught", *names}:
+        raise InputError(f"{GRAPHS} is damaged or of another version")
+    scale = facts["logit_scale"]
+    if (
+        not isinstance(scale, float)
+        or not 0 < scale <= LARGEST
+        or not all(isinstance(facts[n], str) for n in names)
+    ):
+        raise InputError(f"{GRAPHS} is damaged: expected a logit_scale above 0 and hashes")
 
 
 def _load(path: Path, kind: type[InputOp]) -> Graph[InputOp]:
@@ -72,14 +130,25 @@ def open_graphs(folder: Path) -> SavedGraphs:
     """Return the graphs of a saved model: those in its folder or, where there are none, lowered now (with PyTorch)."""
     if has_graphs(folder):
         return load_graphs(folder)
-    from spikeclip.graph.lower import lower
     from spikeclip.model import from_pretrained
 
     model = from_pretrained(folder)
-    image, text = lower(model.image, model.config.image), lower(model.text)
-    return SavedGraphs(image, text, float(model.logit_scale.detach()))
+    return SavedGraphs(*_lowered(model), float(model.logit_scale.detach()), taught=model.taught)
 
 
-def _weights_hash(folder: Path) -> str:
-    with (folder / "model.safetensors").open("rb") as file:
+def _lowered(model: SpikeCLIP) -> tuple[Graph[Image], Graph[Tokens]]:
+    from spikeclip.graph.lower import lower
+
+    return lower(model.image, model.config.image), lower(model.text)
+
+
+def _graphs_hash(graphs: Path, facts: Mapping[str, Any]) -> str:
+    """Return a hash of all that is in a folder of graphs: its files and what model.json says of them."""
+    hashes = {name: _file_hash(graphs / name) for name in FILES}
+    return hashlib.sha256(json.dumps([hashes, facts], sort_keys=True).encode()).hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

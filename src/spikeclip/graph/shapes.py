@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from functools import singledispatch
 
@@ -26,6 +27,7 @@ from spikeclip.graph.ops import (
     Reshape,
     Scale,
     Tokens,
+    axes,
 )
 
 Shape = tuple[int, ...]
@@ -44,13 +46,34 @@ def shapes(graph: Graph, input_shape: Shape | None = None) -> dict[str, Shape]:
     found: dict[str, Shape] = {}
     for op in graph.ops:
         if isinstance(op, (Image, Tokens)):
-            found[op.name] = _input(op, _full(op) if input_shape is None else input_shape)
+            found[op.name] = _input(op, full_shape(op) if input_shape is None else input_shape)
         else:
-            found[op.name] = output_shape(op, *[found[name] for name in op.inputs])
+            inputs = [found[name] for name in op.inputs]
+            _check_axes(op, inputs)
+            found[op.name] = output_shape(op, *inputs)
     return found
 
 
-def _full(op: Image | Tokens) -> Shape:
+def _check_axes(op: Op, inputs: list[Shape]) -> None:
+    """Raise `InputError` where axes of one letter, of inputs and arrays, differ in size."""
+    named = [(name, read.axes, x[1:]) for name, read, x in zip(op.inputs, op.reads, inputs, strict=False)]
+    for field in dataclasses.fields(op):
+        if isinstance(array := getattr(op, field.name), np.ndarray):
+            named.append((field.name, axes(field.name), array.shape))
+    sizes: dict[str, tuple[int, str]] = {}
+    for name, letters, shape in named:
+        if letters.startswith("*"):
+            letters = letters[1:]
+            shape = shape[len(shape) - len(letters) :]
+        if len(letters) != len(shape):
+            raise InputError(f"{op.name}: {name} has the shape {shape}, expected ({', '.join(letters)})")
+        for letter, size in zip(letters, shape, strict=True):
+            first, where = sizes.setdefault(letter, (size, name))
+            if first != size:
+                raise InputError(f"{op.name}: axis {letter} is {first} in {where}, and {size} in {name}")
+
+
+def full_shape(op: Image | Tokens) -> Shape:
     """Return the shape of one input as `execute` takes it."""
     if isinstance(op, Tokens):
         return (op.length,)
@@ -63,8 +86,8 @@ def _input(op: Image | Tokens, shape: Shape) -> Shape:
         if len(shape) != 1 or shape[0] < 1 or (shape[0] > op.length and not op.exact):
             raise InputError(f"expected the shape of 1 to {op.length} tokens, (L,), got {shape}")
         return 1, op.length if op.exact else shape[0]
-    if shape != _full(op):
-        raise InputError(f"expected a picture of shape {_full(op)}, got {shape}")
+    if shape != full_shape(op):
+        raise InputError(f"expected a picture of shape {full_shape(op)}, got {shape}")
     H, W, C = op.shape
     return 1 if op.constant else shape[2], H, W, C
 
@@ -82,6 +105,8 @@ def _(op: Mask, ids: Shape) -> Shape:
 
 @output_shape.register
 def _(op: Embedding, ids: Shape) -> Shape:
+    if ids[1] > len(op.positions_LC):
+        raise InputError(f"{op.name}: texts of {ids[1]} tokens, and {len(op.positions_LC)} positions")
     return *ids, op.table_VC.shape[1]
 
 
@@ -94,39 +119,51 @@ def _(op: Linear, x: Shape) -> Shape:
 def _(op: Conv, x_THWC: Shape) -> Shape:
     T, H, W, _ = x_THWC
     rows, columns, _, outputs = op.weight_RSIO.shape
-    H, W = (_windows(n, size, op.stride, op.padding) for n, size in ((H, rows), (W, columns)))
+    if op.padding > min(rows, columns):
+        raise InputError(f"{op.name}: a filter of {rows} x {columns} with padding {op.padding}")
+    H, W = (_windows(op, n, size) for n, size in ((H, rows), (W, columns)))
     return T // op.substeps, H, W, outputs
 
 
 @output_shape.register
 def _(op: MaxPool, x_THWC: Shape) -> Shape:
     T, H, W, C = x_THWC
-    H, W = (_windows(n, op.size, op.stride, op.padding) for n in (H, W))
+    if op.padding >= op.size or op.padding > min(H, W):
+        raise InputError(f"{op.name}: windows of size {op.size} with padding {op.padding} may see nothing")
+    H, W = (_windows(op, n, op.size) for n in (H, W))
     return T, H, W, C
 
 
-def _windows(positions: int, size: int, stride: int, padding: int) -> int:
+def _windows(op: Conv | MaxPool, positions: int, size: int) -> int:
     """Return how many windows of `size` fit in a row of positions."""
-    return (positions + 2 * padding - size) // stride + 1
+    if size > positions + 2 * op.padding:
+        raise InputError(f"{op.name}: a window of {size} does not fit in {positions} positions")
+    return (positions + 2 * op.padding - size) // op.stride + 1
 
 
 @output_shape.register
 def _(op: Neuron, x: Shape) -> Shape:
-    return x if op.kind == "relu" else (op.T * op.substeps, *x[1:])
+    if op.kind == "relu":
+        return x
+    if x[0] not in (1, op.T):
+        raise InputError(f"{op.name}: {op.T} time steps, and currents of {x[0]}")
+    return op.T * op.substeps, *x[1:]
 
 
 @output_shape.register
 def _(op: Attention, q_TNC: Shape, k_TNC: Shape, v_TNC: Shape, mask_1N: Shape | None = None) -> Shape:
-    steps, _, _ = zip(q_TNC, k_TNC, v_TNC, strict=True)
-    return max(steps) // op.substeps, *q_TNC[1:]
+    if q_TNC[-1] % op.num_heads:
+        raise InputError(f"{op.name}: {q_TNC[-1]} channels do not divide into {op.num_heads} heads")
+    if not q_TNC[0] == k_TNC[0] == v_TNC[0]:
+        raise InputError(f"{op.name}: q, k and v have {q_TNC[0]}, {k_TNC[0]} and {v_TNC[0]} time steps")
+    return q_TNC[0] // op.substeps, *q_TNC[1:]
 
 
 @output_shape.register
 def _(op: Add, a: Shape, b: Shape) -> Shape:
-    try:
-        return np.broadcast_shapes(a, b)
-    except ValueError as error:
-        raise InputError(f"{op.name}: values of shape {a} and {b} cannot be added") from error
+    if a[1:] != b[1:] or (a[0] != b[0] and 1 not in (a[0], b[0])):
+        raise InputError(f"{op.name}: values of shape {a} and {b} cannot be added")
+    return max(a[0], b[0]), *a[1:]
 
 
 @output_shape.register
@@ -155,4 +192,6 @@ def _(op: Max, x_TNC: Shape) -> Shape:
 
 @output_shape.register
 def _(op: Readout, x_TC: Shape) -> Shape:
+    if x_TC[0] not in (1, len(op.weights_T)):
+        raise InputError(f"{op.name}: weights of {len(op.weights_T)} time steps, and values of {x_TC[0]}")
     return 1, *x_TC[1:]

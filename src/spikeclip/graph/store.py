@@ -11,10 +11,13 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from spikeclip.errors import InputError, first_line
-from spikeclip.files import replacing
-from spikeclip.graph.ops import OPS, Graph, Image, Tokens
+from spikeclip.files import check_readable, replacing
+from spikeclip.graph.check import check_tower
+from spikeclip.graph.ops import OPS, Graph, Image, Op, Tokens
 
 FORMAT = 1
+LONGEST = 16_000_000
+"""Bytes of NAME.json; graphs have some thousands."""
 
 
 def save_graph(graph: Graph, path: str | Path) -> None:
@@ -39,35 +42,56 @@ def save_graph(graph: Graph, path: str | Path) -> None:
 
 
 def load_graph(path: str | Path) -> Graph[Image | Tokens]:
-    """Read what `save_graph(graph, path)` wrote. Raises `InputError` for what is missing, damaged or unknown."""
+    """Read what `save_graph(graph, path)` wrote.
+
+    Raises `InputError` for what is missing, damaged or unknown, and for a graph that `check_tower` refuses.
+    """
     weights, text = _files(Path(path))
     for file in (weights, text):
         if not file.is_file():
             raise InputError(f"{file}: no such file; `spikeclip lower MODEL` writes the graphs of a model")
+        check_readable(file)
+    if text.stat().st_size > LONGEST:
+        raise InputError(f"{text} is no graph: it has more than {LONGEST:,} bytes")
     try:
-        described, arrays = json.loads(text.read_text()), load_file(weights)
+        described, arrays = json.loads(text.read_text(encoding="utf-8")), load_file(weights)
     except Exception as error:  # safetensors and json have no exception in common
         raise InputError(f"{path}: the graph cannot be read ({first_line(error)})") from error
-    if described.get("format") != FORMAT:
-        raise InputError(f"{text} has format {described.get('format')}, this version reads {FORMAT}")
-    ops = []
-    for row in described["ops"]:
-        cls = OPS.get(row.pop("op"))
+    try:
+        graph = Graph(_operations(described, arrays))
+        check_tower(graph)
+    except InputError as error:
+        raise InputError(f"{path} is not a graph that can run: {error}") from error
+    return graph
+
+
+def _operations(described: Any, arrays: dict[str, np.ndarray]) -> list[Op]:
+    """Return the operations as the files have them; `check` says whether they fit."""
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        found = described.get("format") if isinstance(described, dict) else type(described).__name__
+        raise InputError(f"it has format {str(found)[:60]}, this version reads {FORMAT}")
+    rows, ops, used = described.get("ops"), [], set()
+    if not isinstance(rows, list) or described.keys() != {"format", "ops"}:
+        raise InputError("expected format and a list of ops, and nothing else")
+    for row in rows:
+        if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+            raise InputError("every operation is a table with its name")
+        kind, name = row.pop("op", None), row["name"]
+        cls = OPS.get(kind) if isinstance(kind, str) else None
         if cls is None:
-            raise InputError(f"{text} holds an unknown operation at {row.get('name')!r}")
+            raise InputError(f"unknown operation at {name[:60]!r}")
         fields = {f.name for f in dataclasses.fields(cls)}
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
-        stored: dict[str, Any] = {
-            f: arrays[f"{row['name']}.{f}"] for f in fields - plain.keys() if f"{row['name']}.{f}" in arrays
-        }
         needed = {f.name for f in dataclasses.fields(cls) if f.default_factory is not dataclasses.MISSING}
+        stored = {f: arrays[f"{name}.{f}"] for f in needed if f"{name}.{f}" in arrays}
         # A setting that an older file lacks has its default.
-        if plain.keys() - fields or needed - stored.keys():
-            raise InputError(f"{path}: the fields of {row['name']!r} do not fit {cls.__name__}")
+        if row.keys() - (fields - needed) or needed - stored.keys():
+            raise InputError(f"the fields of {name[:60]!r} do not fit {cls.__name__}")
+        used |= {f"{name}.{f}" for f in stored}
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
         ops.append(cls(**plain, **stored))
-    if not ops or not isinstance(ops[0], (Image, Tokens)):
-        raise InputError(f"{text}: a graph begins with Image or Tokens")
-    return Graph(ops)
+    if arrays.keys() - used:
+        raise InputError(f"no operation has the array {min(arrays.keys() - used)[:60]!r}")
+    return ops
 
 
 def _files(path: Path) -> tuple[Path, Path]:

@@ -111,14 +111,11 @@ def _operand(graph: Graph, op: Op, name: str) -> Operand:
 
 def _is_readout(graph: Graph, op: Op) -> bool:
     """Whether nothing that spikes follows: the linear map that ends the tower."""
-    return isinstance(op, ops.Linear) and not any(
-        isinstance(later, ops.Neuron) for later in _behind(graph, op)
-    )
-
-
-def _behind(graph: Graph, op: Op) -> list[Op]:
-    readers = graph.readers(op.name)
-    return [later for reader in readers for later in (reader, *_behind(graph, reader))]
+    behind = {op.name}
+    for later in graph.ops:
+        if behind.intersection(later.inputs):
+            behind.add(later.name)
+    return isinstance(op, ops.Linear) and not any(isinstance(graph[name], ops.Neuron) for name in behind)
 
 
 def _compare(graph: Graph, inputs: np.ndarray, values: dict[str, np.ndarray], output: np.ndarray) -> Substeps:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import difflib
+import os
 import re
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from spikeclip.errors import InputError, first_line, missing_extra
+from spikeclip.config import PRESETS
+from spikeclip.errors import InputError
+from spikeclip.pretrained.hub import download
+from spikeclip.records import read_json
 
 GRAPHS = "graph/model.json"
 """Marks a model whose graphs were written; a device needs nothing else of it but the tokenizer."""
 _MODEL_FILES = ("config.json", "modules.json", GRAPHS)
 """Each marks the folder of a model."""
-_DOWNLOADED = ["*.json", "*.txt", "*.model", "model*.safetensors", "graph/*"]
-_OLDER = ["*.json", "*.txt", "*.model", "pytorch_model*.bin"]
-"""Uploads from before safetensors; transformers reads them with weights_only=True."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +37,47 @@ def resolve(source: str | Path, **options: Any) -> Found:
     """Find the model that `source` names.
 
     source: a folder with a model, the folder of a run, which stands for the model in it, or a name on the Hugging Face
-    hub, "owner/model". A folder that exists is never looked up on the hub. options: those of
+    hub, "owner/model". options: those of
     `huggingface_hub.snapshot_download`, such as `revision` and `local_files_only`. Raises `InputError` where there is
     no model, and for a run that has not finished.
+
+    What lies in a folder that exists, has no slash, or is no name of the hub is never asked for there.
     """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return _local(folder, str(source))
-    if folder.exists():
+    name = str(source)
+    if name != name.strip() and not os.path.lexists(os.path.expanduser(name)):
+        name = name.strip()  # as it comes from a copied line
+    folder = Path(name).expanduser()
+    if os.path.isdir(folder):
+        return _local(folder, name)
+    if os.path.lexists(folder):
         raise InputError(
-            f"{source} is a file; a model is a folder or a name on the hub (an .npz table is a teacher)"
+            f"{name!r} is a file; a model is a folder or a name on the hub (an .npz table is a teacher)"
         )
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source)):
-        raise InputError(
-            f"no such folder: {source} (a name on the Hugging Face hub looks like 'owner/model')"
-        )
-    downloaded = _download(str(source), options)
+    if (
+        not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)
+        or os.path.isdir(folder.parent)
+        or name.startswith("runs/")
+    ):
+        raise _missing(name, folder)
+    downloaded = download(name, options)
     return Found(downloaded, _kind(downloaded))
+
+
+def _missing(name: str, folder: Path) -> InputError:
+    """What is wrong with a model that is neither a folder nor, by its form or its place, a name on the hub."""
+    if name in PRESETS:
+        return InputError(
+            f"{name!r} is a preset, a network that has yet to be trained (`spikeclip train RECIPE model.name={name}`); "
+            "a model is the folder of a run, a saved model, or owner/name on the Hugging Face hub"
+        )
+    beside = folder.parent if os.path.isdir(folder.parent) else Path()
+    names = [str(path) for path in islice(beside.iterdir(), 1000) if path.is_dir()]
+    if "/" not in name and Path("runs").is_dir():
+        names += [str(path) for path in islice(Path("runs").iterdir(), 1000)]
+    near = difflib.get_close_matches(str(folder), names, n=1, cutoff=0.6)
+    near = near or [path for path in names if Path(path).name == folder.name]
+    hint = f"did you mean {near[0]!r}?" if near else "a name on the Hugging Face hub looks like owner/model"
+    return InputError(f"no such folder: {name!r}; {hint}")
 
 
 def has_graphs(folder: Path) -> bool:
@@ -77,26 +103,8 @@ def _is_model(folder: Path) -> bool:
 def _kind(folder: Path) -> Literal["spikeclip", "teacher"]:
     config = folder / "config.json"
     try:
-        values = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else None
-    except (OSError, ValueError):  # the loader of the model reports what is wrong
+        values = read_json(config) if config.is_file() else None
+    except InputError:  # the loader of the model reports what is wrong
         return "teacher"
     ours = values.get("model_type") == "spikeclip" if isinstance(values, dict) else False
     return "spikeclip" if ours or (values is None and not (folder / "modules.json").is_file()) else "teacher"
-
-
-def _download(name: str, options: dict[str, Any]) -> Path:
-    """Return the hub's snapshot of a model, downloaded where it is not in its cache."""
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise missing_extra("huggingface_hub", "train") from error
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=_DOWNLOADED, **options))
-        if not list(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(name, allow_patterns=_OLDER, **options))
-    except Exception as error:  # no network, no such name, no permission: the hub has many exceptions
-        raise InputError(
-            f"{name}: no such folder, and the Hugging Face hub gave no model of this name "
-            f"({type(error).__name__}: {first_line(error)}). Check the path, or download the model and give its folder"
-        ) from error
-    return folder

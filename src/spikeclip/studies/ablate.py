@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -11,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from spikeclip.config import RunConfig, to_dict
+from spikeclip.config.read import read_yaml
 from spikeclip.errors import InputError, unknown
 from spikeclip.evaluate.statistics import mean_interval
-from spikeclip.figures import COLOURS, panels
+from spikeclip.figures import COLOURS, error_bars, panels, save_figure
 from spikeclip.provenance import environment
 from spikeclip.records import write_record
-from spikeclip.studies.grid import finished, run_once
+from spikeclip.studies.grid import finished, run_once, study
 from spikeclip.train.recipe import load_recipe, recipe_values
 
 if TYPE_CHECKING:
@@ -48,10 +49,7 @@ def load_axes(file: Path | None = None, chosen: Sequence[str] = ()) -> dict[str,
 
     Raises `InputError` for a file that does not fit and for an axis that is not in it.
     """
-    try:
-        axes = yaml.safe_load((file or _AXES).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{file}: the axes cannot be read ({' '.join(str(error).split())})") from error
+    axes = read_yaml(file or _AXES)
     fits = isinstance(axes, dict) and all(
         isinstance(values, dict) and values and all(isinstance(changes, list) for changes in values.values())
         for values in axes.values()
@@ -108,19 +106,20 @@ def run_ablation(
     """
     runs = {name: config for cell in cells for name, config in cell.runs.items()}
     failed: dict[str, str] = {}
-    try:
-        for place, (name, config) in enumerate(runs.items(), 1) if train else ():
-            try:
-                run_once(config, out / name, title=f"{place}/{len(runs)} {name}  ", quiet=quiet)
-            except InputError as error:
-                if place == 1:
-                    raise
-                failed[name] = str(error)
-    finally:
-        result = report(cells, out, failed)
-        if any(row["mean"] is not None for row in result["rows"]):
-            write_record(result, out / "ablation.json")
-            ablation_figure(result).savefig(out / "ablation.png")
+    with study(out, "ablation", "continues") if train else contextlib.nullcontext():
+        try:
+            for place, (name, config) in enumerate(runs.items(), 1) if train else ():
+                try:
+                    run_once(config, out / name, title=f"{place}/{len(runs)} {name}  ", quiet=quiet)
+                except InputError as error:
+                    if place == 1:
+                        raise
+                    failed[name] = str(error)
+        finally:
+            result = report(cells, out, failed)
+            if any(row["mean"] is not None for row in result["rows"]):
+                write_record(result, out / "ablation.json")
+                save_figure(ablation_figure(result), out / "ablation.png")
     return result
 
 
@@ -183,7 +182,8 @@ def ablation_figure(result: Mapping[str, Any]) -> Figure:
                 panel.text(place, 0.03, "missing", transform=panel.get_xaxis_transform(), rotation=90, ha="center",
                            fontsize=7, color=COLOURS[5])  # fmt: skip
             else:
-                panel.errorbar([place], [100 * row["mean"]], [100 * (row["interval"] or 0)], fmt="o", capsize=3,
+                bars = error_bars(100 * row["mean"], 100 * (row["interval"] or 0), high=100)
+                panel.errorbar([place], [100 * row["mean"]], bars, fmt="o", capsize=3,
                                markersize=5, color=COLOURS[0])  # fmt: skip
                 runs = [100 * value for value in row["runs"].values() if value is not None]
                 panel.plot([place + 0.15] * len(runs), runs, ".", markersize=3, color=COLOURS[4])

@@ -23,28 +23,28 @@ from spikeclip.energy.report import write_report
 from spikeclip.errors import InputError
 from spikeclip.evaluate.figure import predictions_figure
 from spikeclip.evaluate.record import evaluate_model
+from spikeclip.figures import save_figure
 from spikeclip.graph.saved import open_graphs
 from spikeclip.open import open_encoder
 from spikeclip.records import write_record
-from spikeclip.train.recipe import load_recipe
+from spikeclip.studies.grid import study
+from spikeclip.train.folder import RUN, clear, foreign
+from spikeclip.train.recipe import BUILT_IN, load_recipe
 from spikeclip.train.run import train_run
-from spikeclip.train.teacher import train_teacher
+from spikeclip.train.teacher import WRITTEN, train_teacher
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "shapes.yaml"
-"""The recipe of both students; a link to the repository's recipes/."""
+RECIPE = BUILT_IN / "shapes.yaml"
+"""The recipe of both students."""
 TEACHER = TeacherTraining()
 SPLITS = {"seen": "test", "held_out": "heldout"}
 """Colour-shape pairs that training pictures show, and pairs that none shows; each among all 64 names."""
-_CONTENTS = {
-    "teacher",
-    "teacher.training",
-    "spiking",
-    "relu",
-    "model",
-    "results.json",
-    "predictions.png",
-    "energy.html",
-}
+_WRITTEN = (
+    *(f"{folder}/{file}" for folder in ("teacher.training", "spiking", "relu") for file in (*RUN, ".lock")),
+    *(f"{folder}/{file}" for folder in ("teacher", ".teacher.*.new", ".teacher.*.old") for file in WRITTEN),
+    *(file for file in RUN if file.startswith("model/")),
+    *("results.json", "predictions.png", "energy.html", ".lock"),
+)
+"""All that a demo leaves."""
 _SHOWN = 16
 
 
@@ -57,6 +57,11 @@ def run_demo(out: Path, recipe: Path = RECIPE, teacher: TeacherTraining = TEACHE
     step, None for the ordinary networks) and training seconds; `seconds` of everything; the `records`. Raises
     `InputError` where `out` holds anything else, and `Interrupted` after Ctrl-C.
     """
+    with study(out, "demo", "starts anew"):
+        return _demo(out, recipe, teacher)
+
+
+def _demo(out: Path, recipe: Path, teacher: TeacherTraining) -> dict[str, Any]:
     _clear(out)
     started = time.monotonic()
     config = load_recipe(recipe)
@@ -71,7 +76,7 @@ def run_demo(out: Path, recipe: Path = RECIPE, teacher: TeacherTraining = TEACHE
     for name, student in _students(config).items():
         result = train_run(student, out / name, title=f"{name}  ", test=False)
         networks[name] = (out / name / "model", result["seconds"])
-    shutil.copytree(out / "spiking" / "model", out / "model")
+    shutil.copytree(out / "spiking" / "model", out / "model", dirs_exist_ok=True)
 
     rows, records = [], []
     for name, (folder, seconds) in networks.items():
@@ -115,7 +120,7 @@ def _draw(out: Path, pictures: Pictures, config: RunConfig, accuracy: float) -> 
     scores_NK = class_scores(encoder, embed_pictures(encoder, shown), classes_KD)
     title = f"Colour-shape pairs that no training picture showed: {accuracy:.0%} of {len(pictures)} right"
     figure = predictions_figure(shown, scores_NK, shown.classnames, title=title)
-    figure.savefig(out / "predictions.png")
+    save_figure(figure, out / "predictions.png")
 
 
 def _report_energy(out: Path, pictures: Pictures, config: RunConfig, twin: float) -> None:
@@ -132,11 +137,7 @@ def _report_energy(out: Path, pictures: Pictures, config: RunConfig, twin: float
 
 
 def _clear(out: Path) -> None:
-    if out.is_dir():
-        foreign = sorted({entry.name for entry in out.iterdir()} - _CONTENTS)
-        if foreign:
-            raise InputError(f"{out} holds {foreign[0]!r}, which no demo wrote: choose another --out")
-        shutil.rmtree(out)
-    elif out.exists():
-        raise InputError(f"{out} is a file; --out names a folder")
-    out.mkdir(parents=True)
+    """Remove an earlier demo; raises `InputError` where there is anything else, and then removes nothing."""
+    if others := foreign(out, _WRITTEN):
+        raise InputError(f"{out} holds {others[0]!r}, which no demo wrote: choose another --out")
+    clear(out, _WRITTEN)

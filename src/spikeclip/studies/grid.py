@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from spikeclip.config import RunConfig
-from spikeclip.errors import InputError
+from spikeclip.errors import InputError, Interrupted
 from spikeclip.records import read_record
+from spikeclip.train.folder import CHECKPOINT, RESULT, locked
 from spikeclip.train.recipe import changed_settings
 from spikeclip.train.run import train_run
+
+
+@contextmanager
+def study(out: Path, kind: str, again: str) -> Iterator[None]:
+    """Keep the folder of a study to this process; `Interrupted` says what the same command does `again`."""
+    try:
+        with locked(out, kind):
+            yield
+    except Interrupted:
+        raise Interrupted(f"stopped; the same command {again} the {kind}") from None
 
 
 def run_once(
@@ -21,16 +34,22 @@ def run_once(
     """
     result = finished(config, out)
     if result is None:
-        resume = (out / "recipe.json").is_file()
+        resume = (out / CHECKPOINT).is_file()
         result = train_run(config, out, resume=resume, title=title, quiet=quiet, test=test)
     return result
 
 
 def finished(config: RunConfig, out: Path) -> dict[str, Any] | None:
     """Return the result of the run of `config` in `out`, None where it has not finished; raises as `run_once`."""
-    if not (out / "results.json").is_file():
+    file = out / RESULT
+    if not file.is_file():
         return None
-    result = read_record(out / "results.json")
+    try:
+        result = read_record(file)
+        if not {"recipe", "stages", "test"} <= result.keys():
+            raise InputError(f"{file} is not the result of a run")
+    except InputError as error:
+        raise InputError(f"{error}: delete it, and the same command makes it anew") from error
     if changed := changed_settings(result["recipe"], config):
         raise InputError(
             f"{out} was trained with another recipe (different: {', '.join(changed)}): choose another --out"

@@ -16,9 +16,10 @@ from spikeclip.energy.conventions import Conventions
 from spikeclip.energy.figures import Point, tradeoff_figure
 from spikeclip.energy.words import share_interval
 from spikeclip.errors import InputError
+from spikeclip.figures import save_figure
 from spikeclip.graph.saved import open_graphs
 from spikeclip.records import write_record
-from spikeclip.studies.grid import run_once
+from spikeclip.studies.grid import run_once, study
 from spikeclip.train.recipe import recipe_values
 
 LEVELS = ("L1", "L2 tiled", "L2 no reuse")
@@ -53,6 +54,30 @@ def run_sweep(
             f"a sweep needs accuracy, so its last stage is finetune, not {config.stages[-1].stage}"
         )
     twins = _twins(config)
+    with study(out, "sweep", "continues"):
+        rows = _networks(config, twins, out, strengths, conventions, quiet)
+    result = {"networks": rows, "convention": conventions.name, "recipe": recipe_values(config)}
+    write_record(result, out / "sweep.json")
+    for level in LEVELS:
+        points = [
+            Point(
+                _label(r), r["accuracy"], 1e6 * r["joules"][level], r["strength"] is not None, r["interval"]
+            )
+            for r in rows
+        ]
+        figure = tradeoff_figure(points, f"µJ per picture at {level} (logarithmic)", "log")
+        save_figure(figure, out / f"tradeoff-{level.replace(' ', '-')}.png")
+    return result
+
+
+def _networks(
+    config: RunConfig,
+    twins: dict[str, RunConfig],
+    out: Path,
+    strengths: Sequence[float],
+    conventions: Conventions,
+    quiet: bool,
+) -> list[dict[str, Any]]:
     rows = []
     for strength in strengths:
         name = f"rate-{strength:g}"
@@ -69,18 +94,7 @@ def run_sweep(
             for name, joules in totals.items()
             if name.startswith("ANN") and name.endswith("-bit activations") == (kind == "quant_relu")
         ]
-    result = {"networks": rows, "convention": conventions.name, "recipe": recipe_values(config)}
-    write_record(result, out / "sweep.json")
-    for level in LEVELS:
-        points = [
-            Point(
-                _label(r), r["accuracy"], 1e6 * r["joules"][level], r["strength"] is not None, r["interval"]
-            )
-            for r in rows
-        ]
-        figure = tradeoff_figure(points, f"µJ per picture at {level} (logarithmic)", "log")
-        figure.savefig(out / f"tradeoff-{level.replace(' ', '-')}.png")
-    return result
+    return rows
 
 
 def _accuracy(accuracy: float, pictures: int) -> dict[str, float]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from spikeclip.config import ImageFormat
+from spikeclip.config import ImageFormat, Taught
 from spikeclip.data.pictures import Pictures
+from spikeclip.encode.pixels import Picture
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.errors import InputError
 
@@ -33,6 +34,8 @@ class Teacher:
     """Added to the scaled cosine; other than 0 for SigLIP only."""
     tokenizer_file: Path | None = None
     """A `tokenizer.json` that reads the teacher's texts, where there is one."""
+    taught = Taught()
+    """A teacher is used with the prompts that one gives it."""
     texts: list[str] | None = None
     """All the texts a table knows; None for a teacher that reads any text."""
 
@@ -42,9 +45,13 @@ class Teacher:
         return {"config": None, "weights": self.fingerprint, "precision": None}
 
     def encode_image(
-        self, images_NHWC: np.ndarray, spikes: SpikeCounts | None = None, *, batch_size: int = 64
+        self,
+        images: np.ndarray | Sequence[Picture],
+        spikes: SpikeCounts | None = None,
+        *,
+        batch_size: int = 64,
     ) -> np.ndarray:
-        """Embed pictures (N, H, W, 3) uint8 -> (N, dim). Nothing spikes here: `spikes` stays as it is."""
+        """Embed pictures, (N, H, W, 3) uint8 of any size or files -> (N, dim); `spikes` stays as it is."""
         raise InputError(f"teacher {self.name} embeds text only; images need a CLIP or SigLIP teacher")
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:

@@ -127,7 +127,7 @@ def _compute(
 ) -> None:
     count, dim = shape
     partial, journal = Path(f"{file}.partial"), Path(f"{file}.partial.json")
-    done = _rows_done(partial, journal)
+    done = _rows_done(partial, journal, shape, dtype)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, disable=label is None or count - done <= chunk)
     with partial.open("r+b" if done else "wb") as out, bar:
@@ -148,9 +148,13 @@ def _compute(
     journal.unlink(missing_ok=True)
 
 
-def _rows_done(partial: Path, journal: Path) -> int:
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return int(json.loads(journal.read_text())["done"]) if partial.is_file() else 0
+def _rows_done(partial: Path, journal: Path, shape: tuple[int, int], dtype: np.dtype) -> int:
+    """How many rows are on disk; 0 where the journal is damaged, or says more than the file holds."""
+    count, dim = shape
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        done = int(json.loads(journal.read_text())["done"])
+        if 0 <= done <= count and partial.stat().st_size > done * dim * dtype.itemsize:
+            return done
     return 0
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from spikeclip.config import ImageFormat
+from spikeclip.encode.encoder import text_list
+from spikeclip.encode.pixels import Picture, as_pixels
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.records import read_json
 from spikeclip.teacher.folder import combined
@@ -43,9 +45,15 @@ class ClipTeacher(NetworkTeacher):
         self.dim = config.projection_dim if self.kind == "clip" else config.vision_config.hidden_size
 
     def encode_image(
-        self, images_NHWC: np.ndarray, spikes: SpikeCounts | None = None, *, batch_size: int = 64
+        self,
+        images: np.ndarray | Sequence[Picture],
+        spikes: SpikeCounts | None = None,
+        *,
+        batch_size: int = 64,
     ) -> np.ndarray:
-        """Embed pictures (N, H, W, 3) uint8, resized and normalised as in training -> (N, dim)."""
+        """Embed pictures -> (N, dim): uint8 (N, H, W, 3), resized and normalised as in training, or files."""
+        assert self.image_format is not None
+        images_NHWC = as_pixels(images, self.image_format)
 
         def embed(batch_NHWC: np.ndarray) -> Tensor:
             x_BCHW = self.transform(batch_NHWC).to(self.device)
@@ -67,7 +75,7 @@ class ClipTeacher(NetworkTeacher):
             mask = {} if self.kind == "siglip" else {"attention_mask": tokens["attention_mask"]}
             return self.model.get_text_features(input_ids=tokens["input_ids"], **mask).pooler_output
 
-        return self._batched(list(texts), TEXT_BATCH, embed)
+        return self._batched(text_list(texts), TEXT_BATCH, embed)
 
     def _canonical(self, text: str) -> str:
         """SigLIP read lower case only, version 1 no punctuation; not every tokenizer class does it."""

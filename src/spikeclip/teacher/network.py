@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import Tensor
 
 from spikeclip.errors import InputError, first_line
@@ -54,6 +55,7 @@ class NetworkTeacher(Teacher):
 def load(cls: Any, folder: Path, name: str) -> Any:
     from transformers.utils import logging
 
+    _check_types(folder, name)
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -73,4 +75,20 @@ def load(cls: Any, folder: Path, name: str) -> Any:
     missing = sorted(key for key in info["missing_keys"] if "pooler" not in key or "vision" in key)
     if missing:  # transformers would go on with random numbers
         raise InputError(f"{name}: the weights lack {len(missing)} tensors, such as {missing[0]}")
+    for key, value in model.named_parameters():
+        if not torch.isfinite(value).all():
+            raise InputError(f"{name}: {key} holds numbers that are NaN or infinite")
     return model.requires_grad_(False)
+
+
+def _check_types(folder: Path, name: str) -> None:
+    """Raise `InputError` for weights in bytes or bools: transformers would take them for numbers with a fraction."""
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt") as stored:
+                types = {key: stored.get_slice(key).get_dtype() for key in stored.keys()}  # noqa: SIM118
+        except Exception as error:  # safetensors' own
+            raise InputError(f"{name}: {file.name} cannot be read ({first_line(error)})") from error
+        for key, dtype in types.items():
+            if dtype in ("I8", "U8", "BOOL"):
+                raise InputError(f"{name}: {key[:80]} holds {dtype}, and a teacher's weights are floats")

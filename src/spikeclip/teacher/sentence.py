@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from spikeclip.encode.encoder import text_list
 from spikeclip.errors import InputError
 from spikeclip.records import read_json
 from spikeclip.teacher.network import TEXT_BATCH, NetworkTeacher, load
@@ -56,7 +57,7 @@ class SentenceTeacher(NetworkTeacher):
             mask_BN1 = tokens["attention_mask"][..., None].to(h_BND.dtype)
             return (h_BND * mask_BN1).sum(1) / mask_BN1.sum(1)
 
-        return self._batched(list(texts), TEXT_BATCH, embed)
+        return self._batched(text_list(texts), TEXT_BATCH, embed)
 
 
 def _pooling(config: dict[str, Any], name: str) -> Literal["mean", "cls"]:

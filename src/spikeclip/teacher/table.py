@@ -13,8 +13,10 @@ import numpy as np
 
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import text_key
+from spikeclip.data.readers.npz import load_arrays
+from spikeclip.encode.encoder import text_list
 from spikeclip.encode.vectors import unit
-from spikeclip.errors import InputError, first_line
+from spikeclip.errors import InputError
 from spikeclip.teacher.base import Teacher
 
 LAYOUTS = """`texts` with `text_embeddings`, `images` and `splits` with `image_embeddings`, `classes` with
@@ -73,14 +75,16 @@ class TableTeacher(Teacher):
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """Look texts up -> (N, dim). Raises `InputError` that names what the table does not hold."""
-        known = self._rows.text
+        texts, known = text_list(texts), self._rows.text
         absent = [t for t in dict.fromkeys(texts) if not self.knows(t)]
         if absent:
             shown = [repr(t) + _near(t, known) for t in absent[:5]] + ["..."] * (len(absent) > 5)
             such = f", such as {next(iter(known))!r}" if known else ""
             raise InputError(
-                f"{self.name} has no embedding of {len(absent)} of the texts: {', '.join(shown)}. A table "
-                f"embeds only the prompts and names that it holds{such}"
+                f"{self.name} has no embedding of {len(absent)} of the texts: {', '.join(shown)}. A table embeds only "
+                f"the texts that it holds{such}. In a recipe, rename classes to names that it holds (data.classnames: "
+                "{automobile: car}), or let a sentence encoder estimate the others (teacher.encoder: "
+                "sentence-transformers/all-MiniLM-L6-v2)"
             )
         return _stack([known[text_key(t)] for t in texts], self.dim)
 
@@ -109,11 +113,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         where = "" if path.is_absolute() else f" in {Path.cwd()}, from where a recipe's paths are followed"
         raise InputError(f"{path}: no such table of embeddings{where}")
-    try:
-        with np.load(path, allow_pickle=False) as table:
-            return {key: table[key] for key in table}
-    except Exception as error:  # a damaged archive raises whatever zipfile or NumPy's header parser met
-        raise InputError(f"{path}: not a readable .npz table ({first_line(error)})") from error
+    return load_arrays(path, "the table of embeddings")
 
 
 def _add(rows: _Rows, columns: Mapping[str, np.ndarray], path: Path) -> int:
@@ -121,12 +121,18 @@ def _add(rows: _Rows, columns: Mapping[str, np.ndarray], path: Path) -> int:
     dims = set()
 
     def take(name: str, *keys: str) -> tuple[np.ndarray, ...]:
+        if columns[name].dtype.kind not in "fiu":
+            raise InputError(f"{path}: {name} holds {columns[name].dtype} where numbers were expected")
         x = columns[name].astype(np.float32)
+        if not np.isfinite(x).all():
+            raise InputError(f"{path}: {name} holds values that are not finite")
         if x.ndim == 3 and name == "image_embeddings":
             x = unit(x).mean(1)
         for key in keys:
-            if x.ndim != 2 or len(columns[key]) != len(x):
-                raise InputError(f"{path}: {len(x)} {name} of shape {x.shape}, but {len(columns[key])} {key}")
+            if x.ndim != 2 or columns[key].shape != x.shape[:1]:
+                raise InputError(
+                    f"{path}: {name} of shape {x.shape}, but {key} of shape {columns[key].shape}"
+                )
         dims.add(x.shape[1])
         return (unit(x), *(columns[key].astype(str) for key in keys))
 
@@ -142,13 +148,20 @@ def _add(rows: _Rows, columns: Mapping[str, np.ndarray], path: Path) -> int:
         if {embeddings, paths, splits} <= columns.keys():
             x_ND, keys, names = take(embeddings, paths, splits)
             sources = columns.get("sources", np.full(len(keys), ""))
+            if sources.shape != keys.shape:
+                raise InputError(f"{path}: {len(keys)} {paths}, but sources of shape {sources.shape}")
             for row, *key in zip(x_ND, sources, names, keys, strict=True):
                 rows.image.setdefault(tuple(map(str, key)), row)  # type: ignore[arg-type]
     for embeddings, names in (("class_embeddings", "classes"), ("prototype", "wnid"), ("prototype", "name")):
         if {embeddings, names} <= columns.keys():
             _add_classes(rows, *take(embeddings, names))
     if "logit_scale" in columns:
-        rows.logit_scale = rows.logit_scale or float(columns["logit_scale"])
+        scale = columns["logit_scale"]
+        if scale.size != 1 or scale.dtype.kind not in "fiu" or not np.isfinite(scale).all():
+            raise InputError(
+                f"{path}: logit_scale must be one number, got {scale.dtype} of shape {scale.shape}"
+            )
+        rows.logit_scale = rows.logit_scale or float(scale.item())
     if not dims:
         raise InputError(f"{path}: expected {LAYOUTS}; got {sorted(columns)}")
     if len(dims) != 1:

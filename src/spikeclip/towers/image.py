@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import reprlib
+
 from torch import Tensor, nn
 
 from spikeclip.config import ImageConfig, NeuronConfig
@@ -81,15 +83,13 @@ def _frames(x: Tensor) -> Tensor:
 
 def image_tower(config: ImageConfig, neuron: NeuronConfig, embed_dim: int) -> Spikingformer | ConvTower:
     """Build the image tower of `config`; raises `InputError` for sizes that cannot work."""
-    if not 32 <= config.image_size <= 224:
-        raise InputError(f"image_size must be between 32 and 224 pixels, got {config.image_size}")
     if config.architecture == "conv":
         # Whitening takes one pixel off the side, every group halves it.
         most = (config.image_size - 1).bit_length() - 1
         if not 1 <= len(config.widths) <= most:
             raise InputError(
                 f"pictures of {config.image_size} pixels leave room for 1 to {most} convolution groups, "
-                f"got widths {list(config.widths)}"
+                f"got widths {reprlib.repr(list(config.widths))}"
             )
         return ConvTower(config, neuron, embed_dim)
     if config.image_size % 4:
@@ -97,5 +97,6 @@ def image_tower(config: ImageConfig, neuron: NeuronConfig, embed_dim: int) -> Sp
             f"the spikingformer stem divides the picture by 4: image_size {config.image_size} does not fit"
         )
     if len(config.widths) != 5:
-        raise InputError(f"the spikingformer stem has five convolutions, got widths {list(config.widths)}")
+        widths = reprlib.repr(list(config.widths))
+        raise InputError(f"the spikingformer stem has five convolutions, got widths {widths}")
     return Spikingformer(config, neuron, embed_dim)

@@ -58,7 +58,9 @@ class Whitening(nn.Module):
         patch = 4 * channels
         basis = torch.linalg.qr(torch.randn(patch, patch))[0].view(patch, channels, 2, 2)
         self.filters: Tensor
-        self.register_buffer("filters", torch.cat([basis, -basis]))
+        self.register_buffer("filters", basis.new_empty(2 * patch, channels, 2, 2))
+        self.filters[:patch] = self.filters[patch:] = basis
+        self.filters[patch:].mul_(-1)
 
     @torch.no_grad()
     def fit(self, x_BCHW: Tensor, eps: float = 5e-4) -> None:

@@ -86,9 +86,5 @@ class TextMLP(nn.Module):
 
 
 def text_tower(config: TextConfig, neuron: NeuronConfig, embed_dim: int) -> TextTransformer | TextMLP:
-    """Build the text tower of `config`; raises `InputError` for sizes that cannot work."""
-    if config.context_length < 3:
-        raise InputError(
-            f"context_length must leave room for start, end and a word, got {config.context_length}"
-        )
+    """Build the text tower of `config`."""
     return (TextMLP if config.architecture == "mlp" else TextTransformer)(config, neuron, embed_dim)

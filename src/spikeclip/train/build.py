@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
-from spikeclip.config import ModelConfig, ModelSettings, read_config
+from spikeclip.config import ModelConfig, ModelSettings, RunConfig, Taught, read_config
 from spikeclip.data.transforms import normalize
 from spikeclip.errors import InputError
 from spikeclip.model import SpikeCLIP, from_pretrained
@@ -23,6 +26,31 @@ def read_model_config(settings: ModelSettings) -> ModelConfig:
     if settings.pretrained is not None:
         return read_config(resolve(settings.pretrained).folder)
     return settings.resolve()
+
+
+def taught_by(config: RunConfig) -> Taught:
+    """Return what a run teaches its model with, which is saved with the model."""
+    data, path = config.data, config.teacher.path
+    return Taught(
+        templates=list(data.templates),
+        renames=dict(data.classnames),
+        sources=[data.source] if isinstance(data.source, str) else list(data.source),
+        teacher=", ".join(path) if isinstance(path, list) else path,
+        stages=[f"{stage.stage}, {stage.epochs} epochs" for stage in config.stages],
+        seed=config.seed,
+    )
+
+
+def with_scores(
+    taught: Taught, stages: Sequence[Mapping[str, Any]], test: Mapping[str, Any] | None
+) -> Taught:
+    """Return what a model was taught with and what it scores: on validation pictures, and in the record of its test."""
+    scores = {f"{row['stage']}, {row['score']}": row["best"] for row in stages[-1:]}
+    if test:
+        where = f"{test['dataset']} {test['provenance']['data']['split']}"
+        scores |= {f"{where}, {name}": value for name, value in test["metrics"].items()}
+    finite = {name: float(value) for name, value in scores.items() if math.isfinite(value)}
+    return dataclasses.replace(taught, scores=finite)
 
 
 def build_model(settings: ModelSettings, pictures: RunPictures, lessons: Lessons) -> SpikeCLIP:

@@ -10,13 +10,14 @@ from typing import Any
 import tokenizers
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
 from spikeclip.config import TeacherTraining
 from spikeclip.data.tokenizer import END, PAD, START, Tokenizer
+from spikeclip.files import replacing
 
 NORMALIZATION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 """Mean and standard deviation of the teacher's pictures, in [0, 1]."""
@@ -61,7 +62,8 @@ class ClipNetwork(nn.Module):
         """Write config.json, model.safetensors, the tokenizer and preprocessor_config.json to an empty folder."""
         self.clip.config.save_pretrained(folder)
         weights = {name: value.contiguous() for name, value in self.clip.state_dict().items()}
-        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+        with replacing(folder / "model.safetensors") as file:
+            file.write(save(weights, {"format": "pt"}))
         save_tokenizer(self.tokenizer, folder)
         (folder / "preprocessor_config.json").write_text(_preprocessor(self.image_size))
 

@@ -14,14 +14,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from spikeclip.errors import InputError
 from spikeclip.neurons import relu_phase
+from spikeclip.train.checkpoint import fitting
 from spikeclip.train.checks import SILENT_ROWS, SilentLayers, check_weights, loss_not_finite, watch_rates
 from spikeclip.train.network import StageNetwork
 from spikeclip.train.optimizer import make_optimizers, schedule
-from spikeclip.train.report import Report
 from spikeclip.train.session import Interrupted, Session
 from spikeclip.train.stages.stage import Batch, Stage
+from spikeclip.train.statistics import BATCH, SAMPLES, recompute_statistics
 
 LOG_EVERY = 20
 """Steps between two rows of the log."""
@@ -63,6 +63,12 @@ class Steps:
         if epoch != self._epoch:
             self._epoch, self._shuffled = epoch, self.used[self._order(len(self.used), epoch)]
         return epoch, self._shuffled[place * self.batch_size :][: self.batch_size]
+
+    def some(self, epoch: int, processes: int) -> list[Tensor]:
+        """Return batches of indices from all samples, drawn for an epoch, to compute statistics from."""
+        shuffled = self.used[self._order(len(self.used), epoch)][:SAMPLES]
+        size = min(BATCH, len(shuffled)) // processes * processes
+        return [indices_B for indices_B in shuffled.split(size) if len(indices_B) == size]
 
     def _order(self, samples: int, epoch: int) -> Tensor:
         mixed = (self.seed * 1_000_003 + epoch) * 1_000_003
@@ -131,14 +137,15 @@ def run_stage(
         if logged:
             fired = {name: rate.item() for name, rate in rates.items()}
             values = {name: term.item() for name, term in terms.items()}
-            report.row(step, {"loss": value, **values, "rates": fired})
+            rates_now = {group["name"]: group["lr"] for o in optimizers for group in o.param_groups}
+            report.row(step, {"loss": value, **values, **rates_now, "rates": fired})
             for name in silent.update(fired):
                 report.warn(
                     f"layer {name} has not spiked in the last {SILENT_ROWS} logged steps: it passes no gradient"
                 )
         if progress.step % steps.per_epoch == 0:
             check_weights(model, progress.step)
-            _validate(model, stage, progress, report, steps)
+            _validate(network, progress, session, steps)
         stop = session.any_interrupted()
         if stop or time.monotonic() - saved_at > session.checkpoint_seconds:
             checkpoint()
@@ -164,17 +171,16 @@ def _choose_parameters(model: nn.Module, stage: Stage) -> None:
 
 
 def _restore(state: dict[str, Any], model: nn.Module, optimizers: list[Optimizer]) -> Progress:
-    model.load_state_dict(state["model"])
-    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
-    return Progress(**state["progress"])
+    with fitting():
+        model.load_state_dict(state["model"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        return Progress(**state["progress"])
 
 
 def _batch(stage: Stage, indices_B: Tensor, epoch: int, accelerator: Accelerator) -> tuple[Batch, Batch]:
     """Inputs and targets of this process's share of a batch, on its device."""
     world, rank = accelerator.num_processes, accelerator.process_index
-    if len(indices_B) % world:
-        raise InputError(f"batch size {len(indices_B)} does not divide among {world} processes")
     inputs, targets = stage.batch(indices_B.chunk(world)[rank], epoch)
     device = accelerator.device
     return (
@@ -184,17 +190,20 @@ def _batch(stage: Stage, indices_B: Tensor, epoch: int, accelerator: Accelerator
 
 
 @torch.no_grad()
-def _validate(model: nn.Module, stage: Stage, progress: Progress, report: Report, steps: Steps) -> None:
+def _validate(network: StageNetwork, progress: Progress, session: Session, steps: Steps) -> None:
     """Score the model after an epoch, log it, and keep its weights where they are the best so far."""
+    model, stage, accelerator = network.model, network.stage, session.accelerator
     last = progress.step - 1
-    relu = last < steps.relu
-    model.eval()
+    epoch, relu = last // steps.per_epoch + 1, last < steps.relu
     with relu_phase(model, relu):
+        if stage.config.recompute_statistics:
+            some = steps.some(epoch, accelerator.num_processes)
+            recompute_statistics(network, (_batch(stage, i_B, epoch, accelerator) for i_B in some))
+        model.eval()
         score = stage.score(model)
     loss, progress.loss_sum = progress.loss_sum / steps.per_epoch, 0.0
-    epoch = last // steps.per_epoch
-    progress.history.append({"epoch": epoch + 1, "loss": loss, stage.score_name: score})
-    report.epoch(epoch, last, {"train_loss": loss, stage.score_name: score}, model)
+    progress.history.append({"epoch": epoch, "loss": loss, stage.score_name: score})
+    session.report.epoch(epoch, last, {"train_loss": loss, stage.score_name: score}, model)
     # A ReLU is no candidate for a network that is to spike, unless the whole stage is a ReLU.
     if (not relu or steps.relu >= steps.total) and score >= progress.best_score:
         progress.best_score, progress.best_step = score, progress.step

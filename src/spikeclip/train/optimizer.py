@@ -58,7 +58,10 @@ def orthogonalize(matrix: Tensor, steps: int = 3, eps: float = 1e-7) -> Tensor:
 
 
 def make_optimizers(module: nn.Module, config: OptimizerConfig) -> list[Optimizer]:
-    """Return the optimisers of every trainable parameter; schedules multiply the rates stored as `peak`."""
+    """Return the optimisers of every trainable parameter.
+
+    Their groups have `peak`, the rate that schedules multiply, and `name`, the setting that it is from.
+    """
     filters = [
         weight
         for m in module.modules()
@@ -78,7 +81,8 @@ def make_optimizers(module: nn.Module, config: OptimizerConfig) -> list[Optimize
         optimizers.append(_adamw(rest, config.scalar_lr, config.weight_decay, betas=(0.9, 0.95)))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["peak"] = group["lr"]
+            scalar = config.kind == "muon" and not isinstance(optimizer, Muon)
+            group |= {"peak": group["lr"], "name": "scalar_lr" if scalar else "lr"}
     return optimizers
 
 

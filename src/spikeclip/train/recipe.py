@@ -1,43 +1,72 @@
-"""Reading run files: YAML, with `key.sub=value` changes from the command line."""
+"""Recipes: the built-in ones by name, YAML files, and `key.sub=value` changes from the command line."""
 
 from __future__ import annotations
 
 import copy
+import difflib
 import json
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from spikeclip.config import RunConfig, from_dict, to_dict
+from spikeclip.config.read import parse_yaml, read_yaml
 from spikeclip.errors import InputError
+from spikeclip.train.recipe_checks import check_run
+
+BUILT_IN = Path(__file__).parents[1] / "recipes"
+"""In a checkout a link to the repository's recipes/."""
+
+
+def built_in_recipes() -> dict[str, str]:
+    """Return what each built-in recipe is for, the first line of its file, by its name."""
+    files = sorted(BUILT_IN.glob("*.yaml"), key=lambda file: file.stem)
+    return {file.stem: file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for file in files}
+
+
+def find_recipe(name: str | Path) -> Path:
+    """Return the file of a recipe: a path, or the name of a built-in one.
+
+    The name of a built-in one never means a file or folder of the working directory, as a known data set's does not.
+    Raises `InputError` where there is neither.
+    """
+    path = Path(str(name).strip()).expanduser()
+    built_in = BUILT_IN / f"{path.name.removesuffix('.yaml')}.yaml"
+    here = len(path.parts) == 1 and built_in.is_file()
+    if path.exists() and not (here and not path.suffix):
+        return path
+    if here:
+        return built_in
+    near = difflib.get_close_matches(built_in.stem, built_in_recipes(), n=1)
+    hint = (
+        f"did you mean {near[0]!r}, which is built in?"
+        if near
+        else "`spikeclip train --list` names those built in"
+    )
+    raise InputError(f"no such recipe: {name}; {hint}")
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
     """Read a recipe and apply overrides such as `seed=1`, `model.neuron=relu` or `stages.2.epochs=3`.
 
-    A stage is also named by its kind, all of them by `*`: `stages.finetune.epochs=3`, `stages.*.batch_size=64`;
-    `stages.align_image=null` removes it. Values are read as YAML. Raises `InputError` for a missing file, bad YAML,
-    an unknown key (with the near one) or a value that is of the wrong type or cannot work.
+    path: of a file, or the name of a built-in recipe. A stage is also named by its kind, all of them by `*`:
+    `stages.finetune.epochs=3`, `stages.*.batch_size=64`; `stages.align_image=null` removes it. Values are read as
+    YAML. Relative paths in a recipe start at the working directory.
+
+    Raises `InputError` for a missing file, bad YAML, an unknown key (with the near one), a missing one, and a value
+    that is of the wrong type or cannot work; see `check_run`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no such recipe: {path}")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    path = find_recipe(path)
+    values = read_yaml(path)
     if not isinstance(values, dict):
-        raise InputError(f"{path} holds no settings")
+        raise InputError(f"{path} holds no settings: expected a table of data, teacher, stages and others")
     for override in overrides or []:
         _apply(values, override)
     if isinstance(values.get("stages"), list):
         values["stages"] = [stage for stage in values["stages"] if stage is not None]
     config = from_dict(RunConfig, values)
-    if not config.stages:
-        raise InputError(f"{path} lists no stages: add `stages:` with at least one `- stage: ...`")
-    _check(config)
+    check_run(config)
     return config
 
 
@@ -53,38 +82,11 @@ def changed_settings(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
     return [key for key, value in json.loads(json.dumps(old)).items() if new[key] != value]
 
 
-def _check(config: RunConfig) -> None:
-    """Raise `InputError` for numbers that cannot work, before anything is loaded."""
-    spiking_only = False
-    if config.model.pretrained is None:
-        spiking_only = config.model.resolve().neuron.kind in ("lif", "plif")
-    if not 0 < config.data.val_fraction <= 0.5:
-        raise InputError(f"data.val_fraction must be above 0 and at most 0.5, got {config.data.val_fraction}")
-    for i, stage in enumerate(config.stages):
-        for key, value in (("epochs", stage.epochs), ("batch_size", stage.batch_size)):
-            if value < 1:
-                raise InputError(f"stages.{i}.{key} must be at least 1, got {value}")
-        for key, value in (("relu_first", stage.relu_first), ("optimizer.warmup", stage.optimizer.warmup)):
-            if not 0 <= value <= 1:
-                raise InputError(f"stages.{i}.{key} is a share of the steps, from 0 to 1, got {value}")
-        if not 0 < stage.share <= 1:
-            raise InputError(f"stages.{i}.share must be above 0 and at most 1, got {stage.share}")
-        if stage.loss.rate and config.compile:
-            raise InputError(f"stages.{i}.loss.rate reads layers that compile hides: set compile: false")
-        if stage.relu_first and spiking_only:
-            raise InputError(
-                f"stages.{i}.relu_first works with neuron ilif or quant_relu; lif and plif have no ReLU phase"
-            )
-
-
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"expected key=value, got {override!r}")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{key}: {text!r} is not valid YAML") from error
+    value = parse_yaml(text, f"{key}: {reprlib.repr(text)}")
     *parents, last = key.split(".")
     targets: list[Any] = [values]
     for part in parents:
@@ -108,7 +110,7 @@ def _inside(target: Any, part: str, key: str) -> list[Any]:
 def _places(target: Any, part: str, key: str) -> list[int]:
     """Entries of a list that `part` names: one by its number, all by *, or the stages of a kind."""
     if isinstance(target, list):
-        if part.isdigit() and int(part) < len(target):
+        if part.isdecimal() and len(part) < 10 and int(part) < len(target):
             return [int(part)]
         kinds = [entry.get("stage") if isinstance(entry, dict) else None for entry in target]
         named = [place for place, kind in enumerate(kinds) if kind and part in ("*", kind)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from importlib.util import find_spec
@@ -13,6 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spikeclip.errors import missing_extra
+from spikeclip.files import replacing
+from spikeclip.records import read_rows
+from spikeclip.train.folder import LOG
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -35,7 +37,7 @@ class Report:
             raise missing_extra("tensorboard", "train")
         self.main, self.title, self.folder = main, title, folder
         self.console = Console(quiet=quiet or not main, stderr=True)
-        self.file = folder / "metrics.jsonl"
+        self.file = folder / LOG
         self.board: SummaryWriter | None = None
         self.bar: Progress | None = None
         self.stage = ""
@@ -84,12 +86,12 @@ class Report:
                 self.board.add_scalar(name, value, step)
 
     def epoch(self, epoch: int, step: int, scores: dict[str, float], model: Any) -> None:
-        """Log the mean loss of an epoch and the validation after it."""
+        """Log the mean loss of an epoch, counted from 1, and the validation after it."""
         scale = model.logit_scale.item()
         self.row(step, {"epoch": epoch, **scores, "logit_scale": scale, "samples_per_second": self.speed()})
         shown = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
         self.console.print(
-            f"{self.title}{self.stage} epoch {epoch + 1}  {shown}  {self.speed():.0f}/s",
+            f"{self.title}{self.stage} epoch {epoch}  {shown}  {self.speed():.0f}/s",
             highlight=False,
         )
 
@@ -119,9 +121,9 @@ class Report:
         """Forget the rows of this step and of those after it."""
         if not self.main or not self.file.exists():
             return
-        rows = []
-        for line in self.file.read_text().splitlines():
-            with contextlib.suppress(ValueError):  # the row that a kill cut short
-                rows.append(json.loads(line))
+        rows, damaged = read_rows(self.file, {"stage_index": int, "step": int})
+        if damaged:
+            self.warn(f"{self.file}: {damaged} lines are no rows of a log, and are left out")
         kept = [row for row in rows if (row["stage_index"], row["step"]) < (index, step)]
-        self.file.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        with replacing(self.file) as file:
+            file.write("".join(json.dumps(row) + "\n" for row in kept).encode())

@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from spikeclip.config import ImageFormat, RunConfig
 from spikeclip.data.mixture import join, load_sources
+from spikeclip.data.pictures import Pictures
+from spikeclip.data.sources import warn_of_new_classes
 from spikeclip.encode.student import Student
 from spikeclip.errors import InputError
 from spikeclip.evaluate.record import evaluate_model
-from spikeclip.files import check_free
 from spikeclip.model import SpikeCLIP, from_pretrained
+from spikeclip.neurons import relu_phase
 from spikeclip.records import write_record
 from spikeclip.towers.synapses import int8_weights
-from spikeclip.train.build import build_model, read_model_config
-from spikeclip.train.checkpoint import load_checkpoint, save_checkpoint
+from spikeclip.train.build import build_model, read_model_config, taught_by, with_scores
+from spikeclip.train.checkpoint import fitting, load_checkpoint, save_checkpoint
+from spikeclip.train.folder import CHECKPOINT, RESULT, begin, check_start, locked
 from spikeclip.train.lessons import Lessons, gather_lessons
 from spikeclip.train.loop import Progress, run_stage
 from spikeclip.train.pictures import RunPictures, load_run_pictures
 from spikeclip.train.precision import resolve_precision
 from spikeclip.train.recipe import changed_settings, recipe_values
+from spikeclip.train.recipe_checks import check_files, check_run
 from spikeclip.train.report import Report
 from spikeclip.train.session import Session, open_session
-from spikeclip.train.stages import make_stage
+from spikeclip.train.stages import STAGES, check_stage, make_stage
+from spikeclip.train.stages.stage import Stage
+from spikeclip.train.statistics import check_batch
 
 GRAPHS = 64
 """Graphs that torch.compile may make of one tower: training and not, ReLU and spikes, fixed sizes and any."""
+_HELD = ("done", "weights", "stage", "pictures")
+"""What a checkpoint holds; see `_run_stages`."""
 
 
 def train_run(
@@ -48,48 +55,109 @@ def train_run(
 ) -> dict[str, Any]:
     """Run every stage of `config` and save `out`/model and `out`/results.json.
 
+    What the stages and the test need is checked before anything starts, and until then nothing is written or removed.
     `resume` continues an interrupted run from its checkpoint with the same recipe and ends with the weights an
-    uninterrupted run would have. `overwrite` removes an earlier run in `out`. `test` reports the test split once,
-    at the end. Returns {"stages": [...], "seconds": training time, "precision": of the training,
-    "test": record or None}. Raises `InputError`, and `Interrupted` after Ctrl-C.
+    uninterrupted run would have; only `data.test_split` may be another. `overwrite` removes what an earlier run wrote
+    in `out`. `test` reports the test split once, at the end. Returns {"stages": [...], "seconds": training time,
+    "precision": of the training, "test": record or None}. Raises `InputError`, also where another process trains in
+    `out`, and `Interrupted` after Ctrl-C.
     """
+    check_run(config)
+    check_files(config)
     accelerator = Accelerator()
-    checkpoint = out / "checkpoint.pt"
-    if accelerator.is_main_process:
-        _prepare(config, out, resume, overwrite)
-    accelerator.wait_for_everyone()
-    state = load_checkpoint(checkpoint) if resume and checkpoint.exists() else None
-
-    set_seed(config.seed)
-    format = read_model_config(config.model).image.format
-    with accelerator.main_process_first():  # one process fills the caches, the others read them
-        pictures = load_run_pictures(config, format)
-        lessons = gather_lessons(config, pictures, str(accelerator.device))
-    model = build_model(config.model, pictures, lessons).to(accelerator.device)
-    if state:
-        model.load_state_dict(state["weights"])
-    if config.compile:
-        model.image.compile(fullgraph=True)
-        model.text.compile(fullgraph=True)
-    report = Report(out, accelerator.is_main_process, title, quiet)
-    precision = resolve_precision(config.precision, accelerator.device.type)
-    opened = open_session(accelerator, report, precision, checkpoint, config.checkpoint_minutes)
-    with opened as session, _graphs_allowed() if config.compile else nullcontext():
-        done = _run_stages(config, model, (pictures, lessons), session, checkpoint, state)
-    result: dict[str, Any] = {
-        "stages": done,
-        "seconds": sum(stage["seconds"] for stage in done),
-        "precision": "bf16" if precision == torch.bfloat16 else "fp32",
-        "test": None,
-    }
-    if accelerator.is_main_process:
-        model.save_pretrained(out / "model")
-        if test and config.data.test_split:
-            saved = Student(from_pretrained(out / "model").to(accelerator.device))
-            result["test"] = _test(config, saved, format)
-        result["recipe"] = recipe_values(config)
-        write_record(result, out / "results.json")
+    main = accelerator.is_main_process
+    report = Report(out, main, title, quiet)
+    with locked(out, "run", main):
+        if main:
+            check_start(out, "run", lambda saved: _changed(saved, config), resume, overwrite)
+        accelerator.wait_for_everyone()
+        state = load_checkpoint(out / CHECKPOINT, _HELD) if resume and (out / CHECKPOINT).exists() else None
+        set_seed(config.seed)
+        format = read_model_config(config.model).image.format
+        with accelerator.main_process_first():  # one process fills the caches, the others read them
+            pictures = load_run_pictures(config, format)
+            tested = _load_test(config, format, pictures.classnames) if test else None
+            lessons = gather_lessons(config, pictures, str(accelerator.device))
+        _check(config, pictures, lessons, report)
+        if state and state["pictures"] != _fingerprints(pictures):
+            raise InputError(
+                f"the pictures are not those that the run in {out} began with, so it cannot go on"
+            )
+        model = build_model(config.model, pictures, lessons).to(accelerator.device)
+        model.taught = taught_by(config).after(model.taught)
+        if state:
+            with fitting():
+                model.load_state_dict(state["weights"])
+        if main:
+            begin(out, recipe_values(config), resume)
+        if config.compile:
+            model.image.compile(fullgraph=True)
+            model.text.compile(fullgraph=True)
+        precision = resolve_precision(config.precision, accelerator.device.type)
+        opened = open_session(accelerator, report, precision, out / CHECKPOINT, config.checkpoint_minutes)
+        with opened as session, _graphs_allowed() if config.compile else nullcontext():
+            done = _run_stages(config, model, (pictures, lessons), session, out / CHECKPOINT, state)
+        result: dict[str, Any] = {
+            "stages": done,
+            "seconds": sum(stage["seconds"] for stage in done),
+            "precision": "bf16" if precision == torch.bfloat16 else "fp32",
+            "test": None,
+        }
+        if main:
+            model.save_pretrained(out / "model")
+            if tested is not None:
+                saved = Student(from_pretrained(out / "model").to(accelerator.device))
+                result["test"] = _test(config, saved, tested)
+            model.taught = with_scores(model.taught, done, result["test"])
+            model.save_taught(out / "model")
+            result["recipe"] = recipe_values(config)
+            write_record(result, out / RESULT)
     return result
+
+
+def stage_seed(seed: int, index: int) -> int:
+    """Return the seed of stage `index` of a run, independent of those of other stages and runs."""
+    return int(np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _changed(saved: dict[str, Any], config: RunConfig) -> list[str]:
+    """The settings in which a saved recipe differs, but for the split to test: the pictures tell where that matters."""
+    if isinstance(saved.get("data"), dict):
+        saved = {**saved, "data": {**saved["data"], "test_split": config.data.test_split}}
+    return changed_settings(saved, config)
+
+
+def _load_test(config: RunConfig, format: ImageFormat, trained: list[str]) -> Pictures | None:
+    """The pictures to test on; warns of classes that are not among the trained, the names of those.
+
+    Raises `InputError` where the pictures cannot be tested on.
+    """
+    split = config.data.test_split
+    if split is None:
+        return None
+    try:
+        pictures = join(load_sources(config.data, split, format))
+    except InputError as error:
+        raise InputError(f"data.test_split: {error} (data.test_split=null trains without a test)") from error
+    if pictures.labels is None and pictures.captions is None:
+        raise InputError(
+            f"data.test_split: {pictures.name} {split} has neither labels nor captions to test with"
+        )
+    warn_of_new_classes(pictures, [*trained, *config.data.withhold])
+    return pictures
+
+
+def _check(config: RunConfig, pictures: RunPictures, lessons: Lessons, report: Report) -> None:
+    """Raise `InputError` where a stage lacks what it needs, before the first one starts; warn of small batches."""
+    for stage in config.stages:
+        kind = check_stage(stage, pictures, lessons)
+        warning = check_batch(stage, kind.count(pictures, lessons), Accelerator().num_processes)
+        if warning:
+            report.warn(warning)
+
+
+def _fingerprints(pictures: RunPictures) -> dict[str, str]:
+    return {split: part.fingerprint for split, part in pictures.splits.items()}
 
 
 def _run_stages(
@@ -102,44 +170,79 @@ def _run_stages(
 ) -> list[dict[str, Any]]:
     """Run the stages that a checkpoint has not finished; return one row for each stage of the run.
 
-    A checkpoint holds the rows of finished stages, `done`, the `weights` at the start of the one under way, and its
-    `stage`, None where none is under way.
+    A checkpoint holds the rows of finished stages, `done`, the `weights` at the start of the one under way, its
+    `stage`, None where none is under way, and the fingerprints of the `pictures`.
     """
     main = session.accelerator.is_main_process
     done: list[dict[str, Any]] = state["done"] if state else []
     under_way = state["stage"] if state else None
-    for index in range(len(done), len(config.stages)):
+    common = {"done": done, "pictures": _fingerprints(data[0])}
+    trained = {"image", "text"} if config.model.pretrained is not None else set()
+    for index, settings in enumerate(config.stages):
+        towers = set(STAGES[settings.stage].towers)
+        known, trained = towers <= trained, trained | towers
+        if index < len(done):
+            continue
         weights = {name: value.clone() for name, value in model.state_dict().items()}
-        stage = make_stage(config.stages[index], config.seed + index, model.eval(), *data)
+        stage = make_stage(settings, stage_seed(config.seed, index), model.eval(), *data)
 
         def save(inside: dict[str, Any], weights: dict = weights) -> None:
             if main:
-                save_checkpoint(checkpoint, {"done": done, "weights": weights, "stage": inside})
+                save_checkpoint(checkpoint, {**common, "weights": weights, "stage": inside})
 
-        with int8_weights(model, stage.config.int8_weights):
+        with int8_weights(model, settings.int8_weights):
+            before = _score(model, stage) if known else None
             progress = run_stage(model, stage, session, index=index, save=save, state=under_way)
         under_way = None
-        done.append(_row(stage.config.stage, stage.score_name, progress))
+        if before is not None and progress.best_score < before:
+            _ended_worse(model, stage, (before, weights), progress, session.report)
+        done.append(_row(stage, before, progress))
         if main:
-            save_checkpoint(checkpoint, {"done": done, "weights": model.state_dict(), "stage": None})
+            save_checkpoint(checkpoint, {**common, "weights": model.state_dict(), "stage": None})
     return done
 
 
-def _row(stage: str, score_name: str, progress: Progress) -> dict[str, Any]:
+@torch.no_grad()
+def _score(model: SpikeCLIP, stage: Stage[SpikeCLIP]) -> float:
+    """The validation score of weights from before a stage, in the form in which the stage selects its own."""
+    with relu_phase(model, stage.config.relu_first == 1):
+        return stage.score(model)
+
+
+def _ended_worse(
+    model: SpikeCLIP, stage: Stage, before: tuple[float, dict], progress: Progress, report: Report
+) -> None:
+    """Say that no weights of a stage score as those from `before` did, and go back to these where that is wanted."""
+    score, weights = before
+    kept = stage.config.keep_better and not stage.config.loss.rate
+    which = (
+        "those from before are kept (keep_better: false takes the new)"
+        if kept
+        else "they are kept all the same"
+    )
+    report.warn(
+        f"stage {stage.config.stage} ended worse than it began: its best weights have {stage.score_name} "
+        f"{progress.best_score:.4f}, before it was {score:.4f}; {which}"
+    )
+    if kept:
+        model.load_state_dict(weights)
+        progress.best_score, progress.best_step = score, 0
+
+
+def _row(stage: Stage, before: float | None, progress: Progress) -> dict[str, Any]:
     return {
-        "stage": stage,
+        "stage": stage.config.stage,
         "seconds": progress.seconds,
-        "score": score_name,
+        "score": stage.score_name,
+        "before": before,
         "best": progress.best_score,
         "best_step": progress.best_step,
         "steps": progress.step,
     }
 
 
-def _test(config: RunConfig, student: Student, format: ImageFormat) -> dict[str, Any]:
+def _test(config: RunConfig, student: Student, pictures: Pictures) -> dict[str, Any]:
     """The record of the test split: classification, or retrieval where pictures have captions only."""
-    assert config.data.test_split is not None
-    pictures = join(load_sources(config.data, config.data.test_split, format))
     task = "zeroshot_retrieval" if pictures.labels is None else "zeroshot_classification"
     return evaluate_model(student, pictures, task=task, templates=config.data.templates, seed=config.seed)
 
@@ -147,20 +250,3 @@ def _test(config: RunConfig, student: Student, format: ImageFormat) -> dict[str,
 def _graphs_allowed() -> AbstractContextManager:
     # The older name of recompile_limit, which every supported version has.
     return torch._dynamo.config.patch(cache_size_limit=GRAPHS)
-
-
-def _prepare(config: RunConfig, out: Path, resume: bool, overwrite: bool) -> None:
-    recipe = out / "recipe.json"
-    if resume:
-        if not recipe.is_file():
-            raise InputError(f"nothing to resume in {out}")
-        if changed := changed_settings(json.loads(recipe.read_text()), config):
-            raise InputError(f"{out} was started with another recipe (different: {', '.join(changed)})")
-        return
-    if recipe.exists():
-        if not overwrite:
-            raise InputError(f"{out} already holds a run: --resume continues it, --overwrite replaces it")
-        shutil.rmtree(out)
-    check_free(out, "run", False)  # what was a run is gone
-    out.mkdir(parents=True, exist_ok=True)
-    recipe.write_text(json.dumps(recipe_values(config), indent=2) + "\n")

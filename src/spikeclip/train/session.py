@@ -12,11 +12,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from spikeclip.errors import Interrupted
 from spikeclip.train.report import Report
-
-
-class Interrupted(Exception):
-    """Ctrl-C or SIGTERM: the checkpoint has been written."""
 
 
 @dataclass(frozen=True)

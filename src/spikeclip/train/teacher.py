@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -12,12 +11,15 @@ import torch
 from accelerate import Accelerator
 
 from spikeclip.config import AugmentConfig, OptimizerConfig, StageConfig, TeacherTraining, to_dict
+from spikeclip.config.ranges import check_ranges
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.errors import InputError
 from spikeclip.files import check_free
 from spikeclip.train.checkpoint import load_checkpoint, save_checkpoint
 from spikeclip.train.clip import HEAD_WIDTH, ClipNetwork
+from spikeclip.train.folder import BOARDS, CHECKPOINT, begin, check_start, clear, foreign, locked
+from spikeclip.train.folder import LOG as ROWS
 from spikeclip.train.loop import run_stage
 from spikeclip.train.precision import resolve_precision
 from spikeclip.train.report import Report
@@ -26,6 +28,9 @@ from spikeclip.train.stages.captions import Captions, captioned, first_captions
 
 LOG = "log"
 """Folder in a saved teacher with the metrics.jsonl and the TensorBoard of its training."""
+WRITTEN = ("*.json", "model.safetensors", f"{LOG}/{ROWS}", f"{LOG}/{BOARDS}")
+"""All that a saved teacher consists of."""
+_HELD = ("progress", "model", "optimizers")
 
 
 def train_teacher(
@@ -47,14 +52,14 @@ def train_teacher(
 
     Meanwhile recipe.json, checkpoint.pt, metrics.jsonl and tensorboard/ are in `out`.training, beside it. At the end
     the last two move to `out`/log and the folder goes; a training that fails before its first checkpoint leaves
-    nothing. `resume` continues from the checkpoint with the same settings and pictures, to the same weights;
-    `overwrite` removes an interrupted training and starts anew.
+    nothing, and only one process at a time trains there. `resume` continues from the checkpoint with the same settings
+    and pictures, to the same weights; `overwrite` removes an interrupted training and starts anew.
 
     Returns {"val_recall@1" (share of pictures whose nearest text, of all first captions, is theirs) or, without
     captions, "val_acc1", "best_epoch", "epochs", "seconds", "parameters", "logit_scale", "history"}. Raises
-    `InputError` for settings that do not fit, for pictures without captions or labels, for an `out` that is not a
-    teacher's, for nothing to resume or another training there, and when the loss stops being a number; and
-    `Interrupted` after Ctrl-C.
+    `InputError` for settings that do not fit, for pictures without captions or labels, for an `out` that holds
+    something else than a teacher, for nothing to resume or another training there, and when the loss stops being a
+    number; and `Interrupted` after Ctrl-C.
     """
     _check(pictures, out, settings)
     training, held = captioned(pictures), captioned(first_captions(validation))
@@ -65,31 +70,40 @@ def train_teacher(
     accelerator = Accelerator()
     model.to(accelerator.device)
     folder = out.with_name(f"{out.name}.training")
-    checkpoint = folder / "checkpoint.pt"
+    checkpoint = folder / CHECKPOINT
     main = accelerator.is_main_process
     stage = Captions(_stage_config(settings, pictures), settings.seed, model, training, held)
     report = Report(folder, main, title, quiet)
-    if main:
-        data = {"pictures": pictures.fingerprint, "validation": validation.fingerprint}
-        _prepare(folder, {**to_dict(settings), **data}, resume, overwrite)
-    accelerator.wait_for_everyone()
-    state = load_checkpoint(checkpoint) if resume and checkpoint.exists() else None
+    data = {"pictures": pictures.fingerprint, "validation": validation.fingerprint}
+    recipe = {**to_dict(settings), **data}
     precision = resolve_precision("auto", accelerator.device.type)
+
+    def changed(before: dict[str, Any]) -> list[str]:
+        return [key for key, value in recipe.items() if before.get(key) != value]
 
     def save(state: dict[str, Any]) -> None:
         if main:
             save_checkpoint(checkpoint, state)
 
-    try:
-        with open_session(accelerator, report, precision, checkpoint, settings.checkpoint_minutes) as session:
-            progress = run_stage(model, stage, session, index=0, save=save, state=state)
+    with locked(folder, "training", main):
         if main:
-            _save(model, out, folder)
-            shutil.rmtree(folder)
+            check_start(folder, "training", changed, resume, overwrite)
         accelerator.wait_for_everyone()
-    finally:
-        if main and not checkpoint.exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        state = load_checkpoint(checkpoint, _HELD) if resume and checkpoint.exists() else None
+        if main:
+            begin(folder, recipe, resume)
+        try:
+            with open_session(
+                accelerator, report, precision, checkpoint, settings.checkpoint_minutes
+            ) as session:
+                progress = run_stage(model, stage, session, index=0, save=save, state=state)
+            if main:
+                _save(model, out, folder)
+                clear(folder)
+            accelerator.wait_for_everyone()
+        finally:
+            if main and not checkpoint.exists():
+                clear(folder)
     return {
         stage.score_name: progress.best_score,
         "best_epoch": progress.best_step * settings.epochs // progress.step,
@@ -103,11 +117,8 @@ def train_teacher(
 
 def _check(pictures: Pictures, out: Path, settings: TeacherTraining) -> None:
     side = pictures.images.shape[1]
-    for name, least in (("layers", 1), ("patch_size", 1), ("epochs", 1), ("batch_size", 2)):
-        value = getattr(settings, name)
-        if value < least:
-            raise InputError(f"{name} must be at least {least}, got {value}")
-    if settings.width < HEAD_WIDTH or settings.width % HEAD_WIDTH:
+    check_ranges(settings)
+    if settings.width % HEAD_WIDTH:
         raise InputError(f"width must be a multiple of {HEAD_WIDTH}, got {settings.width}")
     if side % settings.patch_size:
         raise InputError(
@@ -115,6 +126,10 @@ def _check(pictures: Pictures, out: Path, settings: TeacherTraining) -> None:
         )
     teacher = all((out / name).is_file() for name in ("config.json", "model.safetensors"))
     check_free(out, "teacher", teacher)
+    if others := foreign(out, WRITTEN):
+        raise InputError(
+            f"{out} holds {others[0]}, which no training of a teacher wrote: choose another --out"
+        )
 
 
 def _stage_config(settings: TeacherTraining, pictures: Pictures) -> StageConfig:
@@ -129,27 +144,6 @@ def _stage_config(settings: TeacherTraining, pictures: Pictures) -> StageConfig:
     )
 
 
-def _prepare(folder: Path, recipe: dict[str, Any], resume: bool, overwrite: bool) -> None:
-    """Make the folder of the training, or check that the one that is there can be continued."""
-    file = folder / "recipe.json"
-    if resume:
-        if not file.is_file():
-            raise InputError(f"nothing to resume in {folder}")
-        before = json.loads(file.read_text())
-        if changed := [key for key, value in recipe.items() if before.get(key) != value]:
-            raise InputError(f"{folder} was started with other settings (different: {', '.join(changed)})")
-        return
-    check_free(folder, "training", file.is_file())
-    if (folder / "checkpoint.pt").exists() and not overwrite:
-        raise InputError(
-            f"{folder} holds an interrupted training: --resume continues it, --overwrite removes it"
-        )
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    file.write_text(json.dumps(recipe, indent=2) + "\n")
-
-
 def _save(model: ClipNetwork, out: Path, training: Path) -> None:
     """Write the teacher and the log of its training beside `out` and rename it, so that no one meets half of it."""
     new, old = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("new", "old"))
@@ -157,7 +151,7 @@ def _save(model: ClipNetwork, out: Path, training: Path) -> None:
         new.mkdir()
         model.save(new)
         (new / LOG).mkdir()
-        shutil.copy(training / "metrics.jsonl", new / LOG)
+        shutil.copy(training / ROWS, new / LOG)
         shutil.copytree(training / "tensorboard", new / LOG / "tensorboard")
         if out.exists():
             out.rename(old)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from spikeclip.data.readers.listing import Listing, Recording, names_of, read_names
-from spikeclip.errors import InputError, first_line
+from spikeclip.data.readers.listing import Listing, Recording, names_of, plain_text, read_names
+from spikeclip.data.readers.npz import load_arrays
+from spikeclip.errors import InputError
 
 SENSOR = 34
 """Rows and columns of N-MNIST's sensor."""
-_ARRAYS = ("x", "y", "p", "dt_lo", "dt_hi", "offsets", "label")
+_BYTES = ("x", "y", "p", "dt_lo", "dt_hi")
+_ARRAYS = (*_BYTES, "offsets", "label")
 
 
 def count_events(recording: Recording, image_size: int, frames: int) -> np.ndarray | None:
@@ -69,6 +71,9 @@ def list_events(folder: Path, path: Path) -> Listing:
     count = len(arrays["x"])
     fits = all(len(arrays[name]) == count for name in ("y", "dt_lo", "dt_hi"))
     ordered = len(offsets) == len(labels) + 1 and (np.diff(offsets, prepend=0, append=count) >= 0).all()
+    ordered = (
+        ordered and not ((offsets < 0) | (offsets > count)).any()
+    )  # differences of large numbers overflow
     if not fits or not ordered or 8 * len(arrays["p"]) < count:
         raise InputError(f"{path}: events, offsets and labels do not fit each other; is the file whole?")
     p = np.unpackbits(arrays["p"])[:count]
@@ -80,8 +85,10 @@ def list_events(folder: Path, path: Path) -> Listing:
             yield Recording(arrays["x"][events], arrays["y"][events], p[events], dt[events])
 
     names = arrays.get("sample_id", np.arange(len(labels)))
+    if len(names) != len(labels):
+        raise InputError(f"{path}: {len(names)} names (sample_id) for {len(labels)} recordings")
     return Listing(
-        ids=[f"{path.stem}/{name}" for name in names.tolist()],
+        ids=[f"{path.stem}/{plain_text(str(name))}" for name in names.tolist()],
         read=read,
         labels=labels,
         classnames=names_of(labels, read_names(folder), str(folder)),
@@ -92,16 +99,19 @@ def _holds_events(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return {"x.npy", "y.npy", "offsets.npy"} <= set(archive.namelist())
-    except (OSError, zipfile.BadZipFile):  # damaged: an error of `list_events`, when someone reads it
+    except Exception:  # damaged: an error of `list_events`, when someone reads it
         return True
 
 
 def _read(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in (*names, "sample_id") if name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: the recordings cannot be read ({first_line(error)})") from None
+    arrays = load_arrays(path, "the recordings", (*names, "sample_id"))
     if missing := [name for name in names if name not in arrays]:
         raise InputError(f"{path}: no array {missing[0]!r}; expected {', '.join(_ARRAYS)}")
+    for name, array in arrays.items():
+        kinds = "u" if name in _BYTES else "iuU" if name == "sample_id" else "iu"
+        if array.ndim != 1 or array.dtype.kind not in kinds or (name in _BYTES and array.itemsize > 1):
+            expected = "bytes" if name in _BYTES else "whole numbers"
+            raise InputError(
+                f"{path}: {name} holds {array.dtype} of shape {array.shape} where a row of {expected} was expected"
+            )
     return arrays

@@ -6,9 +6,13 @@ import difflib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from spikeclip.data.known import FOLDER_VARIABLE, Known, known_datasets
+from spikeclip.data.readers.rows import Rows
 from spikeclip.errors import InputError, first_line, missing_extra
 
 if TYPE_CHECKING:
@@ -48,6 +52,37 @@ def hub_splits(name: str, known: Known | None = None) -> dict[str, Callable[[], 
         }
     whole = load()
     return {str(split): partial(whole.__getitem__, split) for split in whole}
+
+
+def hub_rows(table: datasets.Dataset) -> tuple[Rows, list[Path]]:
+    """Return a table of the hub column by column, and the folders where pictures lie that it names by path."""
+    import datasets
+    from datasets.config import HF_DATASETS_CACHE
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    columns = list(table.column_names)
+    for name in columns:
+        if isinstance(table.features[name], datasets.Image):
+            table = table.cast_column(name, datasets.Image(decode=False))
+    features = table.features
+    structs = [
+        name
+        for name, feature in features.items()
+        if isinstance(feature, datasets.Image) or (isinstance(feature, dict) and "path" in feature)
+    ]
+    named = {name: list(f.names or []) for name, f in features.items() if isinstance(f, datasets.ClassLabel)}
+
+    def cells(column: str, rows: np.ndarray | None) -> Iterator[Any]:
+        name, inside = (column[:-5], "path") if column not in columns else (column, "")
+        part = table.select_columns([name])
+        part = part if rows is None else part.select(rows)
+        arrow: Any = part.with_format("arrow")
+        for batch in arrow.iter(1000):
+            values = batch[name].combine_chunks()
+            yield from (values.field(inside) if inside else values).to_pylist()
+
+    rows = Rows(len(table), [*columns, *(f"{name}.path" for name in structs)], named, cells)
+    return rows, [Path(HF_HUB_CACHE), Path(HF_DATASETS_CACHE)]
 
 
 def _answers(name: str, known: Known | None) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,25 +19,44 @@ from spikeclip.data.readers.listing import (
     Encoded,
     Listing,
     by_split,
+    json_of,
+    label_of,
+    listed,
+    name_lines,
     names_of,
     read_names,
+    text_of,
     texts_of,
 )
+from spikeclip.data.readers.tar import members
 from spikeclip.errors import InputError
+
+_LARGEST, _LONGEST = 1 << 28, 1 << 20  # bytes of a picture that is read, and of a text
+_COMPRESSED = ("*.tar.gz", "*.tgz", "*.tar.bz2", "*.tar.xz", "*.tar.zst")
 
 
 @dataclass(slots=True)
 class _Sample:
-    """place: first byte and length of its picture. values: what its other files hold, by extension."""
+    """place: first byte and length of its picture. values: what its other files hold, by extension. files: names of
+    its files by extension, but "picture" for any format."""
 
     key: str
     shard: int
     place: tuple[int, int] | None = None
     values: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def shard_splits(folder: Path) -> dict[str, list[Path]]:
-    """Return the tar files of each split, in the order of their numbers: split/0.tar or split-000000.tar."""
+    """Return the tar files of each split, in the order of their numbers: split/0.tar or split-000000.tar.
+
+    Raises `InputError` for compressed ones, in which no picture can be found by its place.
+    """
+    for pattern in _COMPRESSED:
+        if found := [*folder.glob(pattern), *folder.glob(f"*/{pattern}")]:
+            raise InputError(
+                f"{folder}: shards are read uncompressed: unpack {listed(sorted(f.name for f in found))} to .tar"
+            )
     nested: dict[str, list[Path]] = {}
     for path in sorted(folder.glob("*/*.tar"), key=_number):
         nested.setdefault(path.parent.name, []).append(path)
@@ -54,7 +71,6 @@ def list_shards(folder: Path, files: list[Path]) -> Listing:
     one that cannot be read. Raises `InputError` for a damaged or missing shard, and samples without label or
     caption where others have one.
     """
-    _check_count(files)
     samples = [sample for shard, path in enumerate(files) for sample in _index(path, shard)]
     about = [_about(sample, folder) for sample in samples]
     labels = _column([label for label, _ in about], samples, folder, "label")
@@ -85,50 +101,50 @@ def list_shards(folder: Path, files: list[Path]) -> Listing:
 def _index(path: Path, shard: int) -> list[_Sample]:
     """The samples of one archive, in the order of their first files."""
     samples: dict[str, _Sample] = {}
-    try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                stem, dot, extension = Path(member.name).name.partition(".")
-                if not member.isfile() or not stem or not dot:
-                    continue
-                key = (Path(member.name).parent / stem).as_posix()
-                sample = samples.setdefault(key, _Sample(key, shard))
-                if f".{extension.lower()}" in EXTENSIONS:
-                    sample.place = (member.offset_data, member.size)
-                elif extension in ("cls", "txt", "json"):
-                    file = archive.extractfile(member)
-                    assert file is not None
-                    sample.values[extension] = file.read()
-    except (tarfile.TarError, EOFError) as error:
-        raise InputError(f"{path}: not a whole tar archive ({error}): fetch it again") from None
+    with path.open("rb") as file:
+        for name, start, size in members(path):
+            stem, dot, extension = Path(name).name.partition(".")
+            extension = extension.lower()
+            picture = f".{extension}" in EXTENSIONS
+            if not stem or not dot:
+                continue
+            key = (Path(name).parent / stem).as_posix()
+            sample = samples.setdefault(key, _Sample(key, shard))
+            kind = "picture" if picture else extension
+            if kind in sample.files:
+                raise InputError(f"{path}: sample {key!r} has two files {sample.files[kind]!r} and {name!r}")
+            if start is None:  # a link or a device: the sample is one without it
+                continue
+            sample.files[kind] = name
+            if picture and size <= _LARGEST:
+                sample.place = (start, size)
+            elif extension in ("cls", "txt", "json"):
+                if size > _LONGEST:
+                    raise InputError(
+                        f"{path}: {name} has {size:,} bytes, and labels and captions at most {_LONGEST:,}"
+                    )
+                file.seek(start)
+                sample.values[extension] = file.read(size)
     return list(samples.values())
 
 
 def _about(sample: _Sample, folder: Path) -> tuple[int | None, list[str] | None]:
     """The label and the captions of a sample, None where it has none."""
     where = f"{folder}: {sample.key}"
-    more: dict[str, Any] = {}
-    if "json" in sample.values:
-        try:
-            more = json.loads(sample.values["json"])
-        except ValueError as error:
-            raise InputError(f"{where}.json: not valid JSON ({error})") from None
-        if not isinstance(more, dict):
-            raise InputError(f'{where}.json: expected a table such as {{"label": 3}}')
-    label: Any = sample.values.get("cls")
-    if label is None:
-        label = next((more[name] for name in LABEL_COLUMNS if name in more), None)
-    if label is not None:
-        try:
-            label = int(label)
-        except ValueError:
-            raise InputError(f"{where}: expected the number of a class, got {label!r}") from None
-    texts: Any = sample.values.get("txt")
-    if texts is None:
-        texts = next((more[name] for name in CAPTION_COLUMNS if name in more), None)
-    else:
-        texts = texts.decode("utf-8", "replace")
-    return label, None if texts is None else texts_of(texts, where)
+    more = json_of(sample.values["json"], f"{where}.json") if "json" in sample.values else {}
+    if not isinstance(more, dict):
+        raise InputError(f'{where}.json: expected a table such as {{"label": 3}}')
+    label: Any = sample.values.get("cls", _first(more, LABEL_COLUMNS))
+    text = sample.values.get("txt")
+    captions = _first(more, CAPTION_COLUMNS) if text is None else text_of(text, f"{where}.txt")
+    return (
+        None if label is None else label_of(label, where),
+        None if captions is None else texts_of(captions, where),
+    )
+
+
+def _first(values: dict[str, Any], names: tuple[str, ...]) -> Any:
+    return next((values[name] for name in names if values.get(name) is not None), None)
 
 
 def _column(values: list[Any], samples: list[_Sample], folder: Path, what: str) -> list[Any] | None:
@@ -149,17 +165,7 @@ def _ids(samples: list[_Sample], files: list[Path]) -> list[str]:
 
 def _names(folder: Path) -> list[str]:
     path = folder / CLASSNAMES_FILE
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else read_names(folder)
-
-
-def _check_count(files: list[Path]) -> None:
-    """Raise `InputError` where nshards.txt, if it is beside the shards, gives another number of them."""
-    path = files[0].with_name("nshards.txt")
-    expected = path.read_text().strip() if path.is_file() else str(len(files))
-    if expected != str(len(files)):
-        raise InputError(
-            f"{path.parent} holds {len(files)} shards, nshards.txt says {expected}: fetch the others"
-        )
+    return name_lines(path) if path.is_file() else read_names(folder)
 
 
 def _number(path: Path) -> tuple[str, int, str]:

@@ -26,11 +26,18 @@ def make_stage(
 ) -> Stage[SpikeCLIP]:
     """Build the stage that `config` names, for a model as it is at its start.
 
-    Raises `InputError` where the run lacks what the stage needs.
+    Raises `InputError` as `check_stage` does.
     """
+    check_stage(config, pictures, lessons)
+    return STAGES[config.stage](config, seed, model, pictures, lessons)
+
+
+def check_stage(config: StageConfig, pictures: RunPictures, lessons: Lessons) -> type[Stage[SpikeCLIP]]:
+    """Return the class of a stage; raises `InputError` where the run lacks what it needs."""
     kind = STAGES[config.stage]
     if kind.needs_teacher and lessons.teacher_texts_ND is None:
         raise InputError(
             f"stage {config.stage} needs a teacher: set teacher.path (contrastive is the stage without)"
         )
-    return kind(config, seed, model, pictures, lessons)
+    kind.check(config, pictures, lessons)
+    return kind

@@ -33,19 +33,24 @@ from spikeclip.train.stages.terms import (
 class AlignImage(Stage[SpikeCLIP]):
     """Image tower to the weighted sum of the teacher's embeddings of each picture; see `target_embeddings`."""
 
+    towers = ("image",)
+
+    @classmethod
+    def check(cls, config: StageConfig, pictures: RunPictures, lessons: Lessons) -> None:
+        if config.loss.prototype and not pictures.labelled:
+            raise InputError("loss.prototype needs labels, and this data has captions only")
+
     def __init__(
         self, config: StageConfig, seed: int, model: SpikeCLIP, pictures: RunPictures, lessons: Lessons
     ) -> None:
         super().__init__(config, seed)
         assert lessons.teacher_texts_ND is not None
-        if config.loss.prototype and not pictures.labelled:
-            raise InputError("loss.prototype needs labels, and this data has captions only")
         self.pictures, self.lessons = pictures, lessons
         self.texts_ND = lessons.teacher_texts_ND
         self.scaled_DN = scaled_texts(lessons)
         self.normalization = model.config.image.normalization
-        self.samples = len(pictures.splits["train"])
-        self.trains = ("image", *learned_scale(config.loss))
+        self.samples = self.count(pictures, lessons)
+        self.trains = (*self.towers, *learned_scale(config.loss))
         self.score_name = "val_acc1" if pictures.labelled else "val_cosine"
         self.classes_KD = self.scored_KD = None
         if pictures.labelled:

@@ -18,7 +18,12 @@ from spikeclip.train.stages.terms import distillation_terms, learned_scale, pair
 class AlignText(Stage[SpikeCLIP]):
     """Text tower to the teacher's embeddings of the texts that are not held out for validation."""
 
+    towers = ("text",)
     score_name = "val_centred_cosine"
+
+    @classmethod
+    def count(cls, pictures: RunPictures, lessons: Lessons) -> int:
+        return len(lessons.texts) - len(lessons.held_texts) or len(lessons.texts)
 
     def __init__(
         self, config: StageConfig, seed: int, model: SpikeCLIP, pictures: RunPictures, lessons: Lessons
@@ -31,8 +36,8 @@ class AlignText(Stage[SpikeCLIP]):
         held, everything = lessons.held_texts, torch.arange(len(lessons.texts))
         holds_out = len(held) < len(everything)
         self.learned = everything[~torch.isin(everything, held)] if holds_out else everything
-        self.samples = len(self.learned)
-        self.trains = ("text", *learned_scale(config.loss))
+        self.samples = self.count(pictures, lessons)
+        self.trains = (*self.towers, *learned_scale(config.loss))
         self.mean_D = self.teacher_ND[self.learned].mean(0)
         # What is held out is soon as good as it gets, and the names that later stages read are not: both count.
         self.scored = [held, lessons.prompt_rows] if holds_out else [held]

@@ -8,6 +8,7 @@ from torch import Tensor
 from spikeclip import losses
 from spikeclip.config import StageConfig
 from spikeclip.data.draws import Draws
+from spikeclip.errors import InputError
 from spikeclip.evaluate.retrieval import retrieval_metrics
 from spikeclip.model import SpikeCLIP
 from spikeclip.train.lessons import Lessons
@@ -31,6 +32,16 @@ class Contrastive(Stage[SpikeCLIP]):
     """Both towers by InfoNCE or the sigmoid loss; a picture's text is drawn anew in every epoch."""
 
     needs_teacher = False
+    towers = ("image", "text")
+
+    @classmethod
+    def check(cls, config: StageConfig, pictures: RunPictures, lessons: Lessons) -> None:
+        for text_of_NM in lessons.text_of.values():
+            if without := int((text_of_NM < 0).all(1).sum()):
+                raise InputError(
+                    f"stage contrastive needs a text of every picture; {without} of {len(text_of_NM)} have none that "
+                    "the teacher can embed"
+                )
 
     def __init__(
         self, config: StageConfig, seed: int, model: SpikeCLIP, pictures: RunPictures, lessons: Lessons
@@ -39,8 +50,8 @@ class Contrastive(Stage[SpikeCLIP]):
         self.pictures, self.lessons = pictures, lessons
         self.eos_id, self.tokens_NL = model.config.text.eos_id, model.tokenize(lessons.texts)
         self.normalization = model.config.image.normalization
-        self.samples = len(pictures.splits["train"])
-        self.trains = ("image", "text", "log_scale")
+        self.samples = self.count(pictures, lessons)
+        self.trains = (*self.towers, "log_scale")
         if config.loss.contrastive == "sigmoid":
             self.trains += ("logit_bias",)
         self.score_name = "val_acc1" if len(pictures.labels["val"]) else "val_recall@1"

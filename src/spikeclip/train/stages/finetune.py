@@ -30,28 +30,32 @@ class Finetune(Stage[SpikeCLIP]):
     With `loss.keep` also KL to the network's predictions for each picture, as it is, from before the stage.
     """
 
-    trains = ("image", "log_scale")
+    towers = ("image",)
+    trains = (*towers, "log_scale")
     score_name = "val_acc1"
+
+    @classmethod
+    def check(cls, config: StageConfig, pictures: RunPictures, lessons: Lessons) -> None:
+        if not pictures.labelled:
+            raise InputError("stage finetune needs labels, and this data has captions only")
+        if lessons.teacher_classes_KD.isnan().any():
+            without = sum(not prompts for prompts in lessons.class_prompts)
+            raise InputError(
+                f"stage finetune needs the teacher's text embedding of every class; {without} have none"
+            )
 
     def __init__(
         self, config: StageConfig, seed: int, model: SpikeCLIP, pictures: RunPictures, lessons: Lessons
     ) -> None:
         super().__init__(config, seed)
-        if not pictures.labelled:
-            raise InputError("stage finetune needs labels, and this data has captions only")
         self.teacher_KD, self.teacher_scale = lessons.teacher_classes_KD, lessons.teacher_scale
-        if self.teacher_KD.isnan().any():
-            without = sum(not prompts for prompts in lessons.class_prompts)
-            raise InputError(
-                f"stage finetune needs the teacher's text embedding of every class; {without} have none"
-            )
         self.pictures = pictures
         self.teacher_images_ND = lessons.teacher_images["train"]
         self.student_KD = embed_classes(model, pictures, lessons)
         self.scaled_DN = scaled_texts(lessons)
         self.before_ND = embed_split(model, pictures, "train", progress=True) if config.loss.keep else None
         self.normalization = model.config.image.normalization
-        self.samples = len(pictures.splits["train"])
+        self.samples = self.count(pictures, lessons)
 
     def batch(self, indices_B: Tensor, epoch: int) -> tuple[Batch, Batch]:
         draws = Draws(self.seed, epoch, indices_B)

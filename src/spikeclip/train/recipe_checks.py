@@ -1,0 +1,166 @@
+"""What can be said about a run by its recipe alone, before anything is loaded, built or written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from spikeclip.config import (
+    DataConfig,
+    ImageConfig,
+    ModelConfig,
+    ModelSettings,
+    RunConfig,
+    StageConfig,
+    TeacherConfig,
+    TextConfig,
+    from_dict,
+)
+from spikeclip.config.ranges import check_ranges
+from spikeclip.errors import InputError
+
+_TERMS = {
+    "align_text": ("cosine", "interactive", "relational"),
+    "align_image": ("cosine", "interactive", "relational", "texts", "prototype"),
+    "finetune": ("ce", "kl", "keep"),
+}
+"""Terms of the loss that each stage reads, by `LossConfig`; contrastive always has its own."""
+_EXAMPLES = {
+    "data.source": "FOLDER, or to a name of `spikeclip data list`",
+    "data.texts": "FILE, one text a line",
+    "teacher.path": "TABLE.npz, or to the folder or hub name of a CLIP model or sentence encoder",
+    "teacher.encoder": "the folder or hub name of a sentence encoder",
+    "model.pretrained": "the folder of a saved model",
+    "tokenizer": "auto, or to a tokenizer.json",
+}
+"""What a setting with a path takes."""
+
+
+def check_run(config: RunConfig) -> None:
+    """Raise `InputError`, with the key, for a value outside its range and for settings that do not go together."""
+    for key, part in _parts(config):
+        check_ranges(part, key)
+    if not config.stages:
+        raise InputError("the recipe lists no stages: add `stages:` with at least one `- stage: ...`")
+    model = _resolved(config.model)
+    _check_data(config.data)
+    _check_teacher(config.teacher, config.stages)
+    for i, stage in enumerate(config.stages):
+        _check_stage(f"stages.{i}", stage, config, model)
+
+
+def check_files(config: RunConfig) -> None:
+    """Raise `InputError`, with the key and what to set, for a path of a recipe where nothing is; names are not checked.
+
+    A path is what starts with ".", "/" or "~", has two slashes or more, or stands where only a file can.
+    """
+    data, teacher, model = config.data, config.teacher, config.model
+    places: list[tuple[str, str | list[str] | None, bool]] = [
+        ("data.source", data.source, False),
+        ("data.texts", data.texts, True),
+        ("teacher.path", teacher.path, False),
+        ("teacher.encoder", teacher.encoder, False),
+        ("model.pretrained", model.pretrained, False),
+        ("tokenizer", None if config.tokenizer == "auto" else config.tokenizer, True),
+    ]
+    for key, given, is_file in places:
+        for text in [given] if isinstance(given, str) else given or []:
+            is_path = is_file or text.endswith(".npz") or text[0] in "./~" or text.count("/") > 1
+            if is_path and not Path(text).expanduser().exists():
+                start = "" if text[0] in "/~" else f", looked for from {Path.cwd()}"
+                raise InputError(f"{key}: {text} does not exist{start}; set {key}={_EXAMPLES[key]}")
+
+
+def _parts(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dataclasses of a recipe with the keys they stand under; a model's settings are checked by itself."""
+    yield key, config
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        entries = enumerate(value) if isinstance(value, list) else [("", value)]
+        for place, part in entries:
+            if dataclasses.is_dataclass(part) and field.name != "model":
+                yield from _parts(part, f"{key}{field.name}.{place}{'.' if place != '' else ''}")
+
+
+def _resolved(settings: ModelSettings) -> ModelConfig | None:
+    """Return the model's configuration, None for a saved model; errors name the keys of the recipe."""
+    from_dict(ImageConfig, settings.image or {}, "model.image")
+    from_dict(TextConfig, settings.text or {}, "model.text")
+    if settings.pretrained is not None:
+        return None
+    try:
+        return settings.resolve()
+    except InputError as error:
+        raise InputError(f"model: {error}") from error
+
+
+def _check_data(data: DataConfig) -> None:
+    if not data.source:
+        raise InputError("data.source is empty: give a known name, a folder or a list of them")
+    if data.train_split == data.test_split:
+        raise InputError(
+            f"data.test_split is {data.test_split!r} as data.train_split: the result would be that of pictures it "
+            "learned; name another split, or null for none"
+        )
+    if not data.templates:
+        raise InputError('data.templates is empty: give at least one prompt, such as ["a photo of a {c}."]')
+    for i, template in enumerate(data.templates):
+        if "{c}" not in template:
+            raise InputError(
+                f"data.templates.{i} is {template!r}, without {{c}}, the place of the class name"
+            )
+
+
+def _check_teacher(teacher: TeacherConfig, stages: list[StageConfig]) -> None:
+    taught = [(i, stage.stage) for i, stage in enumerate(stages) if stage.stage != "contrastive"]
+    if taught and not teacher.path:
+        key, kind = taught[0]
+        raise InputError(
+            f"stages.{key}: stage {kind} needs a teacher: set teacher.path (contrastive is the stage without)"
+        )
+    if teacher.encoder is not None and not teacher.path:
+        raise InputError("teacher.encoder adds texts to the tables of teacher.path: set that too")
+    several = teacher.path if isinstance(teacher.path, list) else []
+    others = [path for path in several if not path.endswith(".npz")]
+    if len(several) > 1 and others:
+        raise InputError(f"teacher.path: several teachers in one must be .npz tables, got {others[0]!r}")
+
+
+def _check_stage(key: str, stage: StageConfig, config: RunConfig, model: ModelConfig | None) -> None:
+    terms = _TERMS.get(stage.stage, ())
+    if terms and not any(getattr(stage.loss, term) for term in terms):
+        raise InputError(
+            f"{key}.loss: stage {stage.stage} has nothing to learn; one of {', '.join(terms)} must be above 0"
+        )
+    if stage.loss.rate and config.compile:
+        raise InputError(f"{key}.loss.rate reads layers that compile hides: set compile: false")
+    labels = stage.stage == "finetune" or (stage.stage == "align_image" and stage.loss.prototype > 0)
+    captions = _caption_sets(config.data) if labels else []
+    if captions:
+        have = "has" if len(captions) == 1 else "have"
+        needs = f"{key}: stage finetune" if stage.stage == "finetune" else f"{key}.loss.prototype"
+        raise InputError(f"{needs} needs labels, and {' and '.join(captions)} {have} captions only")
+    if model is None:
+        return
+    if stage.relu_first and model.neuron.kind in ("lif", "plif"):
+        raise InputError(
+            f"{key}.relu_first works with neuron ilif or quant_relu; lif and plif have no ReLU phase"
+        )
+    side = model.image.image_size
+    if stage.augment.crop >= side or stage.augment.cutout > side:
+        raise InputError(
+            f"{key}.augment: crop must be below and cutout at most the pictures' side of {side} pixels, got "
+            f"{stage.augment.crop} and {stage.augment.cutout}"
+        )
+
+
+def _caption_sets(data: DataConfig) -> list[str]:
+    """Return the sources where all of them are known to have captions and no labels, else none."""
+    from spikeclip.data.known import known_datasets
+    from spikeclip.data.mixture import source_names
+
+    sources, known = source_names(data), known_datasets()
+    captions = [source for source in sources if source in known and known[source].task == "captions"]
+    return captions if len(captions) == len(sources) else []

@@ -1,0 +1,72 @@
+"""`spikeclip train FOLDER`, from pictures in folders to the answer about another picture."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spikeclip.data.shapes import shapes
+
+SMALL = ("stages.0.epochs=20", "model.text={width: 16, depth: 1, num_heads: 2}", "data.cache=cache")
+
+
+@pytest.fixture(scope="module")
+def pictures(folder):
+    """Twelve pictures of each class in a folder of its name, and one of each beside them."""
+    drawn = shapes("train", 3000)
+    frequent = np.flatnonzero(np.bincount(drawn.labels) >= 13)
+    by_colour = {drawn.classnames[i].split()[0]: i for i in frequent}
+    chosen = list(by_colour.values())[:4]
+    names = [drawn.classnames[i] for i in chosen]
+    for i, name in zip(chosen, names, strict=True):
+        rows = np.flatnonzero(drawn.labels == i)[:13]
+        place = folder / "own" / name.replace(" ", "_")
+        place.mkdir(parents=True)
+        for row in rows[:12]:
+            Image.fromarray(drawn.images[row]).save(place / f"{row}.png")
+        (folder / "others").mkdir(exist_ok=True)
+        Image.fromarray(drawn.images[rows[12]]).save(folder / "others" / f"{name}.png")
+    return names
+
+
+def test_a_folder_of_pictures_becomes_a_classifier(process, pictures, folder):
+    code, out, error = process("train", "own", *SMALL, "--out", "mine", SPIKECLIP_DATA="")
+    assert code == 0, error
+    chance = 1 / len(pictures)
+    assert f"{12 * len(pictures)} to train with, {len(pictures)} classes" in out
+    table = {line.split()[0]: line for line in out.splitlines() if "%" in line and "mine" in line}
+    assert set(table) == {"spiking", "ReLU"}
+    for name in ("mine", "mine-relu"):
+        result = json.loads((folder / name / "results.json").read_text())
+        assert result["stages"][-1]["best"] > 2.5 * chance
+        assert result["test"] is None
+    assert json.loads((folder / "mine-relu" / "recipe.json").read_text())["model"]["neuron"] == "relu"
+
+    *_, line = out.splitlines()
+    words = shlex.split(line.strip().replace("PICTURE", "others"))
+    code, out, error = process(*words[1:], "--json")
+    assert code == 0, error
+    answers = {path: ranked[0]["label"] for path, ranked in json.loads(out).items()}
+    right = [label.replace("_", " ") in path for path, label in answers.items()]
+    assert len(right) == len(pictures)
+    assert np.mean(right) > 2 * chance
+
+    code, _, error = process("train", "own", *SMALL, "--out", "mine", "--resume", SPIKECLIP_DATA="")
+    assert code == 0, error
+    code, _, error = process("train", "own", *SMALL, "--out", "mine", SPIKECLIP_DATA="")
+    assert (code, error.count("\n")) == (1, 1)
+    assert "--resume continues it, --overwrite replaces it" in error
+
+
+def test_the_plan_needs_folders_of_pictures(process, folder, pictures):
+    (folder / "loose").mkdir(exist_ok=True)
+    for i in range(3):
+        Image.new("RGB", (40, 30)).save(folder / "loose" / f"{i}.jpg")
+    for given in ("loose", "./nowhere", "others"):
+        code, out, error = process("train", given, "--out", "never", SPIKECLIP_DATA="")
+        assert (code, out, error.count("\n")) == (1, "", 1), error
+        assert error.startswith("Error: ")
+        assert "folder" in error
+    assert not (folder / "never").exists()
