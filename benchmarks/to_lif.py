@@ -30,7 +30,7 @@ def to_lif(source: SpikeCLIP, T: int = 4) -> SpikeCLIP:
             f"expected neuron=ilif with a fixed range, got neuron={neuron.kind}, learn_range={neuron.learn_range}"
         )
     lif = NeuronConfig(kind="lif", T=T, tau=2.0, v_threshold=THRESHOLD * neuron.range)
-    model = SpikeCLIP(dataclasses.replace(source.config, neuron=lif), source.tokenizer)
+    model = SpikeCLIP(dataclasses.replace(source.config, neuron=lif), source.tokenizer, source.taught)
     model.load_state_dict(source.state_dict())
     return model.eval()
 

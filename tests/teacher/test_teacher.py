@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from small_models import TEXTS
+from small_models import TEXTS, save_dual
 from transformers import AutoTokenizer, BertModel
 
 from spikeclip.errors import InputError
@@ -34,6 +34,16 @@ def test_images_equal_transformers(dual, side):
     assert got.shape == (5, teacher.dim)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, features, atol=1e-5)
+
+
+def test_a_bare_text_is_no_list_of_texts_and_odd_texts_are_embedded(dual, bert):
+    for folder in (dual[1], bert[0]):
+        teacher = open_teacher(folder)
+        with pytest.raises(
+            InputError, match=r"expected a list of texts, got the text 'a cat': write \[text\]"
+        ):
+            teacher.encode_text("a cat")
+        assert np.isfinite(teacher.encode_text(["a\0b", "\ud800 cat", "x" * 10_000_000])).all()
 
 
 def test_texts_equal_transformers(dual):
@@ -223,3 +233,67 @@ def test_all_minilm_from_its_package():
     assert (teacher.dim, teacher.image_format, teacher.texts) == (384, None, None)
     dog, puppy, truck = teacher.encode_text(["a dog", "a puppy", "a truck"])
     assert dog @ puppy > 0.6 > dog @ truck
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_a_teacher_without_its_preprocessing_is_refused(tmp_path, kind):
+    save_dual(kind, tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5]}')
+    with pytest.raises(InputError, match="image_mean and image_std must be 3 numbers"):
+        open_teacher(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"size": "large"}')
+    with pytest.raises(InputError, match="does not describe how pictures are prepared"):
+        open_teacher(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"size": 1000000000}')
+    with pytest.raises(InputError, match="size and crop_size must be pixels up to 4,096, got 1000000000"):
+        open_teacher(tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+    with pytest.raises(
+        InputError, match=r"there is no preprocessor_config.json, .*: copy the file from where"
+    ):
+        open_teacher(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["text_config", "vision_config"])
+@pytest.mark.parametrize("value", [10**9, -1, "many", 2.5])
+def test_a_teacher_of_impossible_sizes_is_refused_before_it_is_built(tmp_path, part, value):
+    save_dual("clip", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config[part]["num_hidden_layers"] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"num_hidden_layers of config.json must be between 0 and 256, got"):
+        open_teacher(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x * float("nan"), "text_projection.weight holds numbers that are NaN or infinite"),
+        (
+            lambda x: (x * 100).to(torch.int8),
+            "text_projection.weight holds I8, and a teacher's weights are floats",
+        ),
+    ],
+)
+def test_a_teacher_with_weights_that_are_none_is_refused(tmp_path, change, message):
+    save_dual("clip", tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    name = "text_projection.weight"
+    save_file({**state, name: change(state[name])}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=message):
+        open_teacher(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("modules", "message"),
+    [
+        ([{"type": "a.Transformer", "path": "../elsewhere"}], "leads out of the folder, to '../elsewhere'"),
+        ([{"type": "a.Transformer", "path": "/etc"}], "leads out of the folder, to '/etc'"),
+        ([{"type": "a.Transformer"}], "modules.json is damaged: expected a type and a path"),
+        (["Transformer"], "modules.json is damaged: expected a type and a path"),
+    ],
+)
+def test_modules_of_a_sentence_encoder_stay_in_its_folder(tmp_path, modules, message):
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(InputError, match=message):
+        open_teacher(tmp_path)

@@ -7,6 +7,7 @@ Its command line with our models in it:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 from PIL import Image
@@ -41,6 +42,13 @@ def load(
     not read. Raises `InputError` where there is no spiking model.
     """
     model = from_pretrained(pretrained)
+    if model.taught.templates:
+        prompts = ", ".join(map(repr, model.taught.templates[:3]))
+        warnings.warn(
+            f"{pretrained} was taught with the prompts {prompts}, and CLIP_benchmark asks with its own: "
+            "--custom_template_file names a file of others",
+            stacklevel=2,
+        )
     settings = model.config.image
 
     def transform(picture: Image.Image) -> Tensor:

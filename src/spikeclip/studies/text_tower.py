@@ -10,10 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from spikeclip.config import RunConfig, from_dict
+from spikeclip.config import RunConfig, Taught, from_dict
 from spikeclip.data.mixture import class_keys
 from spikeclip.data.prompts import build_prompts, text_key
-from spikeclip.data.sources import load_pictures
+from spikeclip.data.sources import load_pictures, rename
 from spikeclip.encode.embed import embed_texts, zero_shot_classifier
 from spikeclip.encode.encoder import Encoder, format_of
 from spikeclip.errors import InputError
@@ -33,8 +33,9 @@ def compare_text_tower(
 
     Returns `texts`, see `text_agreement`, and `recognition`: rows as of `recognised_by_text` for the teacher's
     prototypes of the classes of each training source, and for its embeddings of pictures of `split` of `sources`,
-    with class names replaced by `classnames`. Nothing passes the student's image tower. Raises `InputError` for a
-    run that has not finished or had no teacher, and for a source of whose pictures the teacher holds none.
+    with class names replaced by `classnames`, or as in the recipe. Nothing passes the student's image tower. Raises
+    `InputError` for a run that has not finished or had no teacher, and for a source of whose pictures the teacher
+    holds none.
     """
     if not (run / "recipe.json").is_file():
         raise InputError(f"{run} is not the folder of a run: its recipe says which texts were held out")
@@ -64,7 +65,8 @@ def compare_text_tower(
             name = f"class prototypes of {part.name}"
             rows.append(row(name, found_KD, np.arange(len(found_KD)), part.classnames))
     for source in sources:
-        part = load_pictures(source, split, format, cache=config.data.cache, classnames=classnames)
+        part = load_pictures(source, split, format, cache=config.data.cache)
+        part = rename(part, classnames or Taught(renames=config.data.classnames).renames_of(part.classnames))
         found_ND = teacher.find_images(part)
         if part.labels is None or not np.isfinite(found_ND).any():
             raise InputError(f"{teacher.name} holds no embedding of a labelled picture of {source} {split}")

@@ -14,10 +14,22 @@ from safetensors import safe_open
 from torch import Tensor
 
 from spikeclip.errors import InputError, first_line
+from spikeclip.records import read_json
 from spikeclip.teacher.base import Teacher
 from spikeclip.teacher.folder import combined, folder_fingerprint
 
 TEXT_BATCH = 256
+_SIZES = {
+    "num_hidden_layers": 256,
+    "hidden_size": 16_384,
+    "intermediate_size": 65_536,
+    "projection_dim": 16_384,
+    "num_attention_heads": 256,
+    "max_position_embeddings": 65_536,
+    "vocab_size": 2_000_000,
+    "image_size": 4096,
+}
+"""Largest sizes of a teacher that is read, by their names in config.json."""
 
 
 class NetworkTeacher(Teacher):
@@ -55,6 +67,7 @@ class NetworkTeacher(Teacher):
 def load(cls: Any, folder: Path, name: str) -> Any:
     from transformers.utils import logging
 
+    _check_sizes(folder, name)
     _check_types(folder, name)
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
@@ -79,6 +92,19 @@ def load(cls: Any, folder: Path, name: str) -> Any:
         if not torch.isfinite(value).all():
             raise InputError(f"{name}: {key} holds numbers that are NaN or infinite")
     return model.requires_grad_(False)
+
+
+def _check_sizes(folder: Path, name: str) -> None:
+    """Raise `InputError` for sizes that no teacher has: transformers would build it before it reads the weights."""
+    config = read_json(folder / "config.json", default={})
+    parts = [config, *(config.get(part) for part in ("text_config", "vision_config"))]
+    for key, most in _SIZES.items():
+        for part in parts:
+            value = part.get(key) if isinstance(part, dict) else None
+            if value is not None and not (isinstance(value, int) and 0 <= value <= most):
+                raise InputError(
+                    f"{name}: {key} of config.json must be between 0 and {most:,}, got {value!r:.80}"
+                )
 
 
 def _check_types(folder: Path, name: str) -> None:

@@ -46,7 +46,7 @@ def open_teacher(
     if (folder / "modules.json").is_file():
         return SentenceTeacher(folder, source, device, precision)
     config = read_json(folder / "config.json")
-    kind = config.get("model_type")
+    kind = str(config.get("model_type")) if isinstance(config, dict) else ""
     if kind in PADDING:
         return ClipTeacher(folder, source, device, precision)
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES

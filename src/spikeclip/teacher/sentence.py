@@ -26,8 +26,7 @@ class SentenceTeacher(NetworkTeacher):
         super().__init__(folder, name, device, precision)
         transformer, self.pooling = folder, "mean"
         self.max_length: int | None = None
-        for module in read_json(folder / "modules.json", default=[]):
-            kind, path = module["type"].rsplit(".", 1)[-1], folder / module["path"]
+        for kind, path in _modules(folder, name):
             if kind == "Transformer":
                 transformer = path
                 self.max_length = read_json(path / "sentence_bert_config.json", default={}).get(
@@ -58,6 +57,23 @@ class SentenceTeacher(NetworkTeacher):
             return (h_BND * mask_BN1).sum(1) / mask_BN1.sum(1)
 
         return self._batched(text_list(texts), TEXT_BATCH, embed)
+
+
+def _modules(folder: Path, name: str) -> list[tuple[str, Path]]:
+    """Return the kinds and folders of the modules that modules.json lists; none where there is no such file."""
+    modules = []
+    for module in read_json(folder / "modules.json", default=[]):
+        try:
+            kind, path = module["type"].rsplit(".", 1)[-1], module["path"]
+            inside = ".." not in Path(path).parts and not Path(path).is_absolute()
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{name}: modules.json is damaged: expected a type and a path, got {module!r:.80}"
+            ) from error
+        if not inside:
+            raise InputError(f"{name}: modules.json leads out of the folder, to {path!r:.80}")
+        modules.append((kind, folder / path))
+    return modules
 
 
 def _pooling(config: dict[str, Any], name: str) -> Literal["mean", "cls"]:

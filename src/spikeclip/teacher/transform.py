@@ -17,6 +17,9 @@ from spikeclip.records import read_json
 _CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 _CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 
+_LARGEST = 4096
+"""Side of a picture that a teacher may read, pixels."""
+
 
 class Transform:
     """Preprocessing as `preprocessor_config.json` describes it: resize, centre crop, normalise."""
@@ -45,6 +48,11 @@ class Transform:
         self.crop: int | None = None
         if config.get("do_center_crop", clip):
             self.crop = crop["height"] if isinstance(crop, dict) else crop
+        sides = [*(self.size if isinstance(self.size, list) else [self.size, self.size]), self.crop]
+        if len(sides) != 3 or not all(side is None or 1 <= int(side) <= _LARGEST for side in sides):
+            raise InputError(
+                f"size and crop_size must be pixels up to {_LARGEST:,}, got {size!r:.80} and {crop!r:.80}"
+            )
         self.mode = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}.get(config.get("resample", 3))
         if self.mode is None:
             raise InputError(f"resampling filter {config['resample']} is not supported (2 and 3 are)")

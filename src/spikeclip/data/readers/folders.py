@@ -111,6 +111,11 @@ def list_folder(folder: Path, splits: dict[str, list[ClassFolder]], split: str) 
     )
 
 
+def all_files(classes: list[ClassFolder]) -> list[Path]:
+    """Return the files of class folders, pictures and others."""
+    return [path for each in classes for path in each.pictures + each.others]
+
+
 def unsorted(folder: Path) -> str:
     """Say what is in a folder without classes, and how it becomes one with them; empty where no picture is in it."""
     files = folder_files(folder)

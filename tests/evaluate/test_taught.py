@@ -1,0 +1,125 @@
+"""What a model was taught with is what it is asked with, in PyTorch and on the engine, unless one says otherwise."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import spikeclip
+from spikeclip.config import ImageFormat, Taught, model_config
+from spikeclip.data import Tokenizer, load_pictures
+from spikeclip.energy.model import EnergySettings, account_for
+from spikeclip.errors import InputError
+from spikeclip.evaluate.models import Evaluation, evaluate_models
+from spikeclip.evaluate.tasks import TaskSettings
+from spikeclip.graph.saved import save_graphs
+from spikeclip.model import SpikeCLIP
+from spikeclip.open import open_encoder, taught_with
+
+PROMPTS = ["a {c}", "the {c}"]
+TAUGHT = Taught(PROMPTS, {"red star": "crimson star", "no such class": "x"}, ["shapes"])
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    """A model that was taught, its graphs alone, another that was not, and one without a tokenizer."""
+    root = tmp_path_factory.mktemp("taught")
+    pictures = load_pictures("shapes", "test", ImageFormat(32), limit=60)
+    tokenizer = Tokenizer.train([text for texts in pictures.captions or [] for text in texts], 300)
+    text = {
+        "vocab_size": tokenizer.vocab_size,
+        "eos_id": tokenizer.eos_id,
+        "width": 16,
+        "depth": 1,
+        "num_heads": 2,
+    }
+    config = model_config("spikeclip-tiny", embed_dim=16, image={"widths": [8, 16]}, text=text)
+    torch.manual_seed(0)
+    model = SpikeCLIP(config, tokenizer, TAUGHT).eval()
+    model.save_pretrained(root / "taught")
+    save_graphs(model, root / "taught")
+    (root / "graphs").mkdir()
+    shutil.copytree(root / "taught" / "graph", root / "graphs" / "graph")
+    shutil.copy(root / "taught" / "tokenizer.json", root / "graphs")
+    SpikeCLIP(config, tokenizer).save_pretrained(root / "plain")
+    shutil.copytree(root / "taught", root / "wordless")
+    (root / "wordless" / "tokenizer.json").unlink()
+    return root
+
+
+def evaluated(models: Path, *names: str, **changes) -> list[dict]:
+    paths = [str(models / name) for name in names]
+    return evaluate_models(
+        Evaluation(paths, ["shapes"], limit=64, cache=str(models / "cache"), **changes), progress=False
+    )
+
+
+def asked(record: dict) -> tuple[list[str], bool, bool | None]:
+    source = record["provenance"]
+    differs = source["taught"] and source["taught"]["differs"]
+    return source["prompts"]["templates"], "crimson star" in source["prompts"]["classnames"], differs
+
+
+@pytest.mark.parametrize(("name", "engine"), [("taught", None), ("taught", "int8"), ("graphs", None)])
+def test_a_model_is_asked_as_it_was_taught(models, name, engine):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (record,) = evaluated(models, name, engine=engine)
+    assert asked(record) == (PROMPTS, True, False)
+    assert record["provenance"]["taught"]["renames"] == TAUGHT.renames
+    assert taught_with(models / name) == TAUGHT
+
+
+def test_a_model_that_was_taught_with_nothing_has_the_usual_prompt(models):
+    (record,) = evaluated(models, "plain")
+    assert asked(record) == (["a photo of a {c}."], False, None)
+    assert taught_with("table.npz") == Taught()
+
+
+def test_other_prompts_are_told(models):
+    settings = TaskSettings(templates=["my {c}"])
+    with pytest.warns(
+        UserWarning, match="taught was taught with the prompts 'a {c}', 'the {c}', .*with 'my {c}'"
+    ):
+        (record,) = evaluated(models, "taught", settings=settings, rename={"red star": "pink star"})
+    assert asked(record) == (["my {c}"], False, True)
+    assert "pink star" in record["provenance"]["prompts"]["classnames"]
+
+
+def test_several_models_are_asked_alike(models):
+    plain, taught = evaluated(models, "plain", "taught")
+    assert asked(plain) == (PROMPTS, True, None)
+    assert asked(taught) == (PROMPTS, True, False)
+
+
+def test_single_pictures_are_asked_as_the_model_was_taught(models):
+    encoder = open_encoder(models / "taught")
+    picture, labels = Image.new("RGB", (32, 32), "red"), ["red star", "blue ring"]
+    assert spikeclip.classify(encoder, [picture], labels) == spikeclip.classify(
+        encoder, [picture], labels, PROMPTS
+    )
+    other = spikeclip.classify(encoder, [picture], labels, ["a photo of a {c}."])
+    assert spikeclip.classify(encoder, [picture], labels) != other
+
+
+def test_energy_asks_as_evaluation_does(models, tmp_path):
+    settings = EnergySettings(str(models / "taught"), "shapes", limit=64, cache=str(models / "cache"))
+    (record,) = evaluated(models, "taught")
+    assert account_for(settings, tmp_path)["metrics"]["acc1"] == record["metrics"]["acc1"]
+
+
+@pytest.mark.parametrize("engine", [None, "fp32"])
+def test_a_model_without_a_tokenizer_says_what_it_lacks(models, engine, tmp_path):
+    with pytest.raises(
+        InputError, match=r"has no tokenizer, so it reads no texts or class names: put the tokenizer"
+    ):
+        evaluated(models, "wordless", engine=engine)
+    with pytest.raises(InputError, match="has no tokenizer"):
+        account_for(EnergySettings(str(models / "wordless"), "shapes"), tmp_path)
+    pictures = load_pictures("shapes", "test", ImageFormat(32), limit=2).images
+    assert open_encoder(models / "wordless", engine).encode_image(pictures).shape == (2, 16)
