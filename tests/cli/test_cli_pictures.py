@@ -123,7 +123,7 @@ def test_one_class_is_neither_evaluated_nor_trained(arguments, command, folder):
 def test_nor_is_one_class_of_a_table(arguments, command, folder):
     image = {"bytes": (folder / "pictures/one.png").read_bytes(), "path": "1.png"}
     (folder / "table").mkdir(exist_ok=True)
-    pq.write_table(pa.table({"image": [image] * 4, "label": ["cat"] * 4}), folder / "table/train.parquet")
+    pq.write_table(pa.table({"image": [image] * 40, "label": ["cat"] * 40}), folder / "table/train.parquet")
     (folder / "t.yaml").write_text(
         "data: {source: ./table, test_split: null}\nstages: [{stage: contrastive, epochs: 1}]\n"
     )
