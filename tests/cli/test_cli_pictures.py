@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 CLASSIFY = ("--model", "run", "--labels", "red circle,blue bar")
@@ -113,3 +115,18 @@ def test_one_class_is_neither_evaluated_nor_trained(arguments, command, folder):
         "loose: one class is no classification; found 1 pictures in loose/photos beside labels.csv: put the pictures "
         "of each class in a folder of its own (CLASS/*.jpg), or make a train.parquet with the columns image and label\n"
     )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["evaluate", "run", "--data", "./table", "--split", "train"], ["train", "t.yaml"]]
+)
+def test_nor_is_one_class_of_a_table(arguments, command, folder):
+    image = {"bytes": (folder / "pictures/one.png").read_bytes(), "path": "1.png"}
+    (folder / "table").mkdir(exist_ok=True)
+    pq.write_table(pa.table({"image": [image] * 40, "label": ["cat"] * 40}), folder / "table/train.parquet")
+    (folder / "t.yaml").write_text(
+        "data: {source: ./table, test_split: null}\nstages: [{stage: contrastive, epochs: 1}]\n"
+    )
+    code, _, error = command(*arguments)
+    assert code == 1
+    assert error.endswith("every label is 'cat'; one class is no classification\n")

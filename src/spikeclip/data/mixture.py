@@ -30,7 +30,8 @@ def load_sources(
 def split_sources(data: DataConfig, format: ImageFormat, seed: int) -> tuple[list[Pictures], list[Pictures]]:
     """Return the training and the validation part of every source, as `load_training` does of one.
 
-    Neither has a picture of a class of `data.withhold`. Raises `InputError` for a class that no source has.
+    Neither has a picture of a class of `data.withhold`. Raises `InputError` for a class that no source has, and where
+    all pictures have one label and no captions.
     """
     cache = Path(data.cache).expanduser()
     splits = Splits(data.val_fraction, seed, data.train_split, data.test_split, "data.val_fraction")
@@ -38,6 +39,10 @@ def split_sources(data: DataConfig, format: ImageFormat, seed: int) -> tuple[lis
         load_training(source, format, splits, cache=cache, limit=data.limit) for source in source_names(data)
     ]
     trains, vals = (rename_classes(part, data.classnames) for part in zip(*parts, strict=True))
+    names = {text_key(name) for part in trains for name in part.classnames}
+    if len(names) == 1 and all(part.labels is not None and part.captions is None for part in trains):
+        name = trains[0].classnames[0]
+        raise InputError(f"{trains[0].name}: every label is {name!r}; one class is no classification")
     return _without(data, trains), _without(data, vals)
 
 

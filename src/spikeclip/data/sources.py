@@ -89,10 +89,6 @@ def load_pictures(
         pictures = _cached(found, found.split(split), format, Path(cache).expanduser(), limit)
         if found.known and pictures.labels is not None and found.known.names == "ours":
             pictures = with_classnames(pictures, found.known.name)
-        if len(pictures.classnames) == 1 and pictures.captions is None and not found.events:
-            raise InputError(
-                f"{source}: every label is {pictures.classnames[0]!r}; one class is no classification"
-            )
     if pictures.skipped:
         first = "; ".join(f"{printable(name)} ({why})" for name, why in islice(pictures.skipped.items(), 3))
         count, more = len(pictures.skipped), "; ..." if len(pictures.skipped) > 3 else ""

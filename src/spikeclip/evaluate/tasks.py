@@ -219,6 +219,10 @@ def run_task(task: str, job: Job) -> Outcome:
             raise InputError(f"{where} has no captions: use task zeroshot_classification")
     elif pictures.labels is None:
         raise InputError(f"{where} has no labels: use task zeroshot_retrieval")
+    elif len(pictures.classnames) == 1:
+        raise InputError(
+            f"{where}: every label is {pictures.classnames[0]!r}; one class is no classification"
+        )
     if task == "corruption" and pictures.images.shape[-1] != 3:
         raise InputError(f"{where} holds event recordings: corruption is of pictures")
     if task in LEARNING:
