@@ -27,7 +27,7 @@ def compiled(function: Callable, **options: Any) -> Any:
         try:
             if folder is not None:
                 numba.config.CACHE_DIR = folder()  # type: ignore[attr-defined]
-            dispatcher._cache = _Cache(function)
+            dispatcher._cache = _Cache(function)  # type: ignore[attr-defined]
             break
         except (RuntimeError, OSError):  # numba has no place to keep it
             continue

@@ -10,7 +10,14 @@ from PIL import Image
 from spikeclip.cli import main
 from spikeclip.config import ImageFormat, model_config
 from spikeclip.data import Tokenizer, load_pictures
+from spikeclip.engine.threads import KERNELS, compile_kernels
 from spikeclip.model import SpikeCLIP
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_engine():
+    """The engine's kernels: a command that compiles them says so, once in an installation."""
+    compile_kernels(KERNELS.values())
 
 
 @pytest.fixture(scope="session")

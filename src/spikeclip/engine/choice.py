@@ -12,6 +12,7 @@ import llvmlite.binding
 import numba
 import numpy as np
 
+from spikeclip.errors import InputError
 from spikeclip.files import replacing
 from spikeclip.graph.ops import Graph
 
@@ -21,9 +22,11 @@ FOLDER = Path("~/.cache/spikeclip/engine")
 def load_choice(key: str) -> list[str] | None:
     """Return the names of the layers that were chosen to run dense, or None where no readable choice is saved."""
     try:
-        return list(map(str, json.loads(_file(key).read_text())["dense"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        names = json.loads(_file(key).read_text())["dense"]
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
         return None
+    good = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if good else None
 
 
 def save_choice(key: str, dense: Collection[str]) -> None:
@@ -32,7 +35,7 @@ def save_choice(key: str, dense: Collection[str]) -> None:
         _file(key).parent.mkdir(parents=True, exist_ok=True)
         with replacing(_file(key)) as file:
             file.write(json.dumps({"dense": sorted(dense)}).encode())
-    except OSError:
+    except (OSError, InputError, RuntimeError):  # RuntimeError: a user without a home
         pass
 
 

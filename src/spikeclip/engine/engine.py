@@ -81,7 +81,7 @@ class Engine(Generic[InputOp]):
         compile_kernels(kernels_of(self.by_events))
         if watch is None and not self._chosen:
             saved = load_choice(self._key(inputs))
-            if saved is None:
+            if saved is None or not set(saved) <= self._all():
                 self.calibrate(inputs)
             else:
                 self.steps, self._chosen = self._join(saved), True

@@ -121,7 +121,7 @@ def _dense(step: Dense, values: Values) -> None:
     flat = (T * B, *x.shape[2:]) if conv else (x[..., 0].size, 1, 1, x.shape[-1])
     space = _space_behind(step.filter_, flat[:3])
     out = values.room(step.name, (int(np.prod(space)), len(step.op.bias_O)), np.float32)
-    x_BHWI = np.require(x, np.float32, "CW").reshape(flat)
+    x_BHWI = np.require(x, np.float32, ["C", "W"]).reshape(flat)
     kernels.dense_conv(space[0] * space[1], x_BHWI, step.weight_IN, step.bias_N, step.filter_, out)
     shape = (T, B, *space[1:]) if conv else x.shape[:-1]
     values.output = values.reals[step.name] = out.reshape(*shape, -1)
@@ -136,7 +136,7 @@ def _fire(step: Fire, values: Values) -> None:
     out = values.room_for_spikes(step.op, step.op.T, space, _plane(space[1:])[1], N)
     kernels.pool_and_fire(
         len(out.ends),
-        np.require(currents, np.float32, "CW").reshape(len(currents), B, H, W, N),
+        np.require(currents, np.float32, ["C", "W"]).reshape(len(currents), B, H, W, N),
         step.window,
         parameters(step.op),
         out.index,
@@ -150,7 +150,7 @@ def _attend(step: Attend, values: Values) -> None:
         raise InputError(f"{step.name}: the engine needs q, k and v of tokens in the same order of lines")
     shape = (q.space[0], int(np.prod(q.space[1:])))
     mask_BN = np.ones(shape, np.bool_) if step.mask is None else values.reals[step.mask][0]
-    mask_BN = np.require(mask_BN, np.bool_, "CW")
+    mask_BN = np.require(mask_BN, np.bool_, ["C", "W"])
     out = values.room_for_spikes(step.neuron, step.neuron.T, q.space, q.flat[2], q.width)
     head = q.width // step.op.num_heads
     rows = step.neuron.T * shape[0] * q.width

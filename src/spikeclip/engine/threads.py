@@ -100,9 +100,9 @@ def _compile_elsewhere(names: list[str]) -> subprocess.Popen | None:
     code = f"import sys; sys.path = {json.dumps(sys.path)}\n"
     code += "import spikeclip.engine.run, spikeclip.engine.threads as threads\n"
     code += f"for name in {json.dumps(names)}: threads.KERNELS[name].compile()"
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    nothing = subprocess.DEVNULL
     with suppress(OSError):
-        return subprocess.Popen([sys.executable, "-c", code], **quiet)
+        return subprocess.Popen([sys.executable, "-c", code], stdin=nothing, stdout=nothing, stderr=nothing)
     return None
 
 
