@@ -24,7 +24,10 @@ ORDER = (
     {"towers", "pretrained"},
     {"neurons", "losses"},
     {"data", "config"},
-    {"records", "provenance", "cache", "files", "figures", "progress", "defaults", "errors", "__init__"},
+    {
+        *("records", "provenance", "cache", "files", "compiled", "figures", "progress", "defaults", "errors"),
+        "__init__",
+    },
 )
 """Rooms from the top to the bottom; a room imports from its own level and those below."""
 WITHOUT_TORCH = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -24,9 +25,50 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     return InputError(f"unknown {kind} {name!r}; {hint}")
 
 
-def missing_extra(module: str, extra: str) -> InputError:
+EXTRAS = {
+    "numba": "runtime",
+    "llvmlite": "runtime",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "openvino": "bench",
+}
+"""The optional extra that brings a module; `train` brings all others."""
+
+
+def missing_extra(module: str, extra: str | None = None) -> InputError:
     """Return an `InputError` that names the optional extra which brings `module`."""
-    return InputError(f"this needs {module}, which is not installed: pip install 'spikeclip[{extra}]'")
+    hint = install_hint(extra or EXTRAS.get(module, "train"))
+    return InputError(f"this needs {module}, which is not installed: {hint}")
+
+
+def missing_module(error: ModuleNotFoundError) -> InputError | ModuleNotFoundError:
+    """Return what to raise for a module that cannot be imported: the extra that brings it, unless it is ours."""
+    name = (error.name or "").partition(".")[0]
+    return error if name in ("", "spikeclip") else missing_extra(name)
+
+
+def install_hint(extra: str) -> str:
+    """Return the command that installs an extra: from the folder this package was installed from, or the index."""
+    folder = _installed_from()
+    place = "spikeclip" if folder is None else "." if folder == Path.cwd() else str(folder)
+    return f"pip install '{place}[{extra}]'"
+
+
+def _installed_from() -> Path | None:
+    """Return the folder of the source, where it is on this machine."""
+    checkout = Path(__file__).resolve().parents[2]
+    if (checkout / "pyproject.toml").is_file():
+        return checkout
+    import json
+    from importlib.metadata import PackageNotFoundError, distribution
+    from urllib.parse import unquote, urlsplit
+
+    try:
+        url = json.loads(distribution("spikeclip").read_text("direct_url.json") or "{}").get("url", "")
+    except (PackageNotFoundError, ValueError):
+        return None
+    folder = Path(unquote(urlsplit(url).path)) if url.startswith("file:") else None
+    return folder if folder is not None and (folder / "pyproject.toml").is_file() else None
 
 
 def printable(text: str) -> str:
@@ -36,5 +78,6 @@ def printable(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, or its class name where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Return the first line of an exception's message, cut where it is long, or its class name where it has none."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) <= 200 else f"{line[:200]}..."

@@ -22,9 +22,10 @@ def read_lines(path: Path) -> list[str]:
     if not path.is_file():
         raise InputError(f"no such file of texts: {path}")
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError(f"{path} is no text in UTF-8; save it again with this encoding") from None
+        raise InputError(f"{path}: its text is not UTF-8; save it again with this encoding") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def check_free(out: Path, kind: str, holds_one: bool) -> None:

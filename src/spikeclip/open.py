@@ -9,7 +9,7 @@ from typing import Literal
 
 from spikeclip.config import Taught, read_saved
 from spikeclip.encode.encoder import Encoder
-from spikeclip.errors import InputError, missing_extra
+from spikeclip.errors import InputError, install_hint
 from spikeclip.graph.saved import graphs_taught
 from spikeclip.pretrained.resolve import Found, has_graphs, resolve
 
@@ -47,7 +47,10 @@ def open_encoder(
     if engine or alone:
         return _runtime(found, engine or "fp32")
     if not torch:
-        raise missing_extra("torch", "train")
+        raise InputError(
+            f"{source} has no graphs, which is what runs without PyTorch: `spikeclip lower {source}` makes them on a "
+            f"machine that has it, or install it here: {install_hint('train')}"
+        )
     from spikeclip.encode.student import Student
     from spikeclip.model import from_pretrained
 

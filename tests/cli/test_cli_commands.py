@@ -48,6 +48,12 @@ def test_help_and_version(command):
     assert command() == (0, out, "")
 
 
+def test_the_shell_completes_commands_and_options(process):
+    for words, expected in (("spikeclip tr", "train"), ("spikeclip train --res", "--resume")):
+        asked = {"_SPIKECLIP_COMPLETE": "complete_bash", "COMP_WORDS": words}
+        assert process(**asked, COMP_CWORD=str(words.count(" "))) == (0, f"{expected}\n", "")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_help_has_examples_of_its_own(name, command):
     code, out, _ = command(name, "--help")
@@ -130,7 +136,7 @@ def test_teacher_passes_on_what_was_given_and_spares_what_is_there(command, fold
     assert options == {"resume": False, "overwrite": False}
     code, _, error = command("teacher", "train", "shapes", "--out", "teacher", "--limit", "60")
     assert (code, len(calls)) == (1, 1)
-    assert "leave none for validation" in error
+    assert "leave none for validation: this needs more pictures, or a larger --val-fraction" in error
     code, _, error = command("teacher", "train", "shapes", "--out", "run/model")
     assert (code, error) == (1, "Error: run/model already holds a model: --overwrite replaces it\n")
     assert len(calls) == 1
@@ -177,6 +183,9 @@ def test_train_shows_the_result_and_says_how_to_go_on(command, folder, monkeypat
     assert code == 0
     assert "25.00 %" in out
     assert "model: runs/small/model" in out
+    monkeypatch.setattr("spikeclip.train.run.train_run", lambda *given, **named: {"test": None})
+    code, out, _ = command("train", "small.yaml", "data.test_split=null")
+    assert (code, out) == (0, "model: runs/small/model   result: runs/small/results.json\n")
 
     def stop(config, out, *, resume, overwrite):
         assert (config.seed, out, resume, overwrite) == (4, Path("x"), True, False)
@@ -258,7 +267,7 @@ def test_classify_a_folder_names_and_counts_what_it_skips(process):
     assert [len(ranked) for ranked in result.values()] == [2, 2]
     assert error.splitlines() == [
         "skipped no.png: no such picture",
-        "skipped pictures/bad.jpg: not a picture that can be read",
+        "skipped pictures/bad.jpg: damaged: Truncated File Read",
         "2 pictures classified, 2 skipped",
     ]
 

@@ -54,7 +54,7 @@ def test_show_counts_names_and_draws(home, command, tmp_path):
     assert rows(out)["test"] == ["3", "10,000"]
     assert "classes: 10: airplane, automobile, bird" in out
     assert "templates: 18: a photo of a {c}.  " in out
-    assert "read: 2 pictures of test, 1 unreadable: test/airplane/2.png" in out
+    assert "read: 2 pictures of test, 1 unreadable\n  test/airplane/2.png: not a picture of a format" in out
     with Image.open(tmp_path / "out.png") as sheet:
         assert sheet.width > 100
     code, out, _ = command("data", "show", str(home / "cifar10"), *arguments, "--split", "train", "--classes")

@@ -81,11 +81,21 @@ def test_mistakes_that_show_at_once(name, process, recipes):
     assert message in error
 
 
+def test_labels_that_the_terminal_cannot_show_do_not_stop_the_answer(process):
+    labels = "red circle,\udcff bar,\u2603"
+    code, out, error = process(
+        "classify", "pictures/one.png", "--model", "run", "--labels", labels, PYTHONIOENCODING="ascii"
+    )
+    assert (code, error) == (0, "")
+    assert "red circle" in out
+    assert "\\u2603" in out
+
+
 def test_unreadable_picture(process):
     code, out, error = process("classify", "pictures/bad.jpg", *CLASSIFY)
     assert (code, out) == (1, "")
     assert is_one_line(error)
-    assert "pictures/bad.jpg: not a picture that can be read" in error
+    assert "pictures/bad.jpg: damaged: Truncated File Read" in error
 
 
 def test_checkpoint_that_does_not_match_its_config(process, folder, tmp_path):

@@ -162,3 +162,38 @@ def test_what_is_no_model_is_one_line_everywhere(name, source, message, command,
     assert (code, out) == (1, "")
     assert error.startswith("Error: ") and error.count("\n") == 1  # noqa: PT018
     assert message in error
+
+
+def test_changed_graphs_are_one_line_that_says_what_to_do(command, models, folder):
+    shutil.copytree(folder / "lowered", folder / "changed", dirs_exist_ok=True)
+    file = folder / "changed" / "graph" / "image.json"
+    file.write_text(file.read_text().replace('"tau": 2.0', '"tau": 3.0'))
+    arguments = [part.replace("MODEL", "changed") for part in COMMANDS["classify"]]
+    expected = "changed/graph was changed after `spikeclip lower`; run `spikeclip lower changed` again"
+    for more in ([], ["--engine", "fp32"], ["--engine", "int8"]):
+        code, out, error = command(*arguments, *more)
+        if more:
+            assert (code, out, error) == (1, "", f"Error: {expected}\n")
+        else:  # PyTorch runs the weights themselves
+            assert code == 0, error
+    for name in ("verify", "energy"):
+        code, _, error = command(*[part.replace("MODEL", "changed") for part in COMMANDS[name]])
+        assert (code, error) == (1, f"Error: {expected}\n")
+    assert command("lower", "changed")[0] == 0
+    assert command(*arguments, "--engine", "int8")[0] == 0
+
+
+def test_lower_follows_no_link_out_of_a_folder(command, models, folder):
+    shutil.copytree(folder / "run" / "model", folder / "linked", dirs_exist_ok=True)
+    shutil.rmtree(folder / "linked" / "graph", ignore_errors=True)
+    (folder / "elsewhere").mkdir()
+    (folder / "linked" / "graph").symlink_to(folder / "elsewhere")
+    code, out, error = command("lower", "linked")
+    assert (code, out) == (1, "")
+    assert error.startswith("Error: linked/graph is a symbolic link, and graphs are written to a folder")
+    (folder / "run-of-links").mkdir()
+    (folder / "run-of-links" / "model").symlink_to(folder / "linked")
+    code, out, error = command("lower", "run-of-links")
+    assert (code, out) == (1, "")
+    assert error.startswith("Error: run-of-links/model is a symbolic link: name the folder")
+    assert not list((folder / "elsewhere").iterdir())

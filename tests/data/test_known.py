@@ -147,11 +147,28 @@ def test_without_a_validation_split_a_fixed_part_is_drawn_by_the_seed(known, tmp
 
 def test_classes_that_training_lacks_are_not_selected_by(known, tmp_path):
     known("caltech101", {"train": [0, 0, 2, 2], "val": [0, 1, 2]}, ["a", "b", "c"])
-    _, val = load_training("caltech101", ImageFormat(32), Splits(0.5), cache=tmp_path / "cache")
+    with pytest.warns(UserWarning, match=r"caltech101 val: training has no pictures of 1 of its classes: b$"):
+        _, val = load_training("caltech101", ImageFormat(32), Splits(0.5), cache=tmp_path / "cache")
     assert val.labels.tolist() == [0, 2]
     known("caltech101", {"train": [0], "val": [1]}, ["a", "b", "c"])
-    with pytest.raises(InputError, match="leave none for validation"):
+    with pytest.raises(
+        InputError, match="leave none for validation: this needs pictures of the same classes in"
+    ):
         load_training("caltech101", ImageFormat(32), Splits(0.5), cache=tmp_path / "cache")
+
+
+def test_too_few_pictures_name_a_setting_only_where_there_is_one(tmp_path):
+    write_parquet(tmp_path / "s/train.parquet", [png(noise(0))], {"label": [0]}, class_label("a"))
+    for name, end in (
+        ("", "needs more pictures"),
+        ("--val-fraction", "more pictures, or a larger --val-fraction"),
+    ):
+        with pytest.raises(
+            InputError, match=f"1 pictures of 'train' leave none for validation: this .*{end}$"
+        ):
+            load_training(
+                str(tmp_path / "s"), ImageFormat(8), Splits(0.1, set_by=name), cache=tmp_path / "cache"
+            )
 
 
 def test_real_sets_by_name(shared, tmp_path, monkeypatch):

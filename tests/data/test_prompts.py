@@ -1,9 +1,11 @@
 import json
+import warnings
 
 import numpy as np
 import pytest
 
-from spikeclip.data import build_prompts, load_prompts
+from spikeclip.data import Pictures, build_prompts, load_prompts
+from spikeclip.data.prompts import with_classnames
 from spikeclip.data.shapes import PAIRS
 from spikeclip.errors import InputError
 
@@ -134,3 +136,77 @@ def test_mistakes(tmp_path):
         load_prompts(str(tmp_path / "mine.json"))
     with pytest.raises(InputError, match=r"missing\.json"):
         load_prompts(str(tmp_path / "missing.json"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"classnames": [0, 1], "templates": ["{c}"]}, "must be lists of texts, names in quotes"),
+        ({"classnames": {"a": 1}, "templates": ["{c}"]}, "must be lists of texts"),
+        ([1], "expected JSON with classnames and templates"),
+    ],
+)
+def test_files_of_prompts_that_do_not_fit(tmp_path, content, message):
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"mine\.json: .*{message}"):
+        load_prompts(str(tmp_path / "mine.json"))
+
+
+@pytest.mark.parametrize("data", [b'{"classnames": ["caf\xe9"]}', b"[" * 10_000])
+def test_files_of_prompts_that_cannot_be_read(tmp_path, data):
+    (tmp_path / "mine.json").write_bytes(data)
+    with pytest.raises(InputError, match=r"mine\.json: its (text is not UTF-8|JSON is nested too deeply)"):
+        load_prompts(str(tmp_path / "mine.json"))
+
+
+def test_a_name_that_is_no_text_is_an_error():
+    with pytest.raises(InputError, match="are texts, got 0: write it in quotes"):
+        build_prompts([0, 1], ["{c}"])
+
+
+@pytest.mark.parametrize(("names", "codes"), [(["0", "1"], "0, 1"), (["cat", "n01440764"], "n01440764")])
+def test_numbers_and_wordnet_ids_are_warned_of(names, codes):
+    with pytest.warns(
+        UserWarning, match=rf"class names are numbers or WordNet ids \({codes}\), and a text such as 'a photo"
+    ):
+        build_prompts(names, ["a photo of a {c}."])
+
+
+def test_names_and_templates_that_ask_for_a_number_are_not_warned_of():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build_prompts(["cat", "747 airliner", "n95 mask"], ["a photo of a {c}."])
+        load_prompts("mnist")
+
+
+def pictures(*classnames):
+    labels = np.arange(len(classnames))
+    images = np.zeros((len(classnames), 2, 2, 3), np.uint8)
+    return Pictures("mine", "test", images, [str(i) for i in labels], "", labels, list(classnames))
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    (tmp_path / "p.json").write_text(json.dumps({"classnames": ["cat", "dog", "cow"], "templates": ["{c}"]}))
+    return str(tmp_path / "p.json")
+
+
+def test_prompts_that_match_the_names_or_their_numbers_are_taken_in_silence(prompts):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for names in (("Cat", "dog", "bull"), ("0", "1", "2"), ("01", "02", "03")):
+            assert with_classnames(pictures(*names), prompts).classnames == ["cat", "dog", "cow"]
+
+
+def test_numbers_that_are_not_the_places_of_the_prompts_are_refused(prompts):
+    with pytest.raises(
+        InputError, match=r"mine numbers its classes 0, 1, 10: label by label these are not the names"
+    ):
+        with_classnames(pictures("0", "1", "10"), prompts)
+
+
+def test_names_of_which_none_matches_are_warned_of(prompts):
+    with pytest.warns(
+        UserWarning, match=r"no class of mine \(oak, elm, ash\) is among the names .* in the same order"
+    ):
+        with_classnames(pictures("oak", "elm", "ash"), prompts)

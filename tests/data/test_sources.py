@@ -6,7 +6,7 @@ from small_sources import class_label, noise, png, write_parquet
 
 from spikeclip.config import ImageFormat
 from spikeclip.data import cache as store
-from spikeclip.data import load_pictures
+from spikeclip.data import load_pictures, locate
 from spikeclip.errors import InputError
 
 
@@ -201,6 +201,28 @@ def test_a_file_that_is_no_parquet_is_an_error(tmp_path, load):
 def test_a_missing_folder_does_not_go_to_the_hub(load, source):
     with pytest.raises(InputError, match=r"folder .* does not exist"):
         load(source)
+
+
+def test_a_folder_or_a_known_set_of_a_near_name_is_suggested(tmp_path, folder, load, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(locate, "_hub", lambda *_: pytest.fail("looked for on the hub"))
+    with pytest.raises(InputError, match=r"^folder './sett' does not exist; did you mean 'set'\?$"):
+        load("./sett")
+    with pytest.raises(
+        InputError, match=rf"^folder '{tmp_path}/st' does not exist; did you mean '{folder}'\?$"
+    ):
+        load(tmp_path / "st")
+    (tmp_path / "data/cifar10").mkdir(parents=True)
+    with pytest.raises(
+        InputError, match=r"^folder 'data/cifar' does not exist; did you mean 'data/cifar10'\?$"
+    ):
+        load("data/cifar")  # the folder data is there, so this is no owner/name
+    with pytest.raises(InputError, match=r"^'cifar1O' is neither a folder nor .* did you mean 'cifar10'\?$"):
+        load("cifar1O")
+    with pytest.raises(
+        InputError, match=r"^'qqq' is neither a folder nor .* lists those, .* is written owner/name$"
+    ):
+        load("qqq")
 
 
 def test_a_file_is_no_source(tmp_path, load):

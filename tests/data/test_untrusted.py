@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -405,3 +406,16 @@ def test_pictures_without_captions_are_counted_and_named(tmp_path):
     )
     with pytest.warns(UserWarning, match=r"s train: 2 of 3 pictures have no caption: 1\.png, 2\.png$"):
         load_pictures(str(tmp_path / "s"), "train", ImageFormat(8), cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["train/0.tar", "train.parquet"])
+def test_pipes_and_folders_are_no_files(tmp_path, load, name):
+    path = tmp_path / "s" / name
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=f"{name} is not a file"):
+        load(tmp_path / "s")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(InputError, match=f"{name} is not a file"):
+        load(tmp_path / "s")

@@ -313,8 +313,9 @@ def test_what_the_engine_refuses(small):
         Engine(lower(small("spikeclip-tiny", neuron="relu").image))
     with pytest.raises(InputError, match="windows of size 2 with padding 2 may see nothing"):
         Engine(Graph([replace(op, padding=2) if op.name == "pool" else op for op in image_graph(1).ops]))
+    same = [replace(op, D=2) if isinstance(op, ops.Neuron) else op for op in image_graph(0, "ilif", 1).ops]
     with pytest.raises(InputError, match="without sub-steps"):
-        Engine(to_substeps(image_graph(0, "ilif", 1, drive=1.0)))
+        Engine(to_substeps(Graph(same)))
     strided = Graph([replace(o, stride=2) if o.name == "conv2" else o for o in graph.ops])
     with pytest.raises(InputError, match="conv2: the engine runs convolutions of stride 1, this one has 2"):
         Engine(strided)

@@ -49,6 +49,11 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
 
 
+def test_a_bare_text_is_no_list_of_texts(model):
+    with pytest.raises(InputError, match=r"expected a list of texts, got the text 'a cat': write \[text\]"):
+        Runtime.from_pretrained(model[1], precision="fp32").encode_text("a cat")
+
+
 def test_embeddings_and_answers_are_the_models(model, images):
     model, folder = model
     runtime = Runtime.from_pretrained(folder, precision="fp32")
@@ -142,7 +147,8 @@ def test_a_virtual_environment_without_pytorch(model, images, tmp_path):
     shutil.copytree(folder, tmp_path / "bare", ignore=shutil.ignore_patterns("graph"))
     done = run(*command[:5], str(tmp_path / "bare"), *command[6:])
     assert done.returncode == 1
-    assert "pip install 'spikeclip[train]'" in done.stderr
+    assert "bare has no graphs, which is what runs without PyTorch: `spikeclip lower" in done.stderr
+    assert "[train]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

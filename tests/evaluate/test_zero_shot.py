@@ -1,4 +1,5 @@
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikeclip.data.transforms import normalize
-from spikeclip.encode.embed import embed_pictures, embed_texts, zero_shot_classifier
+from spikeclip.encode.embed import embed_pictures, embed_texts, equal_rows, zero_shot_classifier
 from spikeclip.encode.student import Student
 from spikeclip.errors import InputError
 from spikeclip.evaluate import zero_shot_metrics
@@ -142,3 +143,47 @@ def test_metrics_against_counting(seed, classes, count):
 def test_metrics_of_what_does_not_fit(images, labels, message):
     with pytest.raises(InputError, match=message):
         zero_shot_metrics(images, torch.tensor(labels, dtype=torch.long), torch.eye(6))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["red star", "Red_star", "blue ring"], "'red star' and 'Red_star'"),
+        (
+            ["blue ring", f"a {'very ' * 80}red star", f"a {'very ' * 80}blue ring"],
+            "'a very .*red star' and 'a very",
+        ),
+    ],
+)
+def test_classes_that_are_the_same_to_the_encoder_are_warned_of(encoder, names, said):
+    with pytest.warns(UserWarning, match=f"cannot tell these classes apart.*: {said}"):
+        zero_shot_classifier(encoder, names, ["a photo of a {c}."])
+
+
+def test_classes_that_differ_are_not_warned_of(encoder, pictures):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        zero_shot_classifier(encoder, pictures.classnames, ["a photo of a {c}."])
+
+
+def test_equal_rows_are_found_among_thousands():
+    rows = np.random.default_rng(0).standard_normal((5000, 64)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows[[17, 4000]] = rows[3]
+    rows[4999] = rows[42] + 1e-7
+    assert equal_rows(rows) == [(3, 17), (3, 4000), (42, 4999)]
+    assert equal_rows(rows[:1]) == equal_rows(rows[100:3000]) == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"), [("a cat", r"got the text 'a cat': write \[text\]"), ([3], "got int")]
+)
+def test_a_bare_text_is_no_list_of_texts(encoder, texts, message):
+    for call in (encoder.encode_text, lambda given: embed_texts(encoder, given)):
+        with pytest.raises(InputError, match=message):
+            call(texts)
+
+
+def test_odd_texts_are_embedded(encoder):
+    texts = ["", " ", "a\0b", "\ud800", "x" * 10_000_000, "\U0001f600" * 100_000]
+    assert np.isfinite(encoder.encode_text(texts)).all()

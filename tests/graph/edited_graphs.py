@@ -171,10 +171,8 @@ def edit(rng, path, described, arrays):
         rng, [edit_field, edit_field, edit_field, edit_wiring, edit_wiring, edit_array, edit_array, None]
     )
     said = [form(rng, described, arrays)] if form else []
-    if form and rng.random() < 0.15:
-        again = pick(rng, [edit_field, edit_wiring])
-        if isinstance(described.get("ops"), list) and all(isinstance(r, dict) for r in described["ops"]):
-            said.append(again(rng, described, arrays))
+    if form in (edit_field, edit_wiring) and rng.random() < 0.15:
+        said.append(edit_array(rng, described, arrays))
     path.with_suffix(".json").write_text(json.dumps(described))
     path.with_suffix(".safetensors").write_bytes(save(arrays))
     return "; ".join(said or [edit_bytes(rng, path)])

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("numba", reason="numba (extra runtime) is not installed")
 
-from spikeclip.graph import Graph, save_graph
+from spikeclip.graph import Graph, ops, save_graph
 from spikeclip.graph.lower import lower
 
 SEED, EDITS = 0, int(os.environ.get("SPIKECLIP_EDITS", "2000"))
@@ -29,13 +29,15 @@ TOWERS = {
 
 
 def exact(graph):
-    """Round weights to multiples of 1/64, whose sums have no rounding, and pictures to 8 x 8 where any size will do."""
+    """Take small pictures, and round weights to multiples of 1/64, whose sums are exact."""
     rounded = []
     for op in graph.ops:
         arrays = {f.name: getattr(op, f.name) for f in fields(op)}
         arrays = {
             k: np.round(v * 64) / np.float32(64) for k, v in arrays.items() if isinstance(v, np.ndarray)
         }
+        if isinstance(op, ops.Image):
+            arrays["shape"] = (16, 16, op.shape[-1])
         rounded.append(replace(op, **arrays))
     return Graph(rounded)
 

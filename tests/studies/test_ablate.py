@@ -13,7 +13,9 @@ from spikeclip.train.session import Interrupted
 STAGES = [{"stage": "align_text", "epochs": 1}, {"stage": "finetune", "epochs": 1, "loss": {"kl": 1.0}}]
 AXES = {
     "KL": {"without": ["stages.finetune.loss.kl=0"], "with": []},
-    "rate": {"diverges": ["stages.finetune.optimizer={lr: 1000, weight_decay: 1}"]},
+    "rate": {
+        "diverges": ["stages.finetune.optimizer={lr: 1000, weight_decay: 10}", "stages.finetune.epochs=12"]
+    },
 }
 
 
@@ -108,6 +110,7 @@ def test_built_in_axes_fit_a_recipe_of_both_steps(recipe, tmp_path):
         ),
         (AXES, [1, 1], "different seeds"),
         (AXES, [], "different seeds"),
+        (AXES, [0, -1], "seed must be a whole number between 0 and 4,294,967,295, got -1"),
     ],
 )
 def test_mistakes_show_before_anything_is_trained(axes, seeds, message, file):

@@ -8,6 +8,7 @@ from spikeclip.energy import load_conventions
 from spikeclip.errors import InputError
 from spikeclip.studies import grid
 from spikeclip.studies.sweep import run_sweep
+from spikeclip.train.folder import locked
 from spikeclip.train.session import Interrupted
 
 STAGES = [{"stage": "align_text"}, {"stage": "finetune", "optimizer": {"kind": "muon", "lr": 0.05}}]
@@ -24,7 +25,7 @@ def test_a_sweep_and_its_continuation(config, tmp_path, monkeypatch):
         return train(config, out, **settings)
 
     monkeypatch.setattr(grid, "train_run", train_run)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="stopped; the same command continues"):
         run_sweep(made, tmp_path, [0.0, 3.0], load_conventions(), quiet=True)
     result = run_sweep(made, tmp_path, [0.0, 3.0], load_conventions(), quiet=True)
     assert trained == [("rate-0", 0.0), ("rate-3", 3.0), "stop", ("relu", 0.0), ("quant_relu", 0.0)]
@@ -43,10 +44,26 @@ def test_a_sweep_and_its_continuation(config, tmp_path, monkeypatch):
         run_sweep(config(*STAGES, seed=1), tmp_path, [0.0], load_conventions(), quiet=True)
 
 
+def test_one_sweep_at_a_time_in_a_folder(config, tmp_path):
+    with locked(tmp_path, "sweep"), pytest.raises(InputError, match=r"trains in .*: wait for its end"):
+        run_sweep(config(*STAGES), tmp_path, [0.0], load_conventions(), quiet=True)
+
+
+def test_a_damaged_result_says_what_to_do(config, tmp_path):
+    (tmp_path / "rate-0").mkdir()
+    for text in ("", "{", "{}", "[]"):
+        (tmp_path / "rate-0" / "results.json").write_text(text)
+        with pytest.raises(
+            InputError, match=r"results\.json.*: delete it, and the same command makes it anew"
+        ):
+            run_sweep(config(*STAGES), tmp_path, [0.0], load_conventions(), quiet=True)
+
+
 def test_what_cannot_be_swept(config, tmp_path):
     for made, strengths, message in (
         (config(*STAGES), [], "different strengths"),
         (config(*STAGES), [0.1, 0.1], "different strengths"),
+        (config(*STAGES), [0.1, -1.0], r"stages\.1\.loss\.rate must be a number between 0 and 1,000, got -1"),
         (config(*STAGES[:1]), [0.1], "last stage is finetune, not align_text"),
         (config(*STAGES, model={"neuron": "relu"}), [0.1], "relu does not spike"),
     ):

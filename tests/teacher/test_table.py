@@ -25,6 +25,12 @@ def test_table_finds_texts_and_names_what_it_lacks(tmp_path):
     np.testing.assert_allclose(teacher.encode_text(["green", "a dog", "GREEN"]), unit[[2, 1, 2]], atol=1e-6)
     with pytest.raises(InputError, match=r"t has no embedding of 2 of the texts: 'a red circl' \(near: 'a "):
         teacher.encode_text(["a red circl", "green", "zzz"])
+    with pytest.raises(
+        InputError, match=r"data\.classnames: \{automobile: car\}.*teacher\.encoder: sentence-trans"
+    ):
+        teacher.encode_text(["zzz"])
+    with pytest.raises(InputError, match=r"expected a list of texts, got the text 'green': write \[text\]"):
+        teacher.encode_text("green")
 
 
 def test_table_of_names_embeds_a_name_and_prefers_unique_rows(tmp_path):
@@ -51,7 +57,26 @@ def test_the_table_of_clip_nouns(shared):
     ("columns", "message"),
     [
         ({"embeddings": np.ones((2, 3))}, "expected `texts` with `text_embeddings`"),
-        ({"embeddings": np.ones((2, 3)), "texts": ["one"]}, r"2 embeddings of shape \(2, 3\), but 1 texts"),
+        (
+            {"embeddings": np.ones((2, 3)), "texts": ["one"]},
+            r"embeddings of shape \(2, 3\), but texts of shape \(1,\)",
+        ),
+        (
+            {"embeddings": np.ones((2, 3)), "texts": "one"},
+            r"embeddings of shape \(2, 3\), but texts of shape \(\)",
+        ),
+        (
+            {"embeddings": ["a", "b"], "texts": ["a", "b"]},
+            r"embeddings holds <U1 where numbers were expected",
+        ),
+        (
+            {"embeddings": np.full((1, 3), np.inf), "texts": ["a"]},
+            "embeddings holds values that are not finite",
+        ),
+        (
+            {"embeddings": np.ones((1, 3)), "texts": ["a"], "logit_scale": [1, 2]},
+            "logit_scale must be one number",
+        ),
     ],
 )
 def test_table_that_does_not_fit(tmp_path, columns, message):
@@ -62,7 +87,7 @@ def test_table_that_does_not_fit(tmp_path, columns, message):
 
 def test_table_that_is_damaged_or_absent(tmp_path):
     (tmp_path / "t.npz").write_bytes(b"PK and nothing")
-    with pytest.raises(InputError, match="not a readable"):
+    with pytest.raises(InputError, match="the table of embeddings cannot be read"):
         open_teacher(tmp_path / "t.npz")
     with pytest.raises(InputError, match="no such table"):
         open_teacher(tmp_path / "no.npz")

@@ -36,6 +36,16 @@ def test_images_equal_transformers(dual, side):
     np.testing.assert_allclose(got, features, atol=1e-5)
 
 
+def test_a_bare_text_is_no_list_of_texts_and_odd_texts_are_embedded(dual, bert):
+    for folder in (dual[1], bert[0]):
+        teacher = open_teacher(folder)
+        with pytest.raises(
+            InputError, match=r"expected a list of texts, got the text 'a cat': write \[text\]"
+        ):
+            teacher.encode_text("a cat")
+        assert np.isfinite(teacher.encode_text(["a\0b", "\ud800 cat", "x" * 10_000_000])).all()
+
+
 def test_texts_equal_transformers(dual):
     kind, folder, model, _ = dual
     teacher = open_teacher(folder)

@@ -13,7 +13,7 @@ from spikeclip.data.sources import load_pictures
 from spikeclip.errors import InputError
 from spikeclip.teacher import choose
 from spikeclip.teacher.choose import choose_teacher
-from spikeclip.train.plan import _format, own_folder, plan_folder, sized
+from spikeclip.train.plan import _format, plan_folder, sized
 from spikeclip.train.recipe import recipe_values
 
 FOLDERS = [[10, 10], [41, 41, 41, 40], [500] * 10, [5] * 100, [400, 3, 1], [2, 1], [1] * 9 + [3], [3, 3]]
@@ -204,19 +204,3 @@ def test_what_no_plan_can_be_made_for(pictures, plan, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty: found neither"):
         plan(tmp_path / "empty")
-
-
-def test_a_folder_or_a_recipe(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "cifar10").mkdir()
-    (tmp_path / "r.yaml").write_text("")
-    assert own_folder("mine") == tmp_path.relative_to(tmp_path) / "mine"
-    assert own_folder(str(tmp_path / "mine")) == tmp_path / "mine"
-    assert own_folder("r.yaml") is None
-    assert own_folder("nothing.yaml") is None
-    with pytest.warns(UserWarning, match=r"cifar10 is a built-in recipe; the folder is ./cifar10"):
-        assert own_folder("cifar10") is None
-    assert own_folder("./cifar10").resolve() == tmp_path / "cifar10"
-    with pytest.raises(InputError, match="no such folder of pictures, and no such recipe"):
-        own_folder("./nothing")

@@ -104,3 +104,21 @@ def test_damaged_text_is_refused_or_read(tmp_path):
             said.append(str(error))
     assert [line for line in said if "\n" in line or len(line) > 600] == []
     assert said
+
+
+PARTS = ["stages", "*", "0", "1", "99", "²", "٣", "1" * 5000, "finetune", "align_text", "data", "source", "model",
+         "image", "std", "teacher", "path", "optimizer", "lr", "", "-1", "\0"]  # fmt: skip
+TEXTS = ["", "[", "}", "*x", "&a [*a]", "!!python/object:x []", "!!binary aGk=", "2026-99-99", ".nan",
+         "9" * 5000, '"\\ud800"', "\t", "a: b: c", "---", "<<", "!!set {a, b}", "{0: 1}", "finetune"]  # fmt: skip
+
+
+def test_every_change_of_the_command_line_is_made_or_refused_in_one_line():
+    rng, said = random.Random(0), []
+    for _ in range(300):
+        key = ".".join(rng.choices(PARTS, k=rng.randint(1, 4)))
+        try:
+            load_recipe("cifar10", [f"{key}={rng.choice(TEXTS)}"])
+        except InputError as error:
+            said.append(str(error))
+    assert [line for line in said if "\n" in line or len(line) > 600] == []
+    assert len(said) > 200

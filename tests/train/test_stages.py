@@ -275,7 +275,9 @@ def test_finetune_needs_labels(prepared):
 
 
 def test_too_few_pictures_for_validation(prepared):
-    with pytest.raises(InputError, match=r"leave none for validation; raise data.val_fraction"):
+    with pytest.raises(
+        InputError, match=r"leave none .*: this needs more pictures, or a larger data\.val_fr"
+    ):
         prepared({"stage": "finetune"}, data={"limit": 18})
 
 

@@ -274,7 +274,7 @@ def test_what_can_be_resumed(drawn, tmp_path, stop_after):
         train(*drawn, tmp_path / "t", resume=True, **{**settings, "lr": 1e-3})
     with pytest.raises(InputError, match=r"with other settings \(different: pictures\)"):
         train(drawn[1], drawn[1], tmp_path / "t", resume=True, **settings)
-    with pytest.raises(InputError, match="--resume continues it, --overwrite removes it"):
+    with pytest.raises(InputError, match="--resume continues it, --overwrite replaces it"):
         train(*drawn, tmp_path / "t", **settings)
     train(*drawn, tmp_path / "t", overwrite=True, **settings)
     assert [row["step"] for row in rows(tmp_path / "t" / "log")] == [0, 9]

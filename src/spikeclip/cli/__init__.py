@@ -32,7 +32,7 @@ from spikeclip.cli import (
     train,
     verify,
 )
-from spikeclip.errors import InputError, Interrupted, missing_extra, printable
+from spikeclip.errors import InputError, Interrupted, missing_module, printable
 from spikeclip.files import full_disk, is_full_disk
 
 BAD_INPUT, BAD_USAGE, INTERRUPTED = 1, 2, 130
@@ -130,10 +130,10 @@ def explain(error: Exception) -> tuple[str, int]:
     """Return the one line that tells a user what went wrong, and the exit code."""
     if isinstance(error, _CommandError):
         return _usage(error), BAD_USAGE
+    if isinstance(error, ModuleNotFoundError):
+        error = missing_module(error)
     if isinstance(error, InputError):
         return _one_line(str(error)), BAD_INPUT
-    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("spikeclip"):
-        return str(missing_extra(error.name.split(".")[0], "train")), BAD_INPUT
     if isinstance(error, OSError) and is_full_disk(error):
         return str(full_disk(error)), BAD_INPUT
     if isinstance(error, OSError) and error.strerror:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,8 @@ from spikeclip.cli.options import Engine, Templates, known_engine
 HELP = """Say which of your labels fits a picture best.
 
 The labels are any words you like. PICTURE is a file, a folder (with its subfolders) or a quoted pattern.
-Formats: JPEG, PNG, WebP, GIF, BMP, TIFF, PPM and AVIF, up to 150 million pixels (TIFF 35, WebP and AVIF 30).
+Formats: JPEG, PNG, WebP, GIF, BMP, TIFF, PPM and AVIF, up to 150 million pixels
+(PPM 75, progressive JPEG 60, TIFF 35, WebP and AVIF 30).
 A picture that cannot be read is named, counted and skipped; the exit code is 1 only when none could be
 read. Scores are a softmax over the labels."""
 EXAMPLES = """Examples:
@@ -75,7 +77,7 @@ def classify(
 
     encoder = open_encoder(model, precision)
     results = {}
-    single = len(pictures) == 1 and not missing and files == [Path(pictures[0]).expanduser()]
+    single = len(pictures) == 1 and not missing and files == [Path(os.path.expanduser(pictures[0]))]
     for file, ranked in classify_files(encoder, files, names, template or templates, top):
         if isinstance(ranked, str):
             _skip(str(file), ranked, alone=len(files) == 1 and not missing)
@@ -112,7 +114,7 @@ def _given(labels: str) -> list[str]:
     from spikeclip.files import read_lines
 
     labels = labels.strip()
-    if Path(labels).expanduser().is_file():
+    if os.path.isfile(os.path.expanduser(labels)):  # which takes a text of any length
         return read_lines(Path(labels))
     names = [label.strip() for label in labels.split(",")] if labels else []
     if file := next((name for name in names if name.lower().endswith(".txt")), None):

@@ -44,7 +44,7 @@ contact sheet of it."""
 
 app = typer.Typer(rich_markup_mode=None)
 
-_SHOWN = 20  # classes
+_SHOWN = 20  # classes, and pictures that cannot be read
 
 
 @app.callback(invoke_without_command=True)
@@ -159,6 +159,8 @@ def _about(pictures: Pictures, source: Source | None, every_class: bool) -> Iter
     what = "recordings" if source and source.events else "pictures"
     yield f"read: {len(pictures):,} {what} of {pictures.split}, {len(pictures.skipped):,} unreadable"
     yield from (f"  {printable(name)}: {why}" for name, why in islice(pictures.skipped.items(), _SHOWN))
+    if len(pictures.skipped) > _SHOWN:
+        yield f"  and {len(pictures.skipped) - _SHOWN:,} more"
 
 
 def _templates(pictures: Pictures, source: Source | None) -> list[str]:

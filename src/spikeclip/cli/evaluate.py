@@ -80,7 +80,7 @@ class EvaluateOptions(NamedTuple):
         str | None, typer.Option(help="Class names and templates: a known data set's, or a .json file.")
     ] = None
     rename: Renames = None
-    limit: Annotated[int | None, typer.Option(help="Use only this many pictures of a split.")] = None
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only this many pictures of a split.")] = None
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 256
     engine: Engine = None
     bf16: Annotated[bool, typer.Option("--bf16", help="Multiply in bfloat16.")] = False

@@ -2,8 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import warnings
 from pathlib import Path
+
+
+def own_folder(recipe: str) -> Path | None:
+    """Return the folder of pictures that was given in place of a recipe, None for a recipe.
+
+    The name of a built-in recipe never means a folder of the working directory: that is written with a slash. Raises
+    `InputError` for a path that does not exist and does not end as a recipe does.
+    """
+    from spikeclip.errors import InputError
+    from spikeclip.train.recipe import BUILT_IN
+
+    path = Path(recipe.strip()).expanduser()
+    bare = not {"/", os.sep} & set(recipe)
+    if bare and (BUILT_IN / f"{path.name}.yaml").is_file():
+        if path.is_dir():
+            warnings.warn(f"{path} is a built-in recipe; the folder is ./{path}", stacklevel=2)
+        return None
+    if path.is_dir():
+        return path
+    if not bare and not path.exists() and path.suffix not in (".yaml", ".yml"):
+        raise InputError(f"no such folder of pictures, and no such recipe: {recipe}")
+    return None
 
 
 def train_on_folder(

@@ -73,8 +73,8 @@ class TrainOptions(NamedTuple):
         float,
         typer.Option(min=0.0, max=0.9, help="Share kept for validation where the data has no split for it."),
     ] = 0.1
-    limit: Annotated[int | None, typer.Option(help="Use only this many pictures.")] = None
-    image_size: Annotated[int, typer.Option(help="Side of the pictures, pixels.")] = 32
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only this many pictures.")] = None
+    image_size: Annotated[int, typer.Option(min=1, max=224, help="Side of the pictures, pixels.")] = 32
     width: Annotated[int | None, typer.Option(help="Channels of both transformers.")] = None
     layers: Annotated[int | None, typer.Option(help="Layers of both transformers.")] = None
     patch_size: Annotated[int | None, typer.Option(help="Side of a patch, pixels.")] = None
@@ -112,6 +112,8 @@ def train(options: TrainOptions) -> None:
     given = {field.name: getattr(options, field.name, None) for field in fields(TeacherTraining)}
     settings = TeacherTraining(**{name: value for name, value in given.items() if value is not None})
     check_ranges(settings)
+    if not 0 <= options.val_fraction <= 0.9:  # typer lets NaN through
+        raise InputError(f"--val-fraction must be a number between 0 and 0.9, got {options.val_fraction}")
     splits = Splits(options.val_fraction, options.seed or 0, train=options.split, set_by="--val-fraction")
     format = ImageFormat(options.image_size)
     pictures, validation = load_training(options.data, format, splits, limit=options.limit)
@@ -143,7 +145,9 @@ class EmbedOptions(NamedTuple):
     image_size: Annotated[
         int | None, typer.Option(min=1, help="Side of the pictures, pixels.", show_default="the teacher's")
     ] = None
-    limit: Annotated[int | None, typer.Option(help="Use only this many pictures of each split.")] = None
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only this many pictures of each split.")] = (
+        None
+    )
     device: Annotated[str, typer.Option(help="Where the teacher runs: cpu, cuda.")] = "cpu"
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 64
     cache: Annotated[str, typer.Option(help="Folder of decoded pictures and of unfinished work.")] = CACHE

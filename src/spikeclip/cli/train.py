@@ -83,22 +83,20 @@ def train(
 
     if resume and overwrite:
         raise InputError("--resume continues a run and --overwrite removes it: give one of them")
-    from spikeclip.train.plan import own_folder
+    from spikeclip.cli.own import own_folder, train_on_folder
 
     pictures = own_folder(recipe)
     if pictures is not None:
-        from spikeclip.cli.own import train_on_folder
-
         train_on_folder(pictures, changes or [], out, resume=resume, overwrite=overwrite, twin=twin)
         return
-    from spikeclip.train.recipe import load_recipe
+    from spikeclip.train.recipe import find_recipe, load_recipe
     from spikeclip.train.recipe_checks import check_files
 
     config = load_recipe(recipe, changes or [])  # before PyTorch: a mistake in it shows at once
     check_files(config)
     from spikeclip.train.run import train_run
 
-    folder = out or Path("runs") / Path(recipe).stem
+    folder = out or Path("runs") / find_recipe(recipe).stem
     result = train_run(config, folder, resume=resume, overwrite=overwrite)
     from accelerate import PartialState
 

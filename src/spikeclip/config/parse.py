@@ -114,8 +114,6 @@ def _one_of(hints: tuple[Any, ...], value: Any, where: str) -> Any:
 
 
 def _text(value: str, where: str) -> str:
-    if not value.strip():
-        raise InputError(f"{where} is empty")
     if len(value) > CHARACTERS:
         raise InputError(f"{where} has {len(value):,} characters; at most {CHARACTERS:,} are allowed")
     if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):

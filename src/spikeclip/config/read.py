@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,9 @@ def parse_yaml(text: str, where: str) -> Any:
             problem = f"{error.context}, {problem}"
         if "'\\t'" in problem:
             problem = "a tab; indent with spaces"
-        raise InputError(f"{where} is not valid YAML: {place}{problem}") from error
+        raise InputError(f"{where} is not valid YAML: {place}{problem[:200]}") from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise InputError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{where} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
 
 
 def _unshared(value: Any) -> Any:
@@ -93,7 +94,8 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem="an alias inside of what it stands for", problem_mark=mark)
             values, height = self.measured[id(node)]
             self.values += values
-        self.measured[id(node)] = self.values - before, height
+        else:
+            self.measured[id(node)] = self.values - before, height
         self.heights[-1] = max(self.heights[-1], height)
         if self.values > VALUES:
             raise yaml.MarkedYAMLError(problem=f"more than {VALUES:,} values", problem_mark=mark)
@@ -108,7 +110,7 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode):
                 name, line = (key.tag, key.value), key.start_mark.line + 1
                 if name in lines:
-                    problem = f"key {key.value!r} stands twice in one table, first in line {lines[name]}"
+                    problem = f"key {reprlib.repr(key.value)} stands twice in one table, first in line {lines[name]}"
                     raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
                 lines[name] = line
         return node

@@ -133,7 +133,7 @@ def _opened(file: IO[bytes]) -> ImageFile:
             clear = picture.info.get("transparency")
             if name == "PNG" and picture.mode == "L" and isinstance(clear, int):
                 # Grey of 2 or 4 bits is spread to 8, but Pillow leaves the level that is transparent.
-                picture.info["transparency"] = clear * {"L;2": 85, "L;4": 17}.get(picture.tile[0][3], 1)
+                picture.info["transparency"] = clear * {"L;2": 85, "L;4": 17}.get(str(picture.tile[0][3]), 1)
             return picture
     raise InputError(f"not a picture of a format that is read ({READ})")
 

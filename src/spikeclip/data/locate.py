@@ -14,7 +14,7 @@ from pathlib import Path
 
 from spikeclip.data.known import Known, known_datasets
 from spikeclip.data.readers.events import count_recordings, event_splits, list_events
-from spikeclip.data.readers.folders import list_folder, picture_splits, unsorted
+from spikeclip.data.readers.folders import all_files, list_folder, picture_splits, unsorted
 from spikeclip.data.readers.hub import hub_rows, hub_splits
 from spikeclip.data.readers.listing import CLASSNAMES_FILE, VALIDATION, Listing, check_shards
 from spikeclip.data.readers.parquet import count_parquet, list_parquet, parquet_splits
@@ -119,8 +119,7 @@ def _local(folder: Path, known: Known | None = None) -> Source:
 
         def open_folders(split: str) -> Split:
             listing = list_folder(folder, classes, split)
-            files = [path for each in classes[split] for path in each.pictures + each.others]
-            return Split(_stats(folder, files, listing.classnames), lambda: listing)
+            return Split(_stats(folder, all_files(classes[split]), listing.classnames), lambda: listing)
 
         return source(
             list(classes), open_folders, lambda split: sum(len(each.pictures) for each in classes[split])

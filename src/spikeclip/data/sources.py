@@ -174,10 +174,10 @@ def _cached(source: Source, split: str, format: ImageFormat, cache: Path, limit:
     pictures = store.read(path)
     if pictures is not None:
         return pictures
+    listing = found.listing()
+    chosen = draw(len(listing.ids), listing.labels, limit)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        listing = found.listing()
-        chosen = draw(len(listing.ids), listing.labels, limit)
         store.write(path, source.name, split, listing, chosen, format)
     except OSError as error:
         raise InputError(f"cannot write decoded pictures to the cache {cache}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -28,9 +29,9 @@ def find_pictures(names: Sequence[str]) -> Found:
     others: dict[Path, str] = {}
     missing: dict[str, str] = {}
     for name in names:
-        path = Path(name).expanduser()
-        exists = path.exists() or path.is_symlink()
-        places = [path] if exists else [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+        path = os.path.expanduser(name)
+        matches = [path] if os.path.lexists(path) else sorted(glob.glob(path, recursive=True))
+        places = [Path(match) for match in matches]
         folders = [folder_files(place) for place in places if place.is_dir()]
         inside = [file for folder in folders for file in folder]
         found = [place for place in places if not place.is_dir()] + [

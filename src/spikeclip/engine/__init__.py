@@ -4,8 +4,8 @@ from importlib.util import find_spec
 
 from spikeclip.errors import missing_extra
 
-if find_spec("numba") is None:
-    raise missing_extra("numba", "runtime")
+if find_spec("numba") is None or find_spec("llvmlite") is None:
+    raise missing_extra("numba")
 
 from spikeclip.engine.engine import Engine
 from spikeclip.engine.runtime import Runtime

@@ -3,53 +3,45 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import types
 
 from spikeclip.engine.neuron import NEVER, settle
 from spikeclip.engine.rows import channel
+from spikeclip.engine.threads import Kernel
 from spikeclip.engine.vector import LIST_LANES, add_vectors
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def attend(
-    q_index: np.ndarray,
-    q_ends: np.ndarray,
+def _keys_by_values(
+    first: int,
+    last: int,
     k_index: np.ndarray,
     k_ends: np.ndarray,
     v_index: np.ndarray,
     v_ends: np.ndarray,
     mask_BN: np.ndarray,
-    width: int,
     num_heads: int,
-    scale: float,
-    neuron: np.ndarray,
     kv_RD: np.ndarray,
-    out_index: np.ndarray,
-    out_ends: np.ndarray,
 ) -> None:
-    """Attention of tokens (T, B * N) of `width` channels, and the neuron behind it.
+    """Write k^T v: every spike of a key adds one row of v. A line is one step of one picture or text, T * B of them.
 
-    Every spike of a query adds one row of k^T v, every spike of a key one row of v. mask_BN: tokens whose keys
-    count. kv_RD: float32, room for k^T v (T, B, width, D), a row of it the values of a head, filled up to a multiple
-    of 16. out_index, out_ends: the neuron's spikes.
+    mask_BN: tokens whose keys count. kv_RD: float32 (T, B, width, D), a row of it the values of a head, filled up to
+    a multiple of 16. Integers, exact in float32 up to 2^24.
     """
-    lines, T = q_ends.shape[:2]
-    X = q_ends.shape[2] - 1  # tokens of a line
+    X = k_ends.shape[2] - 1  # tokens of a line
     B, N = mask_BN.shape
-    head, room = width // num_heads, kv_RD.shape[1]
-    # By channel: the first one of its head, in the sums and where every head is filled up, and the channel there.
-    first_C = np.arange(width) // head * head
-    start_C = first_C // head * room
-    slot_C = start_C + np.arange(width) - first_C
-    no_currents = np.empty((0, 0, 0, width), np.float32)
-    columns = (width + LIST_LANES - 1) // LIST_LANES * LIST_LANES
-    scale_N, bias_N = np.full(columns, np.float32(scale)), np.full(columns, NEVER)
-    bias_N[:width] = 0
-    # Integers, exact in float32 up to 2^24.
-    for item in prange(T * B):
-        t, b = divmod(np.int64(item), B)
+    room, width = kv_RD.shape[1], kv_RD.shape[0] // (k_ends.shape[1] * B)
+    head = width // num_heads
+    start_C, slot_C = (
+        np.empty(width, np.int64),
+        np.empty(width, np.int64),
+    )  # where a channel's head is, and it
+    for c in range(width):
+        start_C[c] = c // head * room
+        slot_C[c] = start_C[c] + c % head
+    v_D = np.empty(num_heads * room, np.float32)
+    for item in range(first, last):
+        t, b = divmod(item, B)
         kv_RD[item * width : (item + 1) * width] = 0
-        v_D = np.zeros(num_heads * room, np.float32)
         for token in range(N):
             line, x = divmod(b * N + token, X)
             k_list = k_index[line, t, k_ends[line, t, x] : k_ends[line, t, x + 1]]
@@ -63,11 +55,41 @@ def attend(
                 c = channel(entry, x, width)
                 row = kv_RD.ctypes.data + 4 * room * ((t * B + b) * width + c)
                 add_vectors(row, v_D.ctypes.data + 4 * start_C[c], room)  # type: ignore[call-arg]
-    for p_ in prange(lines):
-        line = np.int64(p_)
+
+
+def _attend(
+    first: int,
+    last: int,
+    q_index: np.ndarray,
+    q_ends: np.ndarray,
+    kv_RD: np.ndarray,
+    N: int,
+    num_heads: int,
+    scale: float,
+    neuron: np.ndarray,
+    out_index: np.ndarray,
+    out_ends: np.ndarray,
+) -> None:
+    """Attention of lines of tokens, N of a picture or text, and the neuron behind it: a query adds rows of k^T v.
+
+    kv_RD: what `keys_by_values` wrote. out_index, out_ends: the neuron's spikes.
+    """
+    lines, T = q_ends.shape[:2]
+    X = q_ends.shape[2] - 1
+    B = lines * X // N
+    room, width = kv_RD.shape[1], kv_RD.shape[0] // (T * B)
+    head = width // num_heads
+    no_currents = np.empty((0, 0, 0, width), np.float32)
+    columns = (width + LIST_LANES - 1) // LIST_LANES * LIST_LANES
+    scale_N, bias_N = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    scale_N[:], bias_N[:], bias_N[:width] = scale, NEVER, 0
+    # Room behind: a head that is filled up ends behind its own columns, where it adds zeros.
+    x_N, room_2N = np.empty(columns + room, np.float32), np.empty((2, columns), np.float32)
+    first_C = np.empty(width, np.int64)  # the first channel of a channel's head
+    for c in range(width):
+        first_C[c] = c // head * head
+    for line in range(first, last):
         b = line * X // N
-        # Room behind: a head that is filled up ends behind its own columns, where it adds zeros.
-        x_N, room_2N = np.empty(columns + room, np.float32), np.empty((2, columns), np.float32)
         for x in range(X):
             for t in range(T):
                 x_N[:] = 0
@@ -79,3 +101,17 @@ def attend(
                     line, x, t, x_N[:columns], scale_N, bias_N, no_currents, False, neuron, width,
                     out_index, out_ends, room_2N,
                 )  # type: ignore[call-arg]  # fmt: skip
+
+
+_LISTS, _ENDS, _X, _XX = (
+    types.uint16[:, :, ::1],
+    types.int32[:, :, ::1],
+    types.float32[::1],
+    types.float32[:, ::1],
+)
+keys_by_values = Kernel(
+    "keys_by_values", _keys_by_values, _LISTS, _ENDS, _LISTS, _ENDS, types.boolean[:, ::1], types.intp, _XX
+)
+attend = Kernel(
+    "attend", _attend, _LISTS, _ENDS, _XX, types.intp, types.intp, types.float64, _X, _LISTS, _ENDS
+)

@@ -15,7 +15,8 @@ from spikeclip.engine.choice import choice_key, load_choice, save_choice
 from spikeclip.engine.dense import Stretch, has_onnx_runtime, join
 from spikeclip.engine.measure import Layer, clearly_fastest, measure, profile, race, table
 from spikeclip.engine.plan import Dense, Step, Synapses, plan
-from spikeclip.engine.run import Values, run_step
+from spikeclip.engine.run import Values, kernels_of, run_step
+from spikeclip.engine.threads import compile_kernels
 from spikeclip.errors import InputError, unknown
 from spikeclip.graph.ops import Graph, InputOp
 
@@ -77,6 +78,7 @@ class Engine(Generic[InputOp]):
         runs by its events. Raises `InputError` for inputs that the graph does not read, see `graph.execute`.
         """
         inputs = np.atleast_1d(inputs)
+        compile_kernels(kernels_of(self.by_events))
         if watch is None and not self._chosen:
             saved = load_choice(self._key(inputs))
             if saved is None:
@@ -107,6 +109,7 @@ class Engine(Generic[InputOp]):
         everywhere: events, unless the whole network is clearly faster otherwise. It is kept for later processes.
         """
         inputs = np.atleast_1d(inputs)
+        compile_kernels(kernels_of(self.by_events))
         with self._lock, _threads(self.threads):
             values = Values(inputs)
             dense = self.mode != "events" and has_onnx_runtime()

@@ -8,14 +8,15 @@ one of level n appears n times. Currents are float32 (lines, X, T, N).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit, types
 
 from spikeclip.engine.neuron import NEVER, settle
 from spikeclip.engine.rows import accumulate, channel
+from spikeclip.engine.threads import Kernel
 from spikeclip.engine.vector import LIST_LANES, largest, shift
 
 
-@njit(inline="always", cache=True, nogil=True)
+@njit(inline="always")
 def _sum_at(
     line: int,
     x: int,
@@ -51,8 +52,9 @@ def _sum_at(
     accumulate(sums_N.ctypes.data, spare_N.ctypes.data, rows, seen, weight_IN)
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def synapses(
+def _synapses(
+    first: int,
+    last: int,
     index: np.ndarray,
     ends: np.ndarray,
     space: tuple[int, int, int],
@@ -74,27 +76,24 @@ def synapses(
     multiple of 32; scale_N: what 1 in the weights stands for. The rest is what `settle` takes, of all positions.
     """
     T = ends.shape[1]
-    B, H, W = space
     R, S, padding = filter_
-    lines, places, columns = B * (H + 2 * padding - R + 1), W + 2 * padding - S + 1, scale_N.size
-    chunks = min(lines, 64)
-    for chunk_ in prange(chunks):
-        chunk = np.int64(chunk_)  # numba counts in uint64, whose sum with an int64 is a float
-        sums_N, spare_N = np.empty(columns, np.float32), np.empty(columns, np.float32)
-        room_2N = np.empty((2, columns), np.float32)
-        rows_K = np.empty(R * index.shape[2], np.uint16)
-        for line in range(chunk * lines // chunks, (chunk + 1) * lines // chunks):
-            for x in range(places):
-                for t in range(T):
-                    _sum_at(line, x, t, index, ends, space, filter_, weight_IN, rows_K, spare_N, sums_N)
-                    settle(
-                        line, x, t, sums_N, scale_N, bias_N, currents_LXTN, add, neuron, channels,
-                        out_index, out_ends, room_2N,
-                    )  # type: ignore[call-arg]  # fmt: skip
+    places, columns = space[2] + 2 * padding - S + 1, scale_N.size
+    sums_N, spare_N = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    room_2N = np.empty((2, columns), np.float32)
+    rows_K = np.empty(R * index.shape[2], np.uint16)
+    for line in range(first, last):
+        for x in range(places):
+            for t in range(T):
+                _sum_at(line, x, t, index, ends, space, filter_, weight_IN, rows_K, spare_N, sums_N)
+                settle(
+                    line, x, t, sums_N, scale_N, bias_N, currents_LXTN, add, neuron, channels,
+                    out_index, out_ends, room_2N,
+                )  # type: ignore[call-arg]  # fmt: skip
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def pooled_synapses(
+def _pooled_synapses(
+    first: int,
+    last: int,
     index: np.ndarray,
     ends: np.ndarray,
     space: tuple[int, int, int],
@@ -107,55 +106,53 @@ def pooled_synapses(
     channels: int,
     out_index: np.ndarray,
     out_ends: np.ndarray,
-    threads: int,
 ) -> None:
     """`synapses` with a max-pool before the neuron, window: size, stride, padding; no currents go to memory.
 
-    Every thread takes consecutive lines, and sums no line twice but at the border to the next thread. The largest
+    A thread sums no line twice but at the border to the next one's. The largest
     sum of a window is that of its largest current: scales are not negative, and rounding keeps order.
     """
     T = ends.shape[1]
-    B, H, W = space
+    H, W = space[1:]
     R, S, padding = filter_
     height, width = H + 2 * padding - R + 1, W + 2 * padding - S + 1
     size, stride, margin = window
     rows, places = (height + 2 * margin - size) // stride + 1, (width + 2 * margin - size) // stride + 1
-    columns, lines, chunks = scale_N.size, B * rows, min(B * rows, threads)
+    columns = scale_N.size
     no_currents = np.empty((0, 0, 0, columns), np.float32)
-    for chunk_ in prange(chunks):
-        chunk = np.int64(chunk_)
-        ring_RXTN = np.empty((size, width, T, columns), np.float32)  # the convolution's last lines
-        done = 0  # its lines before this one are there, or of no use
-        spare_N, largest_TN = np.empty(columns, np.float32), np.empty((T, columns), np.float32)
-        room_2N, cells_K = np.empty((2, columns), np.float32), np.empty(size * size, np.int64)
-        rows_K = np.empty(R * index.shape[2], np.uint16)
-        for line in range(chunk * lines // chunks, (chunk + 1) * lines // chunks):
-            b, y = divmod(line, rows)
-            top = b * height + max(0, y * stride - margin)
-            bottom = b * height + min(height, y * stride - margin + size)
-            for i in range(max(top, done), bottom):
-                for x in range(width):
-                    for t in range(T):
-                        sums_N = ring_RXTN[i % size, x, t]
-                        _sum_at(i, x, t, index, ends, space, filter_, weight_IN, rows_K, spare_N, sums_N)
-            done = bottom
-            for place in range(places):
-                left, right = max(0, place * stride - margin), min(width, place * stride - margin + size)
-                cells = 0
-                for i in range(top, bottom):
-                    for x in range(left, right):
-                        cells_K[cells] = ring_RXTN[i % size, x].ctypes.data
-                        cells += 1
-                largest(largest_TN.ctypes.data, cells_K.ctypes.data, cells, T * columns)  # type: ignore[call-arg]
+    ring_RXTN = np.empty((size, width, T, columns), np.float32)  # the convolution's last lines
+    done = 0  # its lines before this one are there, or of no use
+    spare_N, largest_TN = np.empty(columns, np.float32), np.empty((T, columns), np.float32)
+    room_2N, cells_K = np.empty((2, columns), np.float32), np.empty(size * size, np.int64)
+    rows_K = np.empty(R * index.shape[2], np.uint16)
+    for line in range(first, last):
+        b, y = divmod(line, rows)
+        top = b * height + max(0, y * stride - margin)
+        bottom = b * height + min(height, y * stride - margin + size)
+        for i in range(max(top, done), bottom):
+            for x in range(width):
                 for t in range(T):
-                    settle(
-                        line, place, t, largest_TN[t], scale_N, bias_N, no_currents, False, neuron, channels,
-                        out_index, out_ends, room_2N,
-                    )  # type: ignore[call-arg]  # fmt: skip
+                    sums_N = ring_RXTN[i % size, x, t]
+                    _sum_at(i, x, t, index, ends, space, filter_, weight_IN, rows_K, spare_N, sums_N)
+        done = bottom
+        for place in range(places):
+            left, right = max(0, place * stride - margin), min(width, place * stride - margin + size)
+            cells = 0
+            for i in range(top, bottom):
+                for x in range(left, right):
+                    cells_K[cells] = ring_RXTN[i % size, x].ctypes.data
+                    cells += 1
+            largest(largest_TN.ctypes.data, cells_K.ctypes.data, cells, T * columns)  # type: ignore[call-arg]
+            for t in range(T):
+                settle(
+                    line, place, t, largest_TN[t], scale_N, bias_N, no_currents, False, neuron, channels,
+                    out_index, out_ends, room_2N,
+                )  # type: ignore[call-arg]  # fmt: skip
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def dense_conv(
+def _dense_conv(
+    first: int,
+    last: int,
     x_BHWI: np.ndarray,
     weight_IN: np.ndarray,
     bias_N: np.ndarray,
@@ -163,15 +160,15 @@ def dense_conv(
     out_PN: np.ndarray,
 ) -> None:
     """Convolution of real-valued input (the picture) with float32 weights, N filled up to a multiple of 32."""
-    B, H, W, inputs = x_BHWI.shape
+    H, W, inputs = x_BHWI.shape[1:]
     R, S, padding = filter_
     height, width = H + 2 * padding - R + 1, W + 2 * padding - S + 1
-    for line_ in prange(B * height):
-        line = np.int64(line_)
+    sums_N = np.empty(bias_N.size, np.float32)
+    for line in range(first, last):
         b, y = divmod(line, height)
-        sums_N = np.empty(bias_N.size, np.float32)
         for x in range(width):
-            sums_N[:] = bias_N
+            for n in range(sums_N.size):
+                sums_N[n] = bias_N[n]
             for r in range(max(0, padding - y), min(R, H + padding - y)):
                 for s in range(max(0, padding - x), min(S, W + padding - x)):
                     for i in range(inputs):
@@ -184,8 +181,9 @@ def dense_conv(
                 out_N[n] = sums_N[n]
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def pool_and_fire(
+def _pool_and_fire(
+    first: int,
+    last: int,
     currents_TBHWN: np.ndarray,
     window: tuple[int, int, int],
     neuron: np.ndarray,
@@ -196,17 +194,20 @@ def pool_and_fire(
 
     A current with one time step is constant over all those of `out_ends` (lines, T, places + 1).
     """
-    steps, B, H, W, N = currents_TBHWN.shape
+    steps, _, H, W, N = currents_TBHWN.shape
     size, stride, padding = window
     height, width = (H + 2 * padding - size) // stride + 1, (W + 2 * padding - size) // stride + 1
     columns = (N + LIST_LANES - 1) // LIST_LANES * LIST_LANES
-    for line_ in prange(B * height):
-        line = np.int64(line_)
+    x_N, scale_N, bias_N = (
+        np.empty(columns, np.float32),
+        np.empty(columns, np.float32),
+        np.empty(columns, np.float32),
+    )
+    x_N[:], scale_N[:], bias_N[:] = NEVER, 1, 0
+    room_2N = np.empty((2, columns), np.float32)
+    no_currents = np.empty((0, 0, 0, columns), np.float32)
+    for line in range(first, last):
         b, y = divmod(line, height)
-        x_N = np.full(columns, NEVER)
-        scale_N, bias_N = np.ones(columns, np.float32), np.zeros(columns, np.float32)
-        room_2N = np.empty((2, columns), np.float32)
-        no_currents = np.empty((0, 0, 0, columns), np.float32)
         top = y * stride - padding
         for x in range(width):
             left = x * stride - padding
@@ -223,14 +224,38 @@ def pool_and_fire(
                 )  # type: ignore[call-arg]  # fmt: skip
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def levels_of(index: np.ndarray, ends: np.ndarray, level_TLXN: np.ndarray) -> None:
+def _levels_of(first: int, last: int, index: np.ndarray, ends: np.ndarray, level_TLXN: np.ndarray) -> None:
     """Write the dense levels (T, lines, X, N) uint8 that lists of spikes stand for."""
-    T, lines, places, channels = level_TLXN.shape
-    for line in prange(lines):
+    T, _, places, channels = level_TLXN.shape
+    for line in range(first, last):
         for t in range(T):
             for x in range(places):
                 level_N = level_TLXN[t, line, x]
                 level_N[:] = 0
                 for i in range(ends[line, t, x], ends[line, t, x + 1]):
                     level_N[channel(index[line, t, i], x, channels)] += 1
+
+
+_LISTS, _ENDS, _THREE = types.uint16[:, :, ::1], types.int32[:, :, ::1], types.UniTuple(types.intp, 3)
+_X, _XX, _XXXX = types.float32[::1], types.float32[:, ::1], types.float32[:, :, :, ::1]
+_ROWS = {"int8": types.int8[:, ::1], "float32": _XX}
+pooled_synapses = {
+    kind: Kernel(
+        f"pooled_synapses_{kind}", _pooled_synapses,
+        _LISTS, _ENDS, _THREE, _THREE, _THREE, rows, _X, _X, _X, types.intp, _LISTS, _ENDS,
+    )
+    for kind, rows in _ROWS.items()
+}  # fmt: skip
+"""By the type of the weights, like `synapses`."""
+synapses = {
+    kind: Kernel(
+        f"synapses_{kind}", _synapses,
+        _LISTS, _ENDS, _THREE, _THREE, rows, _X, _X, _XXXX, types.boolean, _X, types.intp, _LISTS, _ENDS,
+    )
+    for kind, rows in _ROWS.items()
+}  # fmt: skip
+pool_and_fire = Kernel(
+    "pool_and_fire", _pool_and_fire, types.float32[:, :, :, :, ::1], _THREE, _X, _LISTS, _ENDS
+)
+dense_conv = Kernel("dense_conv", _dense_conv, _XXXX, _XX, _X, _THREE, _XX)
+levels_of = Kernel("levels_of", _levels_of, _LISTS, _ENDS, types.uint8[:, :, :, ::1])

@@ -8,6 +8,7 @@ hundred times slower than a product of unfolded rows, and QLinearConv would roun
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -66,6 +67,9 @@ class OnnxGraph:
 
     def session(self, results: Mapping[str, type[np.generic]], threads: int) -> Any:
         """Return an `onnxruntime.InferenceSession` from the sources to `results`."""
+        os.environ.setdefault(
+            "ORT_DISABLE_TELEMETRY", "1"
+        )  # it writes to the home folder when it is imported
         import onnxruntime
         from onnx import helper, numpy_helper
 

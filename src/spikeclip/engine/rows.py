@@ -11,13 +11,13 @@ SAFE_ROWS = 258
 """Rows of int8 weights (at most 127 in size) whose sum cannot leave int16: 258 * 127 = 32,766."""
 
 
-@njit(inline="always", cache=True, nogil=True)
+@njit(inline="always")
 def channel(entry: int, x: int, channels: int) -> np.int64:
     """Return the channel that an entry at position x of a line stands for."""
     return (np.int64(entry) - x * channels) & 0xFFFF
 
 
-@njit(inline="always", cache=True, nogil=True)
+@njit(inline="always")
 def accumulate(sums: int, spare: int, rows: int, count: int, weight_IN: np.ndarray) -> None:
     """Write the sum (N float32) of the weight rows that a list of uint16 names; sums, spare, rows are addresses.
 

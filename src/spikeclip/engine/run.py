@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numba import get_num_threads
 
 from spikeclip.engine import kernels
-from spikeclip.engine.attention import attend
+from spikeclip.engine.attention import attend, keys_by_values
 from spikeclip.engine.dense import Stretch
 from spikeclip.engine.neuron import SLACK, parameters
 from spikeclip.engine.plan import NO_POOL, Attend, Dense, Fire, Plain, Step, Synapses
+from spikeclip.engine.threads import Kernel
 from spikeclip.engine.vector import empty
 from spikeclip.errors import InputError
 from spikeclip.graph import ops
@@ -34,7 +35,7 @@ class Spikes:
         """Return the levels (T, *space, width) as uint8."""
         lines, T, places = self.ends.shape
         level_TLXN = np.empty((T, lines, places - 1, self.width), np.uint8)
-        kernels.levels_of(self.index, self.ends, level_TLXN)
+        kernels.levels_of(lines, self.index, self.ends, level_TLXN)
         return level_TLXN.reshape(T, *self.space, self.width)
 
     @property
@@ -73,6 +74,22 @@ class Values:
         return self.spikes[op.name]
 
 
+def kernels_of(steps: Sequence[Step | Stretch]) -> list[Kernel]:
+    """Return the kernels that steps run."""
+    found = [kernels.levels_of]
+    for step in steps:
+        if isinstance(step, Synapses):
+            pooled = step.window != NO_POOL and step.neuron is not None
+            found.append((kernels.pooled_synapses if pooled else kernels.synapses)[step.weight_IN.dtype.name])
+        elif isinstance(step, Dense):
+            found.append(kernels.dense_conv)
+        elif isinstance(step, Attend):
+            found += [keys_by_values, attend]
+        elif isinstance(step, Fire) or (isinstance(step, Stretch) and step.fires):
+            found.append(kernels.pool_and_fire)
+    return found
+
+
 def run_step(step: Step | Stretch, values: Values) -> None:
     """Run one step; its output is added to `values`."""
     reals, spikes = values.reals, values.spikes
@@ -104,8 +121,8 @@ def _dense(step: Dense, values: Values) -> None:
     flat = (T * B, *x.shape[2:]) if conv else (x[..., 0].size, 1, 1, x.shape[-1])
     space = _space_behind(step.filter_, flat[:3])
     out = values.room(step.name, (int(np.prod(space)), len(step.op.bias_O)), np.float32)
-    x_BHWI = np.ascontiguousarray(x, np.float32).reshape(flat)
-    kernels.dense_conv(x_BHWI, step.weight_IN, step.bias_N, step.filter_, out)
+    x_BHWI = np.require(x, np.float32, "CW").reshape(flat)
+    kernels.dense_conv(space[0] * space[1], x_BHWI, step.weight_IN, step.bias_N, step.filter_, out)
     shape = (T, B, *space[1:]) if conv else x.shape[:-1]
     values.output = values.reals[step.name] = out.reshape(*shape, -1)
 
@@ -118,7 +135,8 @@ def _fire(step: Fire, values: Values) -> None:
     space = _space_behind_pool(step.window, (B, H, W)) if step.window != NO_POOL else (B, *inner)
     out = values.room_for_spikes(step.op, step.op.T, space, _plane(space[1:])[1], N)
     kernels.pool_and_fire(
-        np.ascontiguousarray(currents).reshape(len(currents), B, H, W, N),
+        len(out.ends),
+        np.require(currents, np.float32, "CW").reshape(len(currents), B, H, W, N),
         step.window,
         parameters(step.op),
         out.index,
@@ -132,13 +150,17 @@ def _attend(step: Attend, values: Values) -> None:
         raise InputError(f"{step.name}: the engine needs q, k and v of tokens in the same order of lines")
     shape = (q.space[0], int(np.prod(q.space[1:])))
     mask_BN = np.ones(shape, np.bool_) if step.mask is None else values.reals[step.mask][0]
+    mask_BN = np.require(mask_BN, np.bool_, "CW")
     out = values.room_for_spikes(step.neuron, step.neuron.T, q.space, q.flat[2], q.width)
     head = q.width // step.op.num_heads
     rows = step.neuron.T * shape[0] * q.width
     kv_RD = values.room("k^T v", (rows, head + -head % 16), np.float32)
+    keys_by_values(
+        step.neuron.T * shape[0], k.index, k.ends, v.index, v.ends, mask_BN, step.op.num_heads, kv_RD
+    )
     attend(
-        q.index, q.ends, k.index, k.ends, v.index, v.ends, mask_BN,
-        q.width, step.op.num_heads, step.op.scale, parameters(step.neuron), kv_RD, out.index, out.ends,
+        len(q.ends), q.index, q.ends, kv_RD, shape[1], step.op.num_heads, step.op.scale,
+        parameters(step.neuron), out.index, out.ends,
     )  # fmt: skip
 
 
@@ -167,8 +189,8 @@ def _synapses(step: Synapses, values: Values) -> None:
     if step.neuron is not None:
         out = values.room_for_spikes(step.neuron, T, space, W, step.outputs)
         out_index, out_ends = out.index, out.ends
-    kernels.synapses(
-        x.index, x.ends, x.flat, step.filter_, step.weight_IN, step.scale_N, step.bias_N,
+    kernels.synapses[step.weight_IN.dtype.name](
+        B * H, x.index, x.ends, x.flat, step.filter_, step.weight_IN, step.scale_N, step.bias_N,
         currents, add, parameters(step.neuron), step.outputs, out_index, out_ends,
     )  # fmt: skip
 
@@ -194,9 +216,9 @@ def _pooled_synapses(step: Synapses, neuron: ops.Neuron, values: Values) -> None
     x = values.spikes[step.source]
     space = _space_behind_pool(step.window, _space_behind(step.filter_, x.flat))
     out = values.room_for_spikes(neuron, x.ends.shape[1], space, space[2], step.outputs)
-    kernels.pooled_synapses(
-        x.index, x.ends, x.flat, step.filter_, step.window, step.weight_IN, step.scale_N, step.bias_N,
-        parameters(neuron), step.outputs, out.index, out.ends, get_num_threads(),
+    kernels.pooled_synapses[step.weight_IN.dtype.name](
+        len(out.ends), x.index, x.ends, x.flat, step.filter_, step.window, step.weight_IN, step.scale_N, step.bias_N,
+        parameters(neuron), step.outputs, out.index, out.ends,
     )  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from spikeclip.encode.pixels import Picture, as_pixels
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.encode.vectors import unit
 from spikeclip.engine.engine import Engine
+from spikeclip.engine.run import kernels_of
+from spikeclip.engine.threads import compile_kernels
 from spikeclip.errors import InputError
 from spikeclip.graph.inputs import picture_batches
 from spikeclip.graph.saved import SavedGraphs, load_graphs
@@ -108,5 +110,8 @@ class Runtime:
         return self._rows(self.text(tokens_NL[i : i + self._batch]) for i in starts)
 
     def _rows(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+        compile_kernels(
+            kernels_of([*self.image.by_events, *self.text.by_events])
+        )  # in one go: most need both
         rows = list(batches)
         return unit(np.concatenate(rows)) if rows else np.empty((0, self.dim), np.float32)

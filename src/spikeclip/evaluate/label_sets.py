@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from spikeclip.data.prompts import load_prompts, text_key
+from spikeclip.data.readers.listing import json_of
 from spikeclip.errors import InputError, first_line
 from spikeclip.evaluate.statistics import Point, point
 from spikeclip.evaluate.zero_shot import zero_shot_metrics
@@ -39,10 +40,11 @@ def load_near_names(file: str | Path | None = None) -> dict[str, list[str]]:
     if file is None:
         return json.loads(_NAMES.read_text(encoding="utf-8"))["near"]
     try:
-        near = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        near = json_of(Path(file).expanduser().read_bytes(), str(file))
+    except OSError as error:
         raise InputError(f"{file}: the near names cannot be read ({first_line(error)})") from error
-    if not isinstance(near, dict) or not all(isinstance(names, list) for names in near.values()):
+    lists = list(near.values()) if isinstance(near, dict) else [None]
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
         raise InputError(f'{file}: expected lists of names by class, such as {{"horse": ["zebra", "pony"]}}')
     return near
 

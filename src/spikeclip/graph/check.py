@@ -33,8 +33,14 @@ def check(graph: Graph) -> dict[str, Shape]:
     for op in graph.ops:
         _check_fields(op)
     _check_texts(graph)
-    _check_steps(graph.ops)
-    found = shapes(graph)
+    check_steps(graph.ops)
+    found, text = shapes(graph), graph.input
+    if (
+        isinstance(text, Tokens) and not text.exact
+    ):  # what fits two lengths fits all: sizes are multiples of it
+        last = graph.ops[-1].name
+        if shapes(graph, (1,))[last] != found[last]:
+            raise InputError(f"{last}: its size is another for a shorter text")
     for name, shape in found.items():
         if math.prod(shape) > MOST_VALUES:
             raise InputError(f"{name}: {shape} is more than {MOST_VALUES} numbers for one input")
@@ -140,7 +146,8 @@ def _described(hint: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(args)}"
     if origin is tuple:
-        return f"a list, each {_described(args[0])}" if args[-1] is Ellipsis else f"a list of {len(args)}"
+        parts = [f"each {_described(args[0])}"] if args[-1] is Ellipsis else map(_described, args)
+        return f"a list, {', '.join(parts)}"
     return "null" if hint is type(None) else "true or false"
 
 
@@ -161,7 +168,7 @@ def _check_texts(graph: Graph) -> None:
             raise InputError(f"{text.name}: eos_id is {text.eos_id} in a vocabulary of {len(op.table_VC)}")
 
 
-def _check_steps(ops: list[Op]) -> None:
+def check_steps(ops: list[Op]) -> None:
     """One T for all, and sub-steps that are added up where the next operation reads them."""
     times = {op.T for op in ops if isinstance(op, Neuron) and op.kind != "relu"}
     times |= {len(op.weights_T) for op in ops if isinstance(op, Readout)}
@@ -176,7 +183,7 @@ def _check_steps(ops: list[Op]) -> None:
             given = op.substeps
         else:
             adds = hasattr(op, "substeps")
-            fits = len(reads) <= 1 and (not adds or op.substeps == given)
+            fits = len(reads) <= 1 and getattr(op, "substeps", given) == given
             given = 1 if adds else given
         if not fits:
             raise InputError(f"{op.name}: its sub-steps are not those of what it reads")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from spikeclip.config import Taught, read_taught, to_dict
 from spikeclip.errors import InputError
-from spikeclip.files import check_target
 from spikeclip.graph.check import check_tower
 from spikeclip.graph.ops import LARGEST, Graph, Image, InputOp, Tokens
 from spikeclip.graph.shapes import full_shape
@@ -27,6 +26,8 @@ FILES = ("image.json", "image.safetensors", "text.json", "text.safetensors")
 
 
 class SavedGraphs(NamedTuple):
+    """Both towers and what model.json says of them."""
+
     image: Graph[Image]
     text: Graph[Tokens]
     logit_scale: float
@@ -38,31 +39,38 @@ class SavedGraphs(NamedTuple):
     """What the model was taught with."""
 
 
+_FACTS = SavedGraphs._fields[2:]
+
+
 def save_graphs(model: SpikeCLIP, folder: Path) -> Path:
     """Lower both towers of the model saved in `folder` into `folder`/graph and return that folder.
 
-    model.json is written last and removed first: without it there are no graphs, so half of them are never read.
-    Raises `InputError` where `folder`/graph is a symbolic link or a file, and for a model that cannot run.
+    Raises `InputError` as `write_graphs` does.
     """
-    graphs = folder / "graph"
-    if graphs.exists() and not graphs.is_dir():
-        raise InputError(f"{graphs} is a file, and graphs are written to a folder: remove it and lower again")
-    check_target(graphs, folder)
-    image, text = _lowered(model)
+    weights = _file_hash(folder / "model.safetensors")
+    return write_graphs(_lowered(model)._replace(weights=weights, fingerprint=model.fingerprint), folder)
+
+
+def write_graphs(graphs: SavedGraphs, folder: Path) -> Path:
+    """Write the graphs of a model into `folder`/graph and return that folder.
+
+    model.json is removed first and written last: without it there are no graphs, so half of them are never read.
+    Raises `InputError` where `folder`/graph is a symbolic link or a file, and for graphs that cannot run.
+    """
+    image, text, *facts = graphs
+    out, facts = folder / "graph", dict(zip(_FACTS, facts, strict=True))
+    facts["taught"] = to_dict(graphs.taught)
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        kind = "a symbolic link" if out.is_symlink() else "a file"
+        raise InputError(f"{out} is {kind}, and graphs are written to a folder: remove it and lower again")
     for tower in (image, text):
         check_tower(tower)
-    for left in [folder / GRAPHS, *graphs.glob(".*.tmp")]:  # the latter of a `lower` that was killed
+    for left in [folder / GRAPHS, *out.glob(".*.tmp")]:  # the latter of a `lower` that was killed
         left.unlink(missing_ok=True)
-    save_graph(image, graphs / "image")
-    save_graph(text, graphs / "text")
-    facts = {
-        "logit_scale": float(model.logit_scale.detach()),
-        "weights": _file_hash(folder / "model.safetensors"),
-        "fingerprint": model.fingerprint,
-        "taught": to_dict(model.taught),
-    }
-    write_record({**facts, "graphs": _graphs_hash(graphs, facts)}, folder / GRAPHS)
-    return graphs
+    save_graph(image, out / "image")
+    save_graph(text, out / "text")
+    write_record({**facts, "graphs": _graphs_hash(out, facts)}, folder / GRAPHS)
+    return out
 
 
 def load_graphs(folder: Path) -> SavedGraphs:
@@ -105,10 +113,9 @@ def graphs_taught(folder: Path) -> Taught:
 
 def _check_facts(facts: Any) -> None:
     """Raise `InputError` where model.json does not hold what `save_graphs` writes."""
-    names = ("weights", "fingerprint", "graphs")
-    if not isinstance(facts, dict) or facts.keys() != {"logit_scale", "taught", *names}:
+    if not isinstance(facts, dict) or facts.keys() != {*_FACTS, "graphs"}:
         raise InputError(f"{GRAPHS} is damaged or of another version")
-    scale = facts["logit_scale"]
+    scale, names = facts["logit_scale"], ("weights", "fingerprint", "graphs")
     if (
         not isinstance(scale, float)
         or not 0 < scale <= LARGEST
@@ -132,14 +139,14 @@ def open_graphs(folder: Path) -> SavedGraphs:
         return load_graphs(folder)
     from spikeclip.model import from_pretrained
 
-    model = from_pretrained(folder)
-    return SavedGraphs(*_lowered(model), float(model.logit_scale.detach()), taught=model.taught)
+    return _lowered(from_pretrained(folder))
 
 
-def _lowered(model: SpikeCLIP) -> tuple[Graph[Image], Graph[Tokens]]:
+def _lowered(model: SpikeCLIP) -> SavedGraphs:
     from spikeclip.graph.lower import lower
 
-    return lower(model.image, model.config.image), lower(model.text)
+    image, text = lower(model.image, model.config.image), lower(model.text)
+    return SavedGraphs(image, text, float(model.logit_scale.detach()), taught=model.taught)
 
 
 def _graphs_hash(graphs: Path, facts: Mapping[str, Any]) -> str:

@@ -82,7 +82,7 @@ def _operations(described: Any, arrays: dict[str, np.ndarray]) -> list[Op]:
             raise InputError(f"unknown operation at {name[:60]!r}")
         fields = {f.name for f in dataclasses.fields(cls)}
         needed = {f.name for f in dataclasses.fields(cls) if f.default_factory is not dataclasses.MISSING}
-        stored = {f: arrays[f"{name}.{f}"] for f in needed if f"{name}.{f}" in arrays}
+        stored: dict[str, Any] = {f: arrays[f"{name}.{f}"] for f in needed if f"{name}.{f}" in arrays}
         # A setting that an older file lacks has its default.
         if row.keys() - (fields - needed) or needed - stored.keys():
             raise InputError(f"the fields of {name[:60]!r} do not fit {cls.__name__}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from spikeclip.graph.check import check_steps
 from spikeclip.graph.ops import Attention, Conv, Graph, InputOp, Linear, Max, Neuron, Scale
 
 
@@ -11,7 +12,8 @@ def to_substeps(graph: Graph[InputOp]) -> Graph[InputOp]:
     """Return the graph in which every I-LIF neuron fires n[t] times in D binary sub-steps of step t.
 
     W n = sum over sub-steps d of W b_d (Luo et al., SpikeYOLO, ECCV 2024), so every synapse reads spikes of 0 or
-    1 and its currents add up to the same; a graph without I-LIF is returned as it is.
+    1 and its currents add up to the same; a graph without I-LIF is returned as it is. Raises `InputError` where an
+    operation reads values of different D, as attention of q, k and v.
     """
     substeps: dict[str, int] = {}  # of the output of each operation
     ops = []
@@ -26,4 +28,5 @@ def to_substeps(graph: Graph[InputOp]) -> Graph[InputOp]:
         else:  # passes its steps on
             substeps[op.name] = incoming
             ops.append(op)
+    check_steps(ops)
     return Graph(ops)

@@ -13,16 +13,19 @@ bfloat16 travels as uint16. Arrays of no elements stand for what is absent. Numb
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic, overload
+
+from spikeclip.compiled import compiled
 
 BLOCK = 1024
 """Neurons that go through all time steps together."""
 
-_compiled = njit(nogil=True, cache=True, error_model="numpy")  # checks of divisors would keep loops scalar
+_compiled = partial(compiled, nogil=True, error_model="numpy")  # checks of divisors would keep loops scalar
 _ONE, _HALF_PI = np.float32(1), np.float32(np.pi / 2)
 _C2, _C3, _C4, _C5, _C6 = (np.float32(1 / math.factorial(n)) for n in range(2, 7))
 

@@ -18,7 +18,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from spikeclip.config import Surrogate
-from spikeclip.errors import unknown
+from spikeclip.errors import missing_module, unknown
 from spikeclip.neurons.surrogate import SURROGATES
 
 _HAS_TRITON = find_spec("triton") is not None
@@ -153,7 +153,10 @@ def _kernels(x_TX: Tensor) -> ModuleType | None:
 
         return triton
     if x_TX.is_cpu and x_TX.dtype in (torch.float32, torch.bfloat16) and not torch.compiler.is_compiling():
-        from spikeclip.neurons import cpu
+        try:
+            from spikeclip.neurons import cpu
+        except ModuleNotFoundError as error:
+            raise missing_module(error) from error
 
         return cpu
     return None

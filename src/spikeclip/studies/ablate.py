@@ -22,6 +22,7 @@ from spikeclip.provenance import environment
 from spikeclip.records import write_record
 from spikeclip.studies.grid import finished, run_once, study
 from spikeclip.train.recipe import load_recipe, recipe_values
+from spikeclip.train.recipe_checks import check_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,7 +90,10 @@ def plan(
         if content not in names and name in names.values():
             raise InputError(f"{axis}: {value}: another value is called {name} too; change its name")
         name = names.setdefault(content, name)
-        return Cell(axis, value, {f"{name}-{s}": dataclasses.replace(config, seed=s) for s in seeds})
+        runs = {f"{name}-{seed}": dataclasses.replace(config, seed=seed) for seed in seeds}
+        for run in runs.values():
+            check_run(run)
+        return Cell(axis, value, runs)
 
     base = cell("", _BASE, [])
     return [base, *(cell(axis, value, its) for axis, values in axes.items() for value, its in values.items())]
@@ -106,7 +110,7 @@ def run_ablation(
     """
     runs = {name: config for cell in cells for name, config in cell.runs.items()}
     failed: dict[str, str] = {}
-    with study(out, "ablation", "continues") if train else contextlib.nullcontext():
+    with study(out, "ablation") if train else contextlib.nullcontext():
         try:
             for place, (name, config) in enumerate(runs.items(), 1) if train else ():
                 try:

@@ -39,10 +39,10 @@ TEACHER = TeacherTraining()
 SPLITS = {"seen": "test", "held_out": "heldout"}
 """Colour-shape pairs that training pictures show, and pairs that none shows; each among all 64 names."""
 _WRITTEN = (
-    *(f"{folder}/{file}" for folder in ("teacher.training", "spiking", "relu") for file in (*RUN, ".lock")),
+    *(f"{folder}/{file}" for folder in ("teacher.training", "spiking", "relu") for file in RUN),
     *(f"{folder}/{file}" for folder in ("teacher", ".teacher.*.new", ".teacher.*.old") for file in WRITTEN),
     *(file for file in RUN if file.startswith("model/")),
-    *("results.json", "predictions.png", "energy.html", ".lock"),
+    *("results.json", "predictions.png", "energy.html"),
 )
 """All that a demo leaves."""
 _SHOWN = 16

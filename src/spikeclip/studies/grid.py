@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from spikeclip.config import RunConfig
-from spikeclip.errors import InputError, Interrupted
+from spikeclip.errors import InputError, Interrupted, missing_extra
 from spikeclip.records import read_record
 from spikeclip.train.folder import CHECKPOINT, RESULT, locked
 from spikeclip.train.recipe import changed_settings
@@ -16,13 +17,15 @@ from spikeclip.train.run import train_run
 
 
 @contextmanager
-def study(out: Path, kind: str, again: str) -> Iterator[None]:
-    """Keep the folder of a study to this process; `Interrupted` says what the same command does `again`."""
+def study(out: Path, kind: str, again: str = "continues") -> Iterator[None]:
+    """Keep the folder of a study to this process; `Interrupted` says what the same command does."""
+    if find_spec("matplotlib") is None:  # for the figures at the end
+        raise missing_extra("matplotlib", "train")
     try:
         with locked(out, kind):
             yield
     except Interrupted:
-        raise Interrupted(f"stopped; the same command {again} the {kind}") from None
+        raise Interrupted(f"stopped; the same command {again}") from None
 
 
 def run_once(

@@ -21,6 +21,7 @@ from spikeclip.graph.saved import open_graphs
 from spikeclip.records import write_record
 from spikeclip.studies.grid import run_once, study
 from spikeclip.train.recipe import recipe_values
+from spikeclip.train.recipe_checks import check_run
 
 LEVELS = ("L1", "L2 tiled", "L2 no reuse")
 """Each gets a figure; L0 is no claim."""
@@ -53,8 +54,10 @@ def run_sweep(
         raise InputError(
             f"a sweep needs accuracy, so its last stage is finetune, not {config.stages[-1].stage}"
         )
+    for strength in strengths:
+        check_run(_with_strength(config, strength))
     twins = _twins(config)
-    with study(out, "sweep", "continues"):
+    with study(out, "sweep"):
         rows = _networks(config, twins, out, strengths, conventions, quiet)
     result = {"networks": rows, "convention": conventions.name, "recipe": recipe_values(config)}
     write_record(result, out / "sweep.json")

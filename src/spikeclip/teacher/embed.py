@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -54,6 +55,9 @@ def embed_table(
     """
     if teacher.texts is not None:
         raise InputError(f"{teacher.name} is a table already; `teacher embed` takes a model")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise InputError(f"{out} cannot be written: it is a folder, or in one that is not yours to write in")
     captions = [text for part in parts for group in part.captions or [] for text in group]
     names = list(dict.fromkeys(name for part in parts if part.labels is not None for name in part.classnames))
     prompts = [p for group in build_prompts(names, templates) for p in group] if names else []
@@ -73,7 +77,6 @@ def embed_table(
         }
     if len(columns) == 1:
         raise InputError("nothing to embed: no pictures, captions, class names or texts")
-    out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as file:
         np.savez(file, **columns)  # type: ignore[arg-type]
     return {"images": len(columns.get("images", ())), "texts": len(wanted)}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from spikeclip.errors import InputError
-from spikeclip.files import check_free
+from spikeclip.files import check_free, check_target
 from spikeclip.records import read_record, write_record
 
 try:
@@ -42,12 +42,13 @@ def locked(folder: Path, kind: str, main: bool = True) -> Iterator[None]:
 
     kind: what the folder holds, for messages. main: False in all but the first process of one training, which share
     the folder. Raises `InputError` where another process has it, and for a file. Where the file system or the
-    machine has no locks, it warns. A folder that is empty at the end is removed.
+    machine has no locks, it warns. A folder that was made and is empty at the end is removed.
     """
     if not main:
         yield
         return
     check_free(folder, kind, folder.is_dir())
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(folder / _LOCK)
     try:
@@ -57,7 +58,8 @@ def locked(folder: Path, kind: str, main: bool = True) -> Iterator[None]:
             (folder / _LOCK).unlink()
         lock.close()
         with contextlib.suppress(OSError):  # it is not empty
-            folder.rmdir()
+            if made:
+                folder.rmdir()
 
 
 def check_start(
@@ -66,9 +68,12 @@ def check_start(
     """Check that a training may start in `folder`, or `resume` there; nothing is written or removed.
 
     changed(recipe): the settings that are others than in the recipe there. Raises `InputError` where there is nothing
-    to resume or another recipe, where one that has begun is not to be overwritten, and for a folder of other things.
+    to resume or another recipe, where one that has begun is not to be overwritten, and for a folder of other things or
+    with links in place of folders.
     """
     recipe = folder / RECIPE
+    for name in ("model", "tensorboard"):
+        check_target(folder / name)
     if resume:
         if not recipe.is_file():
             raise InputError(f"nothing to resume in {folder}: start without --resume")
@@ -80,11 +85,17 @@ def check_start(
             raise InputError(f"{folder} was started with other settings (different: {', '.join(different)})")
         return
     # A recipe alone, or with a log, is of a training that never came to a checkpoint: nothing of it is worth asking.
-    begun = any((folder / name).exists() for name in (CHECKPOINT, "model", RESULT))
+    begun = recipe.is_file() and any((folder / name).exists() for name in (CHECKPOINT, "model", RESULT))
     if begun and not overwrite:
         raise InputError(f"{folder} already holds a {kind}: --resume continues it, --overwrite replaces it")
-    if not (begun or recipe.is_file()) and any(entry.name != _LOCK for entry in folder.iterdir()):
+    if not (begun or _is_ours(recipe)) and any(entry.name != _LOCK for entry in folder.iterdir()):
         raise InputError(f"{folder} is not empty and not a {kind}: choose another --out")
+
+
+def _is_ours(recipe: Path) -> bool:
+    with contextlib.suppress(InputError):
+        return "seed" in read_record(recipe)
+    return False
 
 
 def begin(folder: Path, recipe: Mapping[str, Any], resume: bool) -> None:
@@ -111,14 +122,15 @@ def clear(folder: Path, written: Iterable[str] = RUN) -> None:
 
 
 def foreign(folder: Path, written: Iterable[str]) -> list[str]:
-    """Return the files below `folder`, as paths in it, that match none of the patterns."""
+    """Return the files below `folder`, as paths in it, that match none of the patterns; locks do not count."""
     ours = {file for pattern in written for file in folder.glob(pattern)}
     files = (file for file in sorted(folder.rglob("*")) if file.is_symlink() or not file.is_dir())
-    return [str(file.relative_to(folder)) for file in files if file not in ours]
+    return [str(file.relative_to(folder)) for file in files if file not in ours and file.name != _LOCK]
 
 
 def _lock(path: Path) -> IO[str]:
     """Open and lock a file; it is free again when the process ends, whatever ends it."""
+    check_target(path)
     while True:
         file = path.open("a+")
         if fcntl is None:

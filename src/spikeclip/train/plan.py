@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from spikeclip.errors import InputError
 from spikeclip.pretrained.resolve import resolve
 from spikeclip.teacher.choose import Teaching, choose_teacher
 from spikeclip.train.recipe import BUILT_IN, load_recipe
+from spikeclip.train.recipe_checks import check_files
 
 ALONE, TAUGHT = BUILT_IN / "folder.yaml", BUILT_IN / "folder-teacher.yaml"
 """What is the same for all folders: without a teacher, and with one."""
@@ -56,25 +56,6 @@ class Plan:
     lines: list[str]
 
 
-def own_folder(recipe: str) -> Path | None:
-    """Return the folder of pictures that was named in place of a recipe, None for a recipe.
-
-    The name of a built-in recipe never means a folder of the working directory: that is written with a slash. Raises
-    `InputError` for a path that does not exist and does not end as a recipe does.
-    """
-    path = Path(recipe).expanduser()
-    bare = not {"/", os.sep} & set(recipe)
-    if bare and (BUILT_IN / f"{recipe}.yaml").is_file():
-        if path.is_dir():
-            warnings.warn(f"{recipe} is a built-in recipe; the folder is ./{recipe}", stacklevel=2)
-        return None
-    if path.is_dir():
-        return path
-    if not bare and not path.exists() and path.suffix not in (".yaml", ".yml"):
-        raise InputError(f"no such folder of pictures, and no such recipe: {recipe}")
-    return None
-
-
 def plan_folder(folder: Path, changes: Sequence[str] = ()) -> Plan:
     """Plan the training on a folder with a folder of pictures for each class; its pictures are decoded and cached.
 
@@ -93,6 +74,7 @@ def plan_folder(folder: Path, changes: Sequence[str] = ()) -> Plan:
     if "model.pretrained" in starts_with:
         start.append("model={}")
     asked = load_recipe(ALONE, [*start, *(change for change in changes if not change.startswith("stages"))])
+    check_files(asked)
     found = read_folder(asked)
     given = asked.teacher if "teacher.path" in starts_with else None
     templates = asked.data.templates if "data.templates" in starts_with else None

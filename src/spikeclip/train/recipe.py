@@ -84,8 +84,8 @@ def changed_settings(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
 
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise InputError(f"expected key=value, got {override!r}")
+    if not equals or not 0 < len(key) <= 200:
+        raise InputError(f"expected key=value, got {reprlib.repr(override)}")
     value = parse_yaml(text, f"{key}: {reprlib.repr(text)}")
     *parents, last = key.split(".")
     targets: list[Any] = [values]

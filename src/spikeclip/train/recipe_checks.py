@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spikeclip.config import (
+    PRESETS,
     DataConfig,
     ImageConfig,
     ModelConfig,
@@ -19,7 +20,7 @@ from spikeclip.config import (
     from_dict,
 )
 from spikeclip.config.ranges import check_ranges
-from spikeclip.errors import InputError
+from spikeclip.errors import InputError, unknown
 
 _TERMS = {
     "align_text": ("cosine", "interactive", "relational"),
@@ -42,6 +43,8 @@ def check_run(config: RunConfig) -> None:
     """Raise `InputError`, with the key, for a value outside its range and for settings that do not go together."""
     for key, part in _parts(config):
         check_ranges(part, key)
+        for field in dataclasses.fields(part):
+            _check_filled(getattr(part, field.name), f"{key}{field.name}")
     if not config.stages:
         raise InputError("the recipe lists no stages: add `stages:` with at least one `- stage: ...`")
     model = _resolved(config.model)
@@ -74,14 +77,26 @@ def check_files(config: RunConfig) -> None:
 
 
 def _parts(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dataclasses of a recipe with the keys they stand under; a model's settings are checked by itself."""
+    """Yield the dataclasses of a recipe with the keys they stand under."""
     yield key, config
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         entries = enumerate(value) if isinstance(value, list) else [("", value)]
         for place, part in entries:
-            if dataclasses.is_dataclass(part) and field.name != "model":
+            if dataclasses.is_dataclass(part):
                 yield from _parts(part, f"{key}{field.name}.{place}{'.' if place != '' else ''}")
+
+
+def _check_filled(value: Any, key: str) -> None:
+    """Raise `InputError` for a text without a character, also in a list or as name or value of a table."""
+    if isinstance(value, str) and not value.strip():
+        raise InputError(f"{key} is empty")
+    entries = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    for place, entry in entries:
+        _check_filled(place, key)
+        _check_filled(entry, f"{key}.{place}")
 
 
 def _resolved(settings: ModelSettings) -> ModelConfig | None:
@@ -90,6 +105,8 @@ def _resolved(settings: ModelSettings) -> ModelConfig | None:
     from_dict(TextConfig, settings.text or {}, "model.text")
     if settings.pretrained is not None:
         return None
+    if settings.name is not None and settings.name not in PRESETS:
+        raise unknown("value of model.name", settings.name, PRESETS)
     try:
         return settings.resolve()
     except InputError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spikeclip.errors import missing_extra
+from spikeclip.errors import first_line, missing_extra
 from spikeclip.files import replacing
 from spikeclip.records import read_rows
 from spikeclip.train.folder import LOG
@@ -114,8 +114,11 @@ class Report:
             self.bar.stop()
             self.bar = None
         if self.board is not None:
-            self.board.close()
-            self.board = None
+            board, self.board = self.board, None
+            try:
+                board.close()
+            except OSError as error:  # the disk is full; what stopped the training says so too
+                self.warn(f"the last rows for TensorBoard could not be written: {first_line(error)}")
 
     def _rewind(self, index: int, step: int) -> None:
         """Forget the rows of this step and of those after it."""

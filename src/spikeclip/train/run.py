@@ -78,7 +78,7 @@ def train_run(
             pictures = load_run_pictures(config, format)
             tested = _load_test(config, format, pictures.classnames) if test else None
             lessons = gather_lessons(config, pictures, str(accelerator.device))
-        _check(config, pictures, lessons, report)
+        _check(config, (pictures, lessons), accelerator.num_processes, report)
         if state and state["pictures"] != _fingerprints(pictures):
             raise InputError(
                 f"the pictures are not those that the run in {out} began with, so it cannot go on"
@@ -147,11 +147,10 @@ def _load_test(config: RunConfig, format: ImageFormat, trained: list[str]) -> Pi
     return pictures
 
 
-def _check(config: RunConfig, pictures: RunPictures, lessons: Lessons, report: Report) -> None:
+def _check(config: RunConfig, data: tuple[RunPictures, Lessons], processes: int, report: Report) -> None:
     """Raise `InputError` where a stage lacks what it needs, before the first one starts; warn of small batches."""
     for stage in config.stages:
-        kind = check_stage(stage, pictures, lessons)
-        warning = check_batch(stage, kind.count(pictures, lessons), Accelerator().num_processes)
+        warning = check_batch(stage, check_stage(stage, *data).count(*data), processes)
         if warning:
             report.warn(warning)
 

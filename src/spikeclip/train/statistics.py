@@ -14,8 +14,8 @@ from spikeclip.train.stages.stage import Batch
 
 SAMPLES, BATCH = 4096, 256
 """How many training samples statistics are computed from, and how many at a time."""
-LEAST_BATCH = 8
-"""Below it running statistics are too noisy to evaluate with."""
+LEAST_BATCH = 4
+"""Below it running statistics are too noisy: after batches of 2 they lose 8 points of 41 % on shapes, after 4 none."""
 
 
 def check_batch(config: StageConfig, samples: int, processes: int) -> str | None:

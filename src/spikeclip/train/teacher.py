@@ -25,6 +25,7 @@ from spikeclip.train.precision import resolve_precision
 from spikeclip.train.report import Report
 from spikeclip.train.session import open_session
 from spikeclip.train.stages.captions import Captions, captioned, first_captions
+from spikeclip.train.statistics import check_batch
 
 LOG = "log"
 """Folder in a saved teacher with the metrics.jsonl and the TensorBoard of its training."""
@@ -73,6 +74,9 @@ def train_teacher(
     checkpoint = folder / CHECKPOINT
     main = accelerator.is_main_process
     stage = Captions(_stage_config(settings, pictures), settings.seed, model, training, held)
+    check_batch(
+        stage.config, stage.samples, accelerator.num_processes
+    )  # its warning is of BatchNorm, which CLIP lacks
     report = Report(folder, main, title, quiet)
     data = {"pictures": pictures.fingerprint, "validation": validation.fingerprint}
     recipe = {**to_dict(settings), **data}

@@ -51,7 +51,9 @@ def as_picture(image: np.ndarray) -> np.ndarray:
 
 def event_splits(folder: Path) -> dict[str, list[Path]]:
     """Return the file of recordings of each split in `folder`, SPLIT.npz."""
-    return {path.stem: [path] for path in sorted(folder.glob("*.npz")) if _holds_events(path)}
+    return {
+        path.stem: [path] for path in sorted(folder.glob("*.npz")) if path.is_file() and _holds_events(path)
+    }
 
 
 def count_recordings(path: Path) -> int:

@@ -34,8 +34,8 @@ def is_picture(path: Path) -> bool:
 def folder_files(folder: Path) -> list[Path]:
     """Return every file in a folder and its subfolders, in order; hidden files and folders are passed over.
 
-    Links to folders are followed, and each folder is read once, so that a loop of links ends. An empty folder and a
-    link to a folder that is read already stand in the list themselves.
+    Links to folders are followed, and each folder is read once, so that a loop of links ends. Folders that are empty,
+    may not be read or are read already by another name stand in the list themselves.
     """
     found: list[Path] = []
     seen = {_identity(folder.parent)}
@@ -46,10 +46,13 @@ def folder_files(folder: Path) -> list[Path]:
             found.append(place)
             continue
         seen.add(_identity(place))
-        with os.scandir(place) as scan:
-            entries = sorted(
-                (entry for entry in scan if not _hidden(entry.name)), key=lambda entry: entry.name
-            )
+        try:
+            entries = _visible(place)
+        except PermissionError:
+            if place == folder:
+                raise
+            found.append(place)
+            continue
         for entry in entries:
             if not entry.is_dir():
                 found.append(Path(entry.path))
@@ -65,8 +68,7 @@ def picture_splits(folder: Path) -> dict[str, list[ClassFolder]]:
 
     A folder inside a class folder belongs to the class. Empty where no picture is in a class folder.
     """
-    with os.scandir(folder) as scan:
-        names = sorted(entry.name for entry in scan if entry.is_dir() and not _hidden(entry.name))
+    names = [entry.name for entry in _visible(folder) if entry.is_dir() and os.access(entry.path, os.R_OK)]
     splits = {name: _class_folders(folder / name) for name in names}
     nested = {name: classes for name, classes in splits.items() if any(each.pictures for each in classes)}
     loose = any(any(map(is_picture, each.others)) for classes in splits.values() for each in classes)
@@ -91,9 +93,11 @@ def list_folder(folder: Path, splits: dict[str, list[ClassFolder]], split: str) 
     classnames = read_names(folder) or found
     if len(classnames) == 1:
         raise InputError(f"{folder}: one class is no classification; {unsorted(folder)}")
-    if missing := [name for name in found if name not in classnames]:
-        raise InputError(f"{folder}: class folder {missing[0]!r} is not in names.json")
     index = {name: i for i, name in enumerate(classnames)}
+    if missing := in_order(
+        _name(each) for each in splits[split] if each.pictures and _name(each) not in index
+    ):
+        raise InputError(f"{folder}: class folder {missing[0]!r} is not in names.json")
     labelled = [(path, index[_name(each)]) for each in splits[split] for path in each.pictures]
     empty = [each.place for each in splits[split] if each.place and not each.pictures]
     skipped = {path: "a class folder without a picture" for path in empty}
@@ -105,6 +109,11 @@ def list_folder(folder: Path, splits: dict[str, list[ClassFolder]], split: str) 
         classnames=classnames,
         skipped={path.relative_to(folder).as_posix(): why for path, why in skipped.items()},
     )
+
+
+def all_files(classes: list[ClassFolder]) -> list[Path]:
+    """Return the files of class folders, pictures and others."""
+    return [path for each in classes for path in each.pictures + each.others]
 
 
 def unsorted(folder: Path) -> str:
@@ -129,8 +138,10 @@ def why_not(path: Path) -> str:
         return "a picture in no class folder"
     if not path.exists():
         return "a link that leads nowhere"
+    if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+        return "a folder that may not be read"
     if path.is_dir():
-        return "a link to a folder that is read already" if any(path.iterdir()) else "an empty folder"
+        return "a link to a folder that is read already" if _visible(path) else "an empty folder"
     return "not a picture by its ending"
 
 
@@ -156,8 +167,10 @@ def _name(folder: ClassFolder) -> str:
     return folder.place.name
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name in _HIDDEN
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as scan:
+        shown = [entry for entry in scan if not entry.name.startswith(".") and entry.name not in _HIDDEN]
+    return sorted(shown, key=lambda entry: entry.name)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -63,6 +63,12 @@ def in_order(names: Iterable[str]) -> list[str]:
     )
 
 
+def check_file(path: Path) -> None:
+    """Raise `InputError` for a folder, a pipe or a device, which may never end."""
+    if not path.is_file():
+        raise InputError(f"{path} is not a file")
+
+
 def read_names(folder: Path) -> list[str]:
     """Return the class names in `folder`/names.json, in label order; empty where there is no such file."""
     path = folder / "names.json"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spikeclip.data.readers.listing import check_file
 from spikeclip.errors import InputError, first_line
 
 _LEAST, _TIMES = 1 << 26, 100  # bytes in memory for a file of any size, and for each byte of it
@@ -21,6 +22,7 @@ def load_arrays(path: Path, what: str, names: Iterable[str] | None = None) -> di
     what: the file in a message, such as "the recordings". Raises `InputError` for a file that is damaged or holds
     objects, and for arrays that claim more bytes than are there or unpack to far more than the file.
     """
+    check_file(path)
     limit = _LEAST + _TIMES * path.stat().st_size
     arrays = {}
     try:

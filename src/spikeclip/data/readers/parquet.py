@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spikeclip.data.readers.listing import Listing, by_split, plain_text, read_names
+from spikeclip.data.readers.listing import Listing, by_split, check_file, plain_text, read_names
 from spikeclip.data.readers.rows import Rows, list_rows
 from spikeclip.errors import InputError, first_line, missing_extra
 
@@ -77,6 +77,7 @@ def _open(path: Path) -> ParquetFile:
         import pyarrow.parquet
     except ImportError:
         raise missing_extra("pyarrow", "train") from None
+    check_file(path)
     try:
         file = pyarrow.parquet.ParquetFile(path, memory_map=True)
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
