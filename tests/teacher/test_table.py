@@ -81,7 +81,7 @@ def test_the_table_of_clip_nouns(shared):
         ),
         (
             {"image_embeddings": np.ones((2, 0, 3)), "images": ["a", "b"], "splits": ["test", "test"]},
-            "image_embeddings holds a row of zeros or of nothing",
+            r"image_embeddings of shape \(2, 0, 3\), but images",
         ),
         (
             {"embeddings": np.ones((1, 3)), "names": ["a"], "unique": [True, True]},

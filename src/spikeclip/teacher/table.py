@@ -126,7 +126,7 @@ def _add(rows: _Rows, columns: Mapping[str, np.ndarray], path: Path) -> int:
         x = columns[name].astype(np.float32)
         if not np.isfinite(x).all():
             raise InputError(f"{path}: {name} holds values that are not finite")
-        if x.ndim == 3 and name == "image_embeddings":
+        if x.ndim == 3 and x.shape[1] and name == "image_embeddings":
             x = unit(x).mean(1)
         for key in keys:
             if x.ndim != 2 or columns[key].shape != x.shape[:1]:
@@ -134,7 +134,7 @@ def _add(rows: _Rows, columns: Mapping[str, np.ndarray], path: Path) -> int:
                     f"{path}: {name} of shape {x.shape}, but {key} of shape {columns[key].shape}"
                 )
         if not (np.linalg.norm(x, axis=1) > 0).all():
-            raise InputError(f"{path}: {name} holds a row of zeros or of nothing, which has no direction")
+            raise InputError(f"{path}: {name} holds a row of zeros, which has no direction")
         dims.add(x.shape[1])
         return (unit(x), *(columns[key].astype(str) for key in keys))
 
