@@ -57,9 +57,9 @@ def write_graphs(graphs: SavedGraphs, folder: Path) -> Path:
     model.json is removed first and written last: without it there are no graphs, so half of them are never read.
     Raises `InputError` where `folder`/graph is a symbolic link or a file, and for graphs that cannot run.
     """
-    image, text, *facts = graphs
-    out, facts = folder / "graph", dict(zip(_FACTS, facts, strict=True))
-    facts["taught"] = to_dict(graphs.taught)
+    image, text, *rest = graphs
+    out = folder / "graph"
+    facts: dict[str, Any] = {**dict(zip(_FACTS, rest, strict=True)), "taught": to_dict(graphs.taught)}
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         kind = "a symbolic link" if out.is_symlink() else "a file"
         raise InputError(f"{out} is {kind}, and graphs are written to a folder: remove it and lower again")
