@@ -112,6 +112,7 @@ def test_the_command_makes_a_table_that_trains_as_its_teacher(dual, tmp_path, mo
     def lessons(teacher: str) -> Lessons:
         data = {"source": "pictures", "templates": ["a {c}"], "val_fraction": 0.25, "cache": "cache"}
         values = {"data": {**data, "texts": "more.txt"}, "teacher": {"path": teacher}, "vocab_size": 300}
+        values["stages"] = [{"stage": "align_image"}]
         config = from_dict(RunConfig, values)
         return gather_lessons(config, load_run_pictures(config, ImageFormat(32)))
 

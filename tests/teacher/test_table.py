@@ -67,11 +67,25 @@ def test_the_table_of_clip_nouns(shared):
         ),
         (
             {"embeddings": ["a", "b"], "texts": ["a", "b"]},
-            r"embeddings holds <U1 where numbers were expected",
+            r"embeddings holds <U1 where floats were expected",
         ),
         (
             {"embeddings": np.full((1, 3), np.inf), "texts": ["a"]},
             "embeddings holds values that are not finite",
+        ),
+        ({"embeddings": np.ones((1, 3), np.int8), "texts": ["a"]}, "embeddings holds int8 where floats were"),
+        ({"embeddings": np.ones((1, 3), bool), "texts": ["a"]}, "embeddings holds bool where floats were"),
+        (
+            {"embeddings": np.eye(3)[[0, 0]] * [[1], [0]], "texts": ["a", "b"]},
+            "embeddings holds a row of zeros",
+        ),
+        (
+            {"image_embeddings": np.ones((2, 0, 3)), "images": ["a", "b"], "splits": ["test", "test"]},
+            r"image_embeddings of shape \(2, 0, 3\), but images",
+        ),
+        (
+            {"embeddings": np.ones((1, 3)), "names": ["a"], "unique": [True, True]},
+            "1 names, but unique of shape",
         ),
         (
             {"embeddings": np.ones((1, 3)), "texts": ["a"], "logit_scale": [1, 2]},

@@ -199,7 +199,8 @@ def test_what_is_no_teacher(tmp_path):
 def test_hub_name_without_network(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(
-        InputError, match="no such folder, and the Hugging Face hub gave no model of this name"
+        InputError,
+        match="no such folder, and the Hugging Face hub is not reached, and no model of this name",
     ):
         open_teacher("nobody/no-such-model")
 

@@ -121,18 +121,20 @@ def _add(rows: _Rows, columns: Mapping[str, np.ndarray], path: Path) -> int:
     dims = set()
 
     def take(name: str, *keys: str) -> tuple[np.ndarray, ...]:
-        if columns[name].dtype.kind not in "fiu":
-            raise InputError(f"{path}: {name} holds {columns[name].dtype} where numbers were expected")
+        if columns[name].dtype.kind != "f":
+            raise InputError(f"{path}: {name} holds {columns[name].dtype} where floats were expected")
         x = columns[name].astype(np.float32)
         if not np.isfinite(x).all():
             raise InputError(f"{path}: {name} holds values that are not finite")
-        if x.ndim == 3 and name == "image_embeddings":
+        if x.ndim == 3 and x.shape[1] and name == "image_embeddings":
             x = unit(x).mean(1)
         for key in keys:
             if x.ndim != 2 or columns[key].shape != x.shape[:1]:
                 raise InputError(
                     f"{path}: {name} of shape {x.shape}, but {key} of shape {columns[key].shape}"
                 )
+        if not (np.linalg.norm(x, axis=1) > 0).all():
+            raise InputError(f"{path}: {name} holds a row of zeros, which has no direction")
         dims.add(x.shape[1])
         return (unit(x), *(columns[key].astype(str) for key in keys))
 
@@ -143,7 +145,12 @@ def _add(rows: _Rows, columns: Mapping[str, np.ndarray], path: Path) -> int:
     elif {"names", "embeddings"} <= columns.keys():
         raw = "raw_name" if "raw_name" in columns else "names"
         x_ND, names, raws = take("embeddings", "names", raw)
-        _add_nouns(rows, x_ND, names, raws, columns.get("unique", np.ones(len(names), bool)))
+        unique = columns.get("unique", np.ones(len(names), bool))
+        if unique.shape != names.shape or unique.dtype.kind not in "bui":
+            raise InputError(
+                f"{path}: {len(names)} names, but unique of shape {unique.shape} and {unique.dtype}"
+            )
+        _add_nouns(rows, x_ND, names, raws, unique)
     for embeddings, paths, splits in (("image_embeddings", "images", "splits"), ("feature", "path", "split")):
         if {embeddings, paths, splits} <= columns.keys():
             x_ND, keys, names = take(embeddings, paths, splits)
