@@ -158,7 +158,7 @@ def test_classes_that_training_lacks_are_not_selected_by(known, tmp_path):
 
 
 def test_too_few_pictures_name_a_setting_only_where_there_is_one(tmp_path):
-    write_parquet(tmp_path / "s/train.parquet", [png(noise(0))], {"label": [0]}, class_label("a"))
+    write_parquet(tmp_path / "s/train.parquet", [png(noise(0))], {"label": [0]}, class_label("a", "b"))
     for name, end in (
         ("", "needs more pictures"),
         ("--val-fraction", "more pictures, or a larger --val-fraction"),

@@ -161,7 +161,7 @@ def test_arrays_arrive_as_numpy_wrote_them(tmp_path):
 @pytest.mark.parametrize("path", ["/etc/passwd", "../outside.png", "a/../../outside.png"])
 def test_a_table_names_no_picture_outside_of_its_folder(tmp_path, load, path):
     (tmp_path / "outside.png").write_bytes(png(noise(0)))
-    write_parquet(tmp_path / "s/train.parquet", [None], {"label": [0]}, class_label("a"), paths=[path])
+    write_parquet(tmp_path / "s/train.parquet", [None], {"label": [0]}, class_label("a", "b"), paths=[path])
     with pytest.raises(
         InputError, match=r"row 0 of 'train' names the picture .*, which is outside of the data"
     ):
@@ -175,7 +175,9 @@ def test_pictures_by_path_inside_the_folder_and_by_its_owners_links(tmp_path, lo
     (tmp_path / "s/a/1.png").write_bytes(png(noise(1)))
     (tmp_path / "s/linked").symlink_to(tmp_path / "elsewhere")
     paths = ["a/1.png", "linked/2.png", str(tmp_path / "s/a/../a/1.png"), "a/absent.png"]
-    write_parquet(tmp_path / "s/train.parquet", [None] * 4, {"label": [0] * 4}, class_label("a"), paths=paths)
+    write_parquet(
+        tmp_path / "s/train.parquet", [None] * 4, {"label": [0] * 4}, class_label("a", "b"), paths=paths
+    )
     pictures = load(tmp_path / "s")
     assert np.array_equal(pictures.images, np.stack([noise(i) for i in (1, 2, 1)]))
     assert list(pictures.skipped) == ["a/absent.png"]
@@ -235,7 +237,7 @@ def test_a_shard_that_is_cut_or_damaged_in_the_middle_is_refused(tmp_path, load,
 
 def test_an_archive_behind_the_end_of_another_is_not_lost(tmp_path, load):
     for i in range(2):
-        write_tar(tmp_path / f"{i}.tar", {f"{i}.png": png(noise(i)), f"{i}.cls": 0})
+        write_tar(tmp_path / f"{i}.tar", {f"{i}.png": png(noise(i)), f"{i}.cls": 1})
     (tmp_path / "s/train").mkdir(parents=True)
     (tmp_path / "s/train/0.tar").write_bytes(
         (tmp_path / "0.tar").read_bytes() + (tmp_path / "1.tar").read_bytes()
@@ -249,7 +251,7 @@ def test_long_and_foreign_names_in_every_format(tmp_path, load, format):
     name = "folder" * 15 + "/" + ("ü" if format != tarfile.USTAR_FORMAT else "u") * 40
     (tmp_path / "s/train").mkdir(parents=True)
     with tarfile.open(tmp_path / "s/train/0.tar", "w", format=format) as archive:
-        for ending, data in ((".png", png(noise(1))), (".cls", b"0")):
+        for ending, data in ((".png", png(noise(1))), (".cls", b"1")):
             (tmp_path / "file").write_bytes(data)
             archive.add(tmp_path / "file", name + ending)
     pictures = load(tmp_path / "s")
@@ -271,7 +273,7 @@ def test_a_missing_shard_is_an_error_by_its_number(tmp_path, load, kind):
         if kind == "tar":
             write_tar(path, samples(2))
         else:
-            write_parquet(path, [png(noise(i))], {"label": [0]}, class_label("a"))
+            write_parquet(path, [png(noise(i))], {"label": [0]}, class_label("a", "b"))
     with pytest.raises(
         InputError, match=r"s holds 2 of 3 shards such as train-00000-of-00003.*, without the numbers 1:"
     ):
@@ -285,7 +287,7 @@ def test_a_missing_shard_is_an_error_by_its_number(tmp_path, load, kind):
 
 def test_a_gap_between_numbers_is_warned_of_every_time(tmp_path):
     for i in (0, 1, 4):
-        write_tar(tmp_path / f"s/train-{i:06d}.tar", {f"{i}.png": png(noise(i)), f"{i}.cls": 0})
+        write_tar(tmp_path / f"s/train-{i:06d}.tar", {f"{i}.png": png(noise(i)), f"{i}.cls": 1})
     for _ in range(2):
         with pytest.warns(
             UserWarning, match=r"no shards with the numbers 2, 3 between 0 and 4; the others are read"
@@ -392,7 +394,7 @@ def test_class_names_as_editors_write_them(tmp_path, load):
 def test_odd_captions_arrive_as_texts_that_can_be_written(tmp_path, load):
     about = {
         "1.png": png(noise(1)),
-        "1.json": json.dumps({"label": 0, "captions": ["a\ud800b", "", "n\0l", "x" * 10**5]}),
+        "1.json": json.dumps({"label": 1, "captions": ["a\ud800b", "", "n\0l", "x" * 10**5]}),
     }
     write_tar(tmp_path / "s/train/0.tar", about)
     (captions,) = load(tmp_path / "s").captions
