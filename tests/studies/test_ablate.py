@@ -13,7 +13,9 @@ from spikeclip.train.session import Interrupted
 STAGES = [{"stage": "align_text", "epochs": 1}, {"stage": "finetune", "epochs": 1, "loss": {"kl": 1.0}}]
 AXES = {
     "KL": {"without": ["stages.finetune.loss.kl=0"], "with": []},
-    "rate": {"diverges": ["stages.finetune.optimizer={lr: 1000, weight_decay: 1}"]},
+    "rate": {
+        "diverges": ["stages.finetune.optimizer={lr: 1000, weight_decay: 10}", "stages.finetune.epochs=12"]
+    },
 }
 
 
