@@ -42,13 +42,13 @@ def locked(folder: Path, kind: str, main: bool = True) -> Iterator[None]:
 
     kind: what the folder holds, for messages. main: False in all but the first process of one training, which share
     the folder. Raises `InputError` where another process has it, and for a file. Where the file system or the
-    machine has no locks, it warns. A folder that was made and is empty at the end is removed.
+    machine has no locks, it warns. A folder that is empty at the end, and was not before, is removed.
     """
     if not main:
         yield
         return
     check_free(folder, kind, folder.is_dir())
-    made = not folder.exists()
+    empty = folder.is_dir() and not any(folder.iterdir())
     folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(folder / _LOCK)
     try:
@@ -58,7 +58,7 @@ def locked(folder: Path, kind: str, main: bool = True) -> Iterator[None]:
             (folder / _LOCK).unlink()
         lock.close()
         with contextlib.suppress(OSError):  # it is not empty
-            if made:
+            if not empty:
                 folder.rmdir()
 
 
