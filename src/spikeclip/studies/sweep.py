@@ -81,7 +81,7 @@ def _networks(
     conventions: Conventions,
     quiet: bool,
 ) -> list[dict[str, Any]]:
-    rows = []
+    rows, totals, pictures = [], {}, 0
     for strength in strengths:
         name = f"rate-{strength:g}"
         _trained(_with_strength(config, strength), out / name, quiet)
