@@ -143,6 +143,11 @@ def _load_test(config: RunConfig, format: ImageFormat, trained: list[str]) -> Pi
         raise InputError(
             f"data.test_split: {pictures.name} {split} has neither labels nor captions to test with"
         )
+    if pictures.labels is not None and len(pictures.classnames) == 1:
+        raise InputError(
+            f"data.test_split: every label of {pictures.name} {split} is {pictures.classnames[0]!r}; one class is no "
+            "classification (data.test_split=null trains without a test)"
+        )
     warn_of_new_classes(pictures, [*trained, *config.data.withhold])
     return pictures
 
