@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import hashlib
 import io
 import os
 import secrets
@@ -14,6 +15,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from spikeclip.errors import InputError
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_lines(path: Path) -> list[str]:
@@ -40,14 +47,12 @@ def check_readable(file: Path) -> None:
         raise InputError(f"{file}: permission denied; its owner can allow it by chmod a+r")
 
 
-def check_target(path: Path, folder: Path | None = None) -> None:
-    """Raise `InputError` where writing to `path` would follow a symbolic link, or leave `folder`, which it is in."""
+def check_target(path: Path) -> None:
+    """Raise `InputError` where writing to `path` would follow a symbolic link."""
     if path.is_symlink():
         raise InputError(
             f"{path} is a symbolic link, to {os.readlink(path)}: it is not written to; remove it first"
         )
-    if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{path} leads out of {folder}, to {path.resolve()}: it is not written to")
 
 
 def is_full_disk(error: OSError) -> bool:
