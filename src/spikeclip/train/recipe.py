@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 import reprlib
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 from spikeclip.config import RunConfig, from_dict, to_dict
 from spikeclip.config.read import parse_yaml, read_yaml
-from spikeclip.errors import InputError
+from spikeclip.errors import InputError, nearest
 from spikeclip.train.recipe_checks import check_run
 
 BUILT_IN = Path(__file__).parents[1] / "recipes"
@@ -38,9 +37,9 @@ def find_recipe(name: str | Path) -> Path:
         return path
     if here:
         return built_in
-    near = difflib.get_close_matches(built_in.stem, built_in_recipes(), n=1)
+    near = nearest(built_in.stem, built_in_recipes())
     hint = (
-        f"did you mean {near[0]!r}, which is built in?"
+        f"did you mean {near!r}, which is built in?"
         if near
         else "`spikeclip train --list` names those built in"
     )
