@@ -28,11 +28,15 @@ def read_lines(path: Path) -> list[str]:
     path = path.expanduser()
     if not path.is_file():
         raise InputError(f"no such file of texts: {path}")
+    return [line.strip() for line in text_of(path.read_bytes(), str(path)).splitlines() if line.strip()]
+
+
+def text_of(data: bytes, where: str) -> str:
+    """Return a text in UTF-8, without the mark that some editors put before it; raises `InputError` for another."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError(f"{path}: its text is not UTF-8; save it again with this encoding") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+        raise InputError(f"{where}: its text is not UTF-8; save it again with this encoding") from None
 
 
 def check_free(out: Path, kind: str, holds_one: bool) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spikeclip.config import RunConfig, from_dict, to_dict
+from spikeclip.config import ModelConfig, ModelSettings, RunConfig, from_dict, read_config, to_dict
 from spikeclip.config.read import parse_yaml, read_yaml
 from spikeclip.errors import InputError, nearest
+from spikeclip.pretrained.resolve import resolve
 from spikeclip.train.recipe_checks import check_run
 
 BUILT_IN = Path(__file__).parents[1] / "recipes"
@@ -67,6 +68,13 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> RunConf
     config = from_dict(RunConfig, values)
     check_run(config)
     return config
+
+
+def read_model_config(settings: ModelSettings) -> ModelConfig:
+    """Return the configuration of a run's model in full; raises `InputError` where there is none."""
+    if settings.pretrained is not None:
+        return read_config(resolve(settings.pretrained).folder)
+    return settings.resolve()
 
 
 def recipe_values(config: RunConfig) -> dict[str, Any]:
