@@ -15,7 +15,7 @@ import torch
 from spikeclip.cli import explain
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.errors import InputError
-from spikeclip.files import check_target, replacing
+from spikeclip.files import replacing
 from spikeclip.graph.saved import save_graphs
 from spikeclip.train.checkpoint import save_checkpoint
 
@@ -52,8 +52,10 @@ def mode(file: Path) -> int:
 
 @pytest.fixture
 def model(small):
-    model = small("spikeclip-tiny").float()
-    model.tokenizer = Tokenizer.train(["a red star"], 300)
+    tokenizer = Tokenizer.train(["a red star"], 300)
+    text = {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id}
+    model = small("spikeclip-tiny", text=text).float()
+    model.tokenizer = tokenizer
     return model
 
 
@@ -133,10 +135,7 @@ def test_a_folder_that_leads_elsewhere_is_not_written_to(model, tmp_path):
     (tmp_path / "model/graph").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="graph is a symbolic link"):
         save_graphs(model, tmp_path / "model")
-    with pytest.raises(InputError, match="leads out of"):
-        check_target(tmp_path / "model/graph/image.json", tmp_path / "model")
     assert not list((tmp_path / "elsewhere").iterdir())
-    check_target(tmp_path / "model/config.json", tmp_path / "model")
 
 
 def test_a_model_is_not_saved_through_links(model, tmp_path):

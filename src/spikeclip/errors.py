@@ -19,10 +19,15 @@ class Interrupted(Exception):
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Return an `InputError` for a name that does not exist, suggesting the nearest known one."""
     choices = sorted(known)
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    near = nearest(name, choices)
     name = name if len(name) <= 80 else f"{name[:79]}…"
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(choices)}"
+    hint = f"did you mean {near!r}?" if near else f"known: {', '.join(choices)}"
     return InputError(f"unknown {kind} {name!r}; {hint}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like another, None where none is like it."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
 
 
 EXTRAS = {

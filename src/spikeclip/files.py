@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import hashlib
 import io
 import os
 import secrets
@@ -16,16 +17,26 @@ from typing import IO, Any
 from spikeclip.errors import InputError
 
 
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_lines(path: Path) -> list[str]:
     """Return the lines of a text file that are not empty; raises `InputError` where there is no such file."""
     path = path.expanduser()
     if not path.is_file():
         raise InputError(f"no such file of texts: {path}")
+    return [line.strip() for line in text_of(path.read_bytes(), str(path)).splitlines() if line.strip()]
+
+
+def text_of(data: bytes, where: str) -> str:
+    """Return a text in UTF-8, without the mark that some editors put before it; raises `InputError` for another."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError(f"{path}: its text is not UTF-8; save it again with this encoding") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+        raise InputError(f"{where}: its text is not UTF-8; save it again with this encoding") from None
 
 
 def check_free(out: Path, kind: str, holds_one: bool) -> None:
@@ -40,14 +51,12 @@ def check_readable(file: Path) -> None:
         raise InputError(f"{file}: permission denied; its owner can allow it by chmod a+r")
 
 
-def check_target(path: Path, folder: Path | None = None) -> None:
-    """Raise `InputError` where writing to `path` would follow a symbolic link, or leave `folder`, which it is in."""
+def check_target(path: Path) -> None:
+    """Raise `InputError` where writing to `path` would follow a symbolic link."""
     if path.is_symlink():
         raise InputError(
             f"{path} is a symbolic link, to {os.readlink(path)}: it is not written to; remove it first"
         )
-    if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{path} leads out of {folder}, to {path.resolve()}: it is not written to")
 
 
 def is_full_disk(error: OSError) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,14 +76,15 @@ def read_rows(file: Path, fields: Mapping[str, type]) -> tuple[list[dict[str, An
 def read_json(file: Path, default: Any = None) -> Any:
     """Return what a JSON file that describes a model holds, or `default` where that is given and there is none.
 
-    Raises `InputError` for a file that cannot be read, is no JSON, or is larger than any description.
+    Raises `InputError` for a file that cannot be read, is no JSON, is larger than any description, or holds something
+    of another type than `default`.
     """
     if not file.is_file() and default is not None:
         return default
     try:
         if file.stat().st_size > _LARGEST:
             raise InputError(f"{file} is larger than {_LARGEST >> 20} MB: it describes no model")
-        return json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{file} cannot be read: {first_line(error)}") from error
     except RecursionError as error:
@@ -91,6 +93,10 @@ def read_json(file: Path, default: Any = None) -> Any:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{file} is not valid JSON: {first_line(error)}") from error
+    if default is not None and not isinstance(value, type(default)):
+        expected = "a list" if isinstance(default, list) else "a table"
+        raise InputError(f"{file}: expected {expected}, got {reprlib.repr(value)}")
+    return value
 
 
 def _plain(value: Any) -> Any:

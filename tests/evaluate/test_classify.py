@@ -9,8 +9,8 @@ from spikeclip.encode.classify import check_labels, classify, classify_files
 from spikeclip.encode.embed import embed_pictures, preprocess, zero_shot_classifier
 from spikeclip.encode.pictures import find_pictures
 from spikeclip.errors import InputError
-from spikeclip.evaluate.describe import describe_graphs, describe_layers, describe_model, lowered
-from spikeclip.graph.saved import save_graphs
+from spikeclip.evaluate.describe import describe_graphs, describe_layers, describe_model
+from spikeclip.graph.saved import lowered, save_graphs
 from spikeclip.open import open_encoder
 
 LABELS = ["red circle", "blue bar", "white star"]

@@ -75,7 +75,7 @@ def test_damaged_files(saved):
         load_graph(path)
 
     weights.write_bytes(b"not a safetensors file")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is not a readable safetensors file"):
         load_graph(path)
 
 
@@ -165,13 +165,13 @@ def test_a_missing_file_of_a_graph_is_named(saved, small, tmp_path, name):
 
 
 HOSTILE = [
-    ("groups.0.conv", "padding", -1, "groups.0.conv: padding is a whole number from 0 to 65,535, got -1"),
-    ("groups.0.conv", "padding", 10**9, "padding is a whole number from 0 to 65,535, got 1000000000"),
+    ("groups.0.conv", "padding", -1, "groups.0.conv: padding is a whole number between 0 and 65,535, got -1"),
+    ("groups.0.conv", "padding", 10**9, "padding is a whole number between 0 and 65,535, got 1000000000"),
     ("groups.0.conv", "padding", 9, "groups.0.conv: a filter of 3 x 3 with padding 9"),
-    ("groups.0.conv", "padding", "1", "padding is a whole number from 0 to 65,535, got '1'"),
-    ("groups.0.conv", "padding", True, "padding is a whole number from 0 to 65,535, got True"),
-    ("groups.0.conv", "padding", 1.0, "padding is a whole number from 0 to 65,535, got 1.0"),
-    ("groups.0.conv", "stride", 0, "groups.0.conv: stride is a whole number from 1 to 65,535, got 0"),
+    ("groups.0.conv", "padding", "1", "padding is a whole number between 0 and 65,535, got '1'"),
+    ("groups.0.conv", "padding", True, "padding is a whole number between 0 and 65,535, got True"),
+    ("groups.0.conv", "padding", 1.0, "padding is a whole number between 0 and 65,535, got 1.0"),
+    ("groups.0.conv", "stride", 0, "groups.0.conv: stride is a whole number between 1 and 65,535, got 0"),
     ("groups.0.conv", "dilation", 2, "the fields of 'groups.0.conv' do not fit Conv"),
     ("groups.0.conv", "bias_O", [0.0], "the fields of 'groups.0.conv' do not fit Conv"),
     ("groups.0.conv", "inputs", [], "groups.0.conv: Conv reads 1 values, got 0"),
@@ -182,28 +182,33 @@ HOSTILE = [
         "groups.0.conv reads 'groups.2', and no operation before it has",
     ),
     ("groups.0.conv", "inputs", "image", "groups.0.conv: inputs is a list of names, got 'image'"),
-    ("groups.0", "size", 10**6, "groups.0: size is a whole number from 1 to 65,535, got 1000000"),
+    ("groups.0", "size", 10**6, "groups.0: size is a whole number between 1 and 65,535, got 1000000"),
     ("groups.0", "size", 60_000, "groups.0: a window of 60000 does not fit in 31 positions"),
-    ("groups.1", "T", 10**9, "groups.1: T is a whole number from 1 to 65,535, got 1000000000"),
+    ("groups.1", "T", 10**9, "groups.1: T is a whole number between 1 and 65,535, got 1000000000"),
     ("groups.1", "T", 3, "all neurons and readouts have one number of time steps, got [2, 3]"),
-    ("groups.1", "D", 0, "groups.1: D is a whole number from 1 to 255, got 0"),
-    ("groups.1", "D", 10**9, "groups.1: D is a whole number from 1 to 255, got 1000000000"),
-    ("groups.1", "tau", float("nan"), "groups.1: tau is a number from 1 to 1,000,000.0, got nan"),
-    ("groups.1", "tau", 10**400, "groups.1: tau is a number from 1 to 1,000,000.0, got a huge number"),
+    ("groups.1", "D", 0, "groups.1: D is a whole number between 1 and 255, got 0"),
+    ("groups.1", "D", 10**9, "groups.1: D is a whole number between 1 and 255, got 1000000000"),
+    ("groups.1", "tau", float("nan"), "groups.1: tau is a number between 1 and 1,000,000.0, got nan"),
+    ("groups.1", "tau", 10**400, "groups.1: tau is a number between 1 and 1,000,000.0, got a huge number"),
     (
         "groups.1",
         "v_reset",
         float("inf"),
-        "v_reset is a number from -1,000,000.0 to 1,000,000.0 or null, got inf",
+        "v_reset is a number between -1,000,000.0 and 1,000,000.0 or null, got inf",
     ),
     ("groups.1", "kind", "dream", "groups.1: kind is one of lif, ilif, relu, got 'dream'"),
     ("groups.1", "substeps", 4, "groups.1: its sub-steps are not those of what it reads"),
     ("blocks.0.attention.product", "num_heads", 3, "16 channels do not divide into 3 heads"),
-    ("image", "shape", [10**6, 10**6, 3], "image: shape is a list, a whole number from 1 to 1,024, a whole"),
+    (
+        "image",
+        "shape",
+        [10**6, 10**6, 3],
+        "image: shape is a list, a whole number between 1 and 1,024, a whole",
+    ),
     ("image", "shape", [32, 32, 4], "axis I is 4 in image, and 3 in weight_RSIO"),
-    ("image", "std", [1.0, 0.0, 1.0], "image: std is a list, each a number from 1e-06 to 1,000,000.0"),
+    ("image", "std", [1.0, 0.0, 1.0], "image: std is a list, each a number between 1e-06 and 1,000,000.0"),
     ("image", "mean", [0.0], "mean and std have one number for each of the 3 channels, got 1 and 3"),
-    ("text", "length", 10**9, "text: length is a whole number from 1 to 65,535, got 1000000000"),
+    ("text", "length", 10**9, "text: length is a whole number between 1 and 65,535, got 1000000000"),
     ("text", "length", 78, "embedding: texts of 78 tokens, and 77 positions"),
     ("text", "eos_id", 60, "mask: eos_id is 59, that of text 60"),
     ("mask", "inputs", ["embedding"], "mask reads 'embedding', and no operation before it has this name"),
@@ -259,7 +264,7 @@ def test_a_header_that_promises_more_than_the_file_has(saved):
     _, path = saved
     header = b'{"x": {"dtype": "F32", "shape": [1000000, 1000000], "data_offsets": [0, 4000000000000]}}'
     path.with_name("image.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    with pytest.raises(InputError, match="the graph cannot be read"):
+    with pytest.raises(InputError, match="is not a readable safetensors file"):
         load_graph(path)
 
 
@@ -270,7 +275,7 @@ def test_graphs_are_not_written_through_a_link(saved, small, tmp_path):
     (tmp_path / "model").mkdir()
     link = tmp_path / "model" / "graph"
     link.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="graph is a symbolic link, and graphs are written to a folder"):
+    with pytest.raises(InputError, match=r"graph is a symbolic link, to .*elsewhere"):
         write_graphs(graphs, tmp_path / "model")
     assert not list((tmp_path / "elsewhere").iterdir())
     link.unlink()

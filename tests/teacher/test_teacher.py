@@ -292,6 +292,7 @@ def test_a_teacher_with_weights_that_are_none_is_refused(tmp_path, change, messa
         ([{"type": "a.Transformer", "path": "/etc"}], "leads out of the folder, to '/etc'"),
         ([{"type": "a.Transformer"}], "modules.json is damaged: expected a type and a path"),
         (["Transformer"], "modules.json is damaged: expected a type and a path"),
+        ({"type": "a.Transformer"}, "modules.json: expected a list, got {'type': 'a.Transformer'}"),
     ],
 )
 def test_modules_of_a_sentence_encoder_stay_in_its_folder(tmp_path, modules, message):

@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from small_run import rows, weights
 
+from spikeclip.data.mixture import load_sources
 from spikeclip.errors import InputError
 from spikeclip.train import folder as folder_module
 from spikeclip.train import loop
@@ -152,6 +154,19 @@ def test_a_start_that_fails_changes_nothing(run, config, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no split 'tset'"):
         train_run(config(STAGE, data={"test_split": "tset"}), folder, overwrite=True, quiet=True)
     assert weights(folder) == before
+
+
+def test_a_test_split_of_one_class_is_refused_before_anything_trains(run, monkeypatch, tmp_path):
+    def one_class(*arguments):
+        pictures = run_module.join(load_sources(*arguments))
+        return [replace(pictures, labels=pictures.labels * 0, classnames=["red star"])]
+
+    monkeypatch.setattr(run_module, "load_sources", one_class)
+    with pytest.raises(
+        InputError, match=r"data\.test_split: every label of .* is 'red star'; one class is no"
+    ):
+        run(STAGE, data={"test_split": "test"}, test=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_never_came_to_a_checkpoint_blocks_nothing(run, monkeypatch):

@@ -34,7 +34,7 @@ def info(
     from spikeclip.cli.tables import print_table
     from spikeclip.evaluate.describe import describe_layers
 
-    facts, towers = _described(model, layers)
+    facts, graphs = _described(model, layers)
     name, counts = facts.pop("name"), "parameters" if "parameters" in facts else "stored"
     numbers = facts.pop(counts)
     rows = [(key.replace("_", " "), _shown(value)) for key, value in facts.items()]
@@ -44,7 +44,7 @@ def info(
     if layers:
         shown = [
             (layer["name"], layer["kind"], " x ".join(map(str, layer["output"])), f"{layer['parameters']:,}")
-            for layer in describe_layers(towers)
+            for layer in describe_layers(graphs)
         ]
         print_table(
             "operations for one picture and one text, BatchNorm folded in",
@@ -59,7 +59,8 @@ def _described(model: str, layers: bool) -> tuple[dict[str, Any], Any]:
     from importlib.util import find_spec
 
     from spikeclip.config import PRESETS
-    from spikeclip.evaluate.describe import describe_graphs, describe_model, lowered
+    from spikeclip.evaluate.describe import describe_graphs, describe_model
+    from spikeclip.graph.saved import lowered
     from spikeclip.pretrained.resolve import has_graphs, resolve
 
     if model not in PRESETS and find_spec("torch") is None and has_graphs(folder := resolve(model).folder):

@@ -25,13 +25,12 @@ def lower(
     ],
 ) -> None:
     """Write the graphs of a model."""
-    from spikeclip.errors import InputError
+    from spikeclip.files import check_target
     from spikeclip.graph.saved import save_graphs
     from spikeclip.model import from_pretrained
     from spikeclip.pretrained.resolve import resolve
 
     found = resolve(model)
-    folder = found.folder
-    if found.run and folder.is_symlink():
-        raise InputError(f"{folder} is a symbolic link: name the folder that is to get the graphs itself")
-    print(f"graphs: {save_graphs(from_pretrained(folder), folder)}")
+    if found.run:  # a model folder that is named itself may be a link
+        check_target(found.folder)
+    print(f"graphs: {save_graphs(from_pretrained(found.folder), found.folder)}")

@@ -14,9 +14,10 @@ Surrogate = Literal["sigmoid", "atan", "rectangular"]
 
 # Wide enough for every network that one machine can run, and too small to fill its memory by a typing error.
 Steps = Annotated[int, Range(1, 1024)]
-Levels = Annotated[int, Range(1, 1024)]
+Levels = Annotated[int, Range(1, 255)]  # as a graph has them: the engine keeps a level in a byte
 Tau = Annotated[float, Range(1, 1_000_000, low_open=True)]
 Positive = Annotated[float, Range(0, 10_000, low_open=True)]
+Current = Annotated[float, Range(1e-3, 10_000)]
 Membrane = Annotated[float, Range(-10_000, 10_000)]
 Side = Annotated[int, Range(32, 224)]
 Width = Annotated[int, Range(1, 8192)]
@@ -49,7 +50,7 @@ class NeuronConfig:
     """Derivative that stands in for the step function of lif and plif."""
     alpha: Positive = 4.0
     """Steepness of the surrogate."""
-    range: Positive = 2.0
+    range: Current = 2.0
     """Input current that ilif and quant_relu map to the highest level D."""
     learn_range: bool = False
     """Learn `range`, one value per layer."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from spikeclip.config.model import (
+    Current,
     Dimension,
     ImageConfig,
     Levels,
@@ -94,7 +95,7 @@ class ModelSettings:
     """Derivative that stands in for the step function of lif and plif."""
     alpha: Positive | None = None
     """Steepness of the surrogate."""
-    range: Positive | None = None
+    range: Current | None = None
     """Input current that ilif and quant_relu map to the highest level D."""
     learn_range: bool | None = None
     """Learn `range`, one value per layer."""

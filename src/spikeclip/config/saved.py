@@ -53,8 +53,8 @@ class Taught:
         """Return the renames that fit class names: the old one is among them, and the new one is not."""
         return {old: new for old, new in self.renames.items() if old in classnames and new not in classnames}
 
-    def differs(self, templates: Sequence[str], name: str) -> bool:
-        """Whether the model `name` is asked with other templates than it was taught with; a warning says so."""
+    def warn_of_other(self, templates: Sequence[str], name: str) -> bool:
+        """Warn where the model `name` is asked with other templates than it was taught with; whether it is."""
         if not self.templates or list(templates) == self.templates:
             return False
         taught, asked = (", ".join(map(repr, prompts[:3])) for prompts in (self.templates, list(templates)))

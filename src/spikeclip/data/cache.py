@@ -38,7 +38,7 @@ def read(path: Path) -> Pictures | None:
         labels = about.pop("labels")
         labels = None if labels is None else np.array(labels, np.int64)
         return Pictures(images=Images([pixels]), labels=labels, **about)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

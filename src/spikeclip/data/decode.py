@@ -219,9 +219,7 @@ def _rgb(picture: Image.Image) -> Image.Image:
 def _orientation(picture: Image.Image) -> int:
     try:
         return int(picture.getexif().get(_ORIENTATION, 1))
-    except (
-        Exception
-    ):  # EXIF data is damaged in as many ways as pictures are, and its picture may still be whole
+    except Exception:  # whatever damaged EXIF raises, its picture may still be whole
         return 1
 
 

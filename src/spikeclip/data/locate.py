@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -20,7 +19,7 @@ from spikeclip.data.readers.listing import CLASSNAMES_FILE, VALIDATION, Listing,
 from spikeclip.data.readers.parquet import count_parquet, list_parquet, parquet_splits
 from spikeclip.data.readers.rows import list_rows
 from spikeclip.data.readers.shards import list_shards, shard_splits
-from spikeclip.errors import InputError
+from spikeclip.errors import InputError, nearest
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,8 @@ def _missing(source: str, folder: Path) -> InputError:
     choices = [*known_datasets(), "shapes"]
     if folder.parent.is_dir():
         choices += [str(path) for path in islice(folder.parent.iterdir(), 1000) if path.is_dir()]
-    near = difflib.get_close_matches(str(folder), choices, n=1, cutoff=0.6)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(str(folder), choices)
+    hint = f"; did you mean {near!r}?" if near else ""
     if "/" in source:
         return InputError(f"folder {source!r} does not exist{hint}")
     if not near:

@@ -126,7 +126,7 @@ def _wordnet_ids(source: str, classes: int) -> list[list[str]]:
     about = read_json(Path(source).expanduser() / "classes.json", default=[{}] * classes)
     if len(about) != classes:
         raise InputError(f"{source}/classes.json has {len(about)} classes, names.json {classes}")
-    return [[entry["wnid"]] if "wnid" in entry else [] for entry in about]
+    return [[entry["wnid"]] if isinstance(entry, dict) and "wnid" in entry else [] for entry in about]
 
 
 def source_names(data: DataConfig) -> list[str]:

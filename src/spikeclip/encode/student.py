@@ -15,9 +15,10 @@ from spikeclip.data.transforms import normalize
 from spikeclip.encode.encoder import text_list
 from spikeclip.encode.pixels import Picture, as_pixels
 from spikeclip.encode.spikes import SpikeCounts
-from spikeclip.model import SpikeCLIP, weights_hash
+from spikeclip.model import SpikeCLIP
 from spikeclip.neurons import density, mean_spikes, record
 from spikeclip.neurons.module import Neuron, ReLU
+from spikeclip.towers.weights import weights_hash
 
 
 class Student:

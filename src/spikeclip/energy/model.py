@@ -78,7 +78,7 @@ def account_for(settings: EnergySettings, out: Path, into: Path | None = None) -
     )
     pictures = rename(pictures, dict(settings.rename) or graphs.taught.renames_of(pictures.classnames))
     templates = settings.templates or graphs.taught.prompts
-    graphs.taught.differs(templates, settings.model)
+    graphs.taught.warn_of_other(templates, settings.model)
     if settings.teacher:
         cost = teacher_cost(settings.teacher, pictures, templates)
         conventions = dataclasses.replace(conventions, teacher=cost)

@@ -31,10 +31,8 @@ def _keys_by_values(
     B, N = mask_BN.shape
     room, width = kv_RD.shape[1], kv_RD.shape[0] // (k_ends.shape[1] * B)
     head = width // num_heads
-    start_C, slot_C = (
-        np.empty(width, np.int64),
-        np.empty(width, np.int64),
-    )  # where a channel's head is, and it
+    # Where the head of a channel begins, and where the channel is.
+    start_C, slot_C = np.empty(width, np.int64), np.empty(width, np.int64)
     for c in range(width):
         start_C[c] = c // head * room
         slot_C[c] = start_C[c] + c % head

@@ -67,9 +67,8 @@ class OnnxGraph:
 
     def session(self, results: Mapping[str, type[np.generic]], threads: int) -> Any:
         """Return an `onnxruntime.InferenceSession` from the sources to `results`."""
-        os.environ.setdefault(
-            "ORT_DISABLE_TELEMETRY", "1"
-        )  # it writes to the home folder when it is imported
+        # It would write to the home folder when it is imported.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
         from onnx import helper, numpy_helper
 

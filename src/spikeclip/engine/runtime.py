@@ -110,8 +110,7 @@ class Runtime:
         return self._rows(self.text(tokens_NL[i : i + self._batch]) for i in starts)
 
     def _rows(self, batches: Iterable[np.ndarray]) -> np.ndarray:
-        compile_kernels(
-            kernels_of([*self.image.by_events, *self.text.by_events])
-        )  # in one go: most need both
+        # Of both towers in one go: most need both.
+        compile_kernels(kernels_of([*self.image.by_events, *self.text.by_events]))
         rows = list(batches)
         return unit(np.concatenate(rows)) if rows else np.empty((0, self.dim), np.float32)

@@ -47,13 +47,14 @@ class Kernel:
         self._launch = compiled(launch, nogil=True, no_cfunc_wrapper=True)
         self._launched = (*(types.intp,) * 3, types.Tuple((types.intp, *kinds)))
         self._address: int | None = None
+        self._kept = False
         KERNELS[name] = self
 
     def is_ready(self) -> bool:
         """Whether it is compiled, in this process or on disk."""
-        return self._address is not None or (
-            is_kept(self._function, self._kinds) and is_kept(self._launch, self._launched)
-        )
+        if not self._kept and self._address is None:  # every call of an engine asks, the disk answers once
+            self._kept = is_kept(self._function, self._kinds) and is_kept(self._launch, self._launched)
+        return self._kept or self._address is not None
 
     def compile(self) -> int:
         """Compile what is not compiled yet, or read it from disk; return the kernel's address."""

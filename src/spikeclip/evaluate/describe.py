@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spikeclip.config import ModelConfig, read_config
-from spikeclip.graph.ops import Graph, Op
-from spikeclip.graph.saved import load_graphs
+from spikeclip.graph.ops import Op
+from spikeclip.graph.saved import SavedGraphs, load_graphs
 from spikeclip.graph.shapes import Shape, shapes
 
 if TYPE_CHECKING:
     from torch import nn
 
     from spikeclip.model import SpikeCLIP
-
-Towers = tuple[Graph, Graph]
-"""The image tower and the text tower."""
 
 
 def describe_model(model: SpikeCLIP) -> dict[str, Any]:
@@ -34,7 +31,7 @@ def describe_model(model: SpikeCLIP) -> dict[str, Any]:
     }
 
 
-def describe_graphs(folder: Path) -> tuple[dict[str, Any], Towers]:
+def describe_graphs(folder: Path) -> tuple[dict[str, Any], SavedGraphs]:
     """Return what `describe_model` does of a saved model with graphs, and these; without PyTorch.
 
     In place of `parameters` there are the numbers `stored` by the towers, BatchNorm folded in. Raises `InputError`
@@ -43,17 +40,10 @@ def describe_graphs(folder: Path) -> tuple[dict[str, Any], Towers]:
     graphs = load_graphs(folder)
     stored = {"image": sum(map(_stored, graphs.image.ops)), "text": sum(map(_stored, graphs.text.ops))}
     facts = _facts(read_config(folder), (folder / "tokenizer.json").is_file(), graphs.logit_scale)
-    return {**facts, "stored": {**stored, "total": sum(stored.values())}}, (graphs.image, graphs.text)
+    return {**facts, "stored": {**stored, "total": sum(stored.values())}}, graphs
 
 
-def lowered(model: SpikeCLIP) -> Towers:
-    """Return the graphs of a model."""
-    from spikeclip.graph.lower import lower
-
-    return lower(model.image, model.config.image), lower(model.text)
-
-
-def describe_layers(towers: Towers) -> list[dict[str, Any]]:
+def describe_layers(graphs: SavedGraphs) -> list[dict[str, Any]]:
     """Return the operations of both towers in the order in which they run.
 
     Each has `name`, `kind`, `output` and `parameters`. `output` is its shape for one picture or one text of full
@@ -62,7 +52,7 @@ def describe_layers(towers: Towers) -> list[dict[str, Any]]:
     weights and the bias of the operation before it, so their sum is not the model's number of parameters.
     """
     layers = []
-    for tower, graph in zip(("image", "text"), towers, strict=True):
+    for tower, graph in (("image", graphs.image), ("text", graphs.text)):
         outputs = shapes(graph)
         for op in graph.ops:
             layers.append(

@@ -114,7 +114,7 @@ def _taught(job: Job, name: str, tasks: set[str]) -> dict[str, Any] | None:
     taught, asked = job.encoder.taught, list(job.templates)
     if not taught.templates:
         return None
-    differs = bool(tasks & set(PROMPTED)) and taught.differs(asked, name)
+    differs = bool(tasks & set(PROMPTED)) and taught.warn_of_other(asked, name)
     return {"templates": taught.templates, "renames": taught.renames, "differs": differs}
 
 

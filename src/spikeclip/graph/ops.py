@@ -16,16 +16,10 @@ from typing import Annotated, ClassVar, Generic, Literal, NamedTuple, TypeVar, c
 import numpy as np
 
 from spikeclip.config.model import ImageFormat
+from spikeclip.config.ranges import Range
 
 LARGEST = 1e6
 """Size of the largest number in an array: far above any trained weight, and no sum of them leaves float32."""
-
-
-class Range(NamedTuple):
-    """The numbers that a field may hold, both ends included."""
-
-    least: float
-    most: float
 
 
 Count = Annotated[int, Range(1, 65_535)]

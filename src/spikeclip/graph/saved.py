@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from spikeclip.config import Taught, read_taught, to_dict
 from spikeclip.errors import InputError
+from spikeclip.files import check_target, file_hash
 from spikeclip.graph.check import check_tower
 from spikeclip.graph.ops import LARGEST, Graph, Image, InputOp, Tokens
-from spikeclip.graph.shapes import full_shape
+from spikeclip.graph.shapes import dimension, full_shape
 from spikeclip.graph.store import load_graph, save_graph
 from spikeclip.pretrained.resolve import GRAPHS, has_graphs
 from spikeclip.records import read_json, write_record
@@ -47,8 +48,8 @@ def save_graphs(model: SpikeCLIP, folder: Path) -> Path:
 
     Raises `InputError` as `write_graphs` does.
     """
-    weights = _file_hash(folder / "model.safetensors")
-    return write_graphs(_lowered(model)._replace(weights=weights, fingerprint=model.fingerprint), folder)
+    weights = file_hash(folder / "model.safetensors")
+    return write_graphs(lowered(model)._replace(weights=weights, fingerprint=model.fingerprint), folder)
 
 
 def write_graphs(graphs: SavedGraphs, folder: Path) -> Path:
@@ -60,9 +61,9 @@ def write_graphs(graphs: SavedGraphs, folder: Path) -> Path:
     image, text, *rest = graphs
     out = folder / "graph"
     facts: dict[str, Any] = {**dict(zip(_FACTS, rest, strict=True)), "taught": to_dict(graphs.taught)}
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        kind = "a symbolic link" if out.is_symlink() else "a file"
-        raise InputError(f"{out} is {kind}, and graphs are written to a folder: remove it and lower again")
+    check_target(out)
+    if out.is_file():
+        raise InputError(f"{out} is a file, and graphs are written to a folder: remove it and lower again")
     for tower in (image, text):
         check_tower(tower)
     for left in [folder / GRAPHS, *out.glob(".*.tmp")]:  # the latter of a `lower` that was killed
@@ -93,12 +94,12 @@ def load_graphs(folder: Path) -> SavedGraphs:
         image, text = _load(graphs / "image", Image), _load(graphs / "text", Tokens)
         if image.input.format.shape != full_shape(image.input):
             raise InputError(f"{graphs / 'image'} reads {full_shape(image.input)}, which no picture is")
-        if (dims := (check_tower(image), check_tower(text)))[0] != dims[1]:
+        if (dims := (dimension(image), dimension(text)))[0] != dims[1]:
             raise InputError(f"{graphs} embeds pictures and texts in {dims[0]} and {dims[1]} dimensions")
     except InputError as error:
         raise InputError(f"{error}; run `spikeclip lower {folder}` again") from error
     weights = folder / "model.safetensors"
-    if weights.is_file() and facts["weights"] != _file_hash(weights):
+    if weights.is_file() and facts["weights"] != file_hash(weights):
         raise InputError(
             f"{graphs} is of other weights than {folder} has now; run `spikeclip lower {folder}`"
         )
@@ -139,10 +140,11 @@ def open_graphs(folder: Path) -> SavedGraphs:
         return load_graphs(folder)
     from spikeclip.model import from_pretrained
 
-    return _lowered(from_pretrained(folder))
+    return lowered(from_pretrained(folder))
 
 
-def _lowered(model: SpikeCLIP) -> SavedGraphs:
+def lowered(model: SpikeCLIP) -> SavedGraphs:
+    """Return the graphs of a model that is in memory."""
     from spikeclip.graph.lower import lower
 
     image, text = lower(model.image, model.config.image), lower(model.text)
@@ -151,11 +153,5 @@ def _lowered(model: SpikeCLIP) -> SavedGraphs:
 
 def _graphs_hash(graphs: Path, facts: Mapping[str, Any]) -> str:
     """Return a hash of all that is in a folder of graphs: its files and what model.json says of them."""
-    hashes = {name: _file_hash(graphs / name) for name in FILES}
+    hashes = {name: file_hash(graphs / name) for name in FILES}
     return hashlib.sha256(json.dumps([hashes, facts], sort_keys=True).encode()).hexdigest()
-
-
-def _file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

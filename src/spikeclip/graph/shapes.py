@@ -54,6 +54,11 @@ def shapes(graph: Graph, input_shape: Shape | None = None) -> dict[str, Shape]:
     return found
 
 
+def dimension(graph: Graph) -> int:
+    """Return the dimension of what a graph returns."""
+    return shapes(graph)[graph.ops[-1].name][-1]
+
+
 def _check_axes(op: Op, inputs: list[Shape]) -> None:
     """Raise `InputError` where axes of one letter, of inputs and arrays, differ in size."""
     named = [(name, read.axes, x[1:]) for name, read, x in zip(op.inputs, op.reads, inputs, strict=False)]

@@ -14,10 +14,9 @@ from spikeclip.errors import InputError, first_line
 from spikeclip.files import check_readable, replacing
 from spikeclip.graph.check import check_tower
 from spikeclip.graph.ops import OPS, Graph, Image, Op, Tokens
+from spikeclip.records import read_json
 
 FORMAT = 1
-LONGEST = 16_000_000
-"""Bytes of NAME.json; graphs have some thousands."""
 
 
 def save_graph(graph: Graph, path: str | Path) -> None:
@@ -51,12 +50,11 @@ def load_graph(path: str | Path) -> Graph[Image | Tokens]:
         if not file.is_file():
             raise InputError(f"{file}: no such file; `spikeclip lower MODEL` writes the graphs of a model")
         check_readable(file)
-    if text.stat().st_size > LONGEST:
-        raise InputError(f"{text} is no graph: it has more than {LONGEST:,} bytes")
+    described = read_json(text)
     try:
-        described, arrays = json.loads(text.read_text(encoding="utf-8")), load_file(weights)
-    except Exception as error:  # safetensors and json have no exception in common
-        raise InputError(f"{path}: the graph cannot be read ({first_line(error)})") from error
+        arrays = load_file(weights)
+    except Exception as error:  # safetensors' own, and what the system says
+        raise InputError(f"{weights} is not a readable safetensors file: {first_line(error)}") from error
     try:
         graph = Graph(_operations(described, arrays))
         check_tower(graph)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spikeclip.config import PRESETS
-from spikeclip.errors import InputError
+from spikeclip.errors import InputError, nearest
 from spikeclip.pretrained.hub import download
 from spikeclip.records import read_json
 
@@ -37,9 +36,8 @@ def resolve(source: str | Path, **options: Any) -> Found:
     """Find the model that `source` names.
 
     source: a folder with a model, the folder of a run, which stands for the model in it, or a name on the Hugging Face
-    hub, "owner/model". options: those of
-    `huggingface_hub.snapshot_download`, such as `revision` and `local_files_only`. Raises `InputError` where there is
-    no model, and for a run that has not finished.
+    hub, "owner/model". options: those of `huggingface_hub.snapshot_download`, such as `revision` and
+    `local_files_only`. Raises `InputError` where there is no model, and for a run that has not finished.
 
     What lies in a folder that exists, has no slash, or is no name of the hub is never asked for there.
     """
@@ -74,9 +72,10 @@ def _missing(name: str, folder: Path) -> InputError:
     names = [str(path) for path in islice(beside.iterdir(), 1000) if path.is_dir()]
     if "/" not in name and Path("runs").is_dir():
         names += [str(path) for path in islice(Path("runs").iterdir(), 1000)]
-    near = difflib.get_close_matches(str(folder), names, n=1, cutoff=0.6)
-    near = near or [path for path in names if Path(path).name == folder.name]
-    hint = f"did you mean {near[0]!r}?" if near else "a name on the Hugging Face hub looks like owner/model"
+    near = nearest(str(folder), names) or next(
+        (path for path in names if Path(path).name == folder.name), None
+    )
+    hint = f"did you mean {near!r}?" if near else "a name on the Hugging Face hub looks like owner/model"
     return InputError(f"no such folder: {name!r}; {hint}")
 
 

@@ -151,7 +151,7 @@ def _compute(
 def _rows_done(partial: Path, journal: Path, shape: tuple[int, int], dtype: np.dtype) -> int:
     """How many rows are on disk; 0 where the journal is damaged, or says more than the file holds."""
     count, dim = shape
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         done = int(json.loads(journal.read_text())["done"])
         if 0 <= done <= count and partial.stat().st_size > done * dim * dtype.itemsize:
             return done

@@ -11,6 +11,7 @@ from pathlib import Path
 from spikeclip.config import TeacherConfig
 from spikeclip.data.known import FOLDER_VARIABLE
 from spikeclip.data.prompts import build_prompts
+from spikeclip.data.readers.listing import listed
 from spikeclip.errors import InputError
 from spikeclip.teacher.table import TableTeacher
 
@@ -49,9 +50,9 @@ def choose_teacher(
     the teacher reads. Raises `InputError` for a given table that lacks names where no encoder can place them.
     """
     encoder = (given.encoder if given else None) or installed_encoder()
-    if given is not None and given.path is None:
-        return Teaching(None, "none, as asked for")
-    if given is not None and given.path is not None:
+    if given is not None:
+        if given.path is None:
+            return Teaching(None, "none, as asked for")
         paths = [given.path] if isinstance(given.path, str) else given.path
         if not all(path.endswith(".npz") for path in paths):
             return Teaching(given.path, f"{given.path}, as asked for", given.encoder, None, len(classnames))
@@ -92,7 +93,7 @@ def _table(
     lacks = [
         name for name, texts in zip(classnames, prompts, strict=True) if not all(map(table.knows, texts))
     ]
-    shown = ", ".join(map(repr, lacks[:5])) + (", ..." if len(lacks) > 5 else "")
+    shown = listed([*map(repr, lacks)], 5)
     texts = len(table.texts or []) + len(lacks)
     names = ", ".join(p.name for p in paths)
     if not lacks:

@@ -45,8 +45,8 @@ def open_teacher(
         ) from error
     if (folder / "modules.json").is_file():
         return SentenceTeacher(folder, source, device, precision)
-    config = read_json(folder / "config.json")
-    kind = str(config.get("model_type")) if isinstance(config, dict) else ""
+    config = read_json(folder / "config.json", default={})
+    kind = str(config.get("model_type"))
     if kind in PADDING:
         return ClipTeacher(folder, source, device, precision)
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES

@@ -33,7 +33,7 @@ class SentenceTeacher(NetworkTeacher):
                     "max_seq_length"
                 )
             elif kind == "Pooling":
-                self.pooling = _pooling(read_json(path / "config.json"), name)
+                self.pooling = _pooling(read_json(path / "config.json", default={}), name)
             elif kind != "Normalize":
                 raise InputError(f"{name}: sentence-transformers module {kind!r} is not supported")
         self.model: Any = load(AutoModel, transformer, name).to(device).eval()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from spikeclip.data.prompts import text_key
 from spikeclip.data.readers.npz import load_arrays
 from spikeclip.encode.encoder import text_list
 from spikeclip.encode.vectors import unit
-from spikeclip.errors import InputError
+from spikeclip.errors import InputError, nearest
 from spikeclip.teacher.base import Teacher
 
 LAYOUTS = """`texts` with `text_embeddings`, `images` and `splits` with `image_embeddings`, `classes` with
@@ -202,5 +201,5 @@ def _add_classes(rows: _Rows, x_ND: np.ndarray, names: np.ndarray) -> None:
 
 
 def _near(text: str, known: Mapping[str, np.ndarray]) -> str:
-    near = difflib.get_close_matches(text, known, n=1, cutoff=0.6)
-    return f" (near: {near[0]!r})" if near else ""
+    near = nearest(text, known)
+    return f" (near: {near!r})" if near else ""

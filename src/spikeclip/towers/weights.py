@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from spikeclip.errors import InputError, first_line
+from spikeclip.errors import InputError, first_line, printable
 from spikeclip.files import check_readable
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -85,7 +85,7 @@ def _shaped(make: Callable[[], Module], found: Mapping[str, Stored], where: str)
         module = make()
     expected = module.state_dict()
     problems = [f"missing {k}" for k in expected if k not in found]
-    problems += [f"unexpected {_shown(k)}" for k in found if k not in expected]
+    problems += [f"unexpected {printable(k)[:80]}" for k in found if k not in expected]
     for name, value in expected.items():
         if name in found and found[name].shape != tuple(value.shape):
             problems.append(f"{name} is {found[name].shape}, expected {tuple(value.shape)}")
@@ -110,8 +110,3 @@ def _filled(module: Module, state: Mapping[str, Tensor], where: str) -> Module:
             raise InputError(f"{where}: {name} is a variance, and holds numbers below 0")
     module.load_state_dict(values, assign=True)
     return module
-
-
-def _shown(name: str) -> str:
-    """A name from a file, on one short line."""
-    return (name if name.isprintable() else ascii(name))[:80]

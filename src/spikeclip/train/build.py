@@ -9,23 +9,15 @@ from typing import Any
 
 import torch
 
-from spikeclip.config import ModelConfig, ModelSettings, RunConfig, Taught, read_config
+from spikeclip.config import ModelSettings, RunConfig, Taught
 from spikeclip.data.transforms import normalize
 from spikeclip.errors import InputError
 from spikeclip.model import SpikeCLIP, from_pretrained
-from spikeclip.pretrained.resolve import resolve
 from spikeclip.towers.image import ConvTower
 from spikeclip.train.lessons import Lessons
 from spikeclip.train.pictures import RunPictures
 
 WHITENING_PICTURES = 5000
-
-
-def read_model_config(settings: ModelSettings) -> ModelConfig:
-    """Return the configuration of a run's model in full; raises `InputError` where there is none."""
-    if settings.pretrained is not None:
-        return read_config(resolve(settings.pretrained).folder)
-    return settings.resolve()
 
 
 def taught_by(config: RunConfig) -> Taught:

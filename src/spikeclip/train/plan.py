@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from spikeclip.config import ImageFormat, RunConfig, read_config
+from spikeclip.config import RunConfig
 from spikeclip.data.locate import find_source
 from spikeclip.data.mixture import join, load_sources
 from spikeclip.errors import InputError
-from spikeclip.pretrained.resolve import resolve
 from spikeclip.teacher.choose import Teaching, choose_teacher
-from spikeclip.train.recipe import BUILT_IN, load_recipe
+from spikeclip.train.recipe import BUILT_IN, load_recipe, read_model_config
 from spikeclip.train.recipe_checks import check_files
 
 ALONE, TAUGHT = BUILT_IN / "folder.yaml", BUILT_IN / "folder-teacher.yaml"
@@ -64,9 +63,8 @@ def plan_folder(folder: Path, changes: Sequence[str] = ()) -> Plan:
     same plan. Raises `InputError` as `load_recipe`, `load_pictures` and `choose_teacher` do, for pictures without
     classes, and where no class has a picture to spare for validation.
     """
-    source = (
-        str(folder) if folder.is_absolute() else os.path.join(".", folder)
-    )  # a bare name is a known set's
+    # A bare name is a known set's.
+    source = str(folder) if folder.is_absolute() else os.path.join(".", folder)
     start = [f"data.source={json.dumps(source)}"]
     starts_with = {
         key for key in ("model.pretrained", "teacher.path", "data.templates") if _gives(changes, key)
@@ -91,7 +89,8 @@ def read_folder(config: RunConfig) -> Folder:
     located = find_source(source)
     if located.events:
         raise InputError(f"{source} holds event recordings: recipes/nmnist.yaml is a recipe for those")
-    train = join(load_sources(data, data.train_split, _format(config), data.limit))
+    format = read_model_config(config.model).image.format
+    train = join(load_sources(data, data.train_split, format, data.limit))
     if train.labels is None:
         raise InputError(
             f"{source} holds captions and no classes: put the pictures of each class into a folder of its name "
@@ -213,9 +212,3 @@ def _shortened(names: Sequence[str]) -> str:
 
 def _gives(changes: Sequence[str], key: str) -> bool:
     return any(change.startswith(f"{key}=") for change in changes)
-
-
-def _format(config: RunConfig) -> ImageFormat:
-    model = config.model
-    resolved = read_config(resolve(model.pretrained).folder) if model.pretrained else model.resolve()
-    return resolved.image.format

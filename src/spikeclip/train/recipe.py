@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spikeclip.config import RunConfig, from_dict, to_dict
+from spikeclip.config import ModelConfig, ModelSettings, RunConfig, from_dict, read_config, to_dict
 from spikeclip.config.read import parse_yaml, read_yaml
-from spikeclip.errors import InputError
+from spikeclip.errors import InputError, nearest
+from spikeclip.pretrained.resolve import resolve
 from spikeclip.train.recipe_checks import check_run
 
 BUILT_IN = Path(__file__).parents[1] / "recipes"
@@ -38,9 +38,9 @@ def find_recipe(name: str | Path) -> Path:
         return path
     if here:
         return built_in
-    near = difflib.get_close_matches(built_in.stem, built_in_recipes(), n=1)
+    near = nearest(built_in.stem, built_in_recipes())
     hint = (
-        f"did you mean {near[0]!r}, which is built in?"
+        f"did you mean {near!r}, which is built in?"
         if near
         else "`spikeclip train --list` names those built in"
     )
@@ -68,6 +68,13 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> RunConf
     config = from_dict(RunConfig, values)
     check_run(config)
     return config
+
+
+def read_model_config(settings: ModelSettings) -> ModelConfig:
+    """Return the configuration of a run's model in full; raises `InputError` where there is none."""
+    if settings.pretrained is not None:
+        return read_config(resolve(settings.pretrained).folder)
+    return settings.resolve()
 
 
 def recipe_values(config: RunConfig) -> dict[str, Any]:

@@ -22,14 +22,14 @@ from spikeclip.model import SpikeCLIP, from_pretrained
 from spikeclip.neurons import relu_phase
 from spikeclip.records import write_record
 from spikeclip.towers.synapses import int8_weights
-from spikeclip.train.build import build_model, read_model_config, taught_by, with_scores
+from spikeclip.train.build import build_model, taught_by, with_scores
 from spikeclip.train.checkpoint import fitting, load_checkpoint, save_checkpoint
 from spikeclip.train.folder import CHECKPOINT, RESULT, begin, check_start, locked
 from spikeclip.train.lessons import Lessons, gather_lessons
 from spikeclip.train.loop import Progress, run_stage
 from spikeclip.train.pictures import RunPictures, load_run_pictures
 from spikeclip.train.precision import resolve_precision
-from spikeclip.train.recipe import changed_settings, recipe_values
+from spikeclip.train.recipe import changed_settings, read_model_config, recipe_values
 from spikeclip.train.recipe_checks import check_files, check_run
 from spikeclip.train.report import Report
 from spikeclip.train.session import Session, open_session
@@ -142,6 +142,11 @@ def _load_test(config: RunConfig, format: ImageFormat, trained: list[str]) -> Pi
     if pictures.labels is None and pictures.captions is None:
         raise InputError(
             f"data.test_split: {pictures.name} {split} has neither labels nor captions to test with"
+        )
+    if pictures.labels is not None and len(pictures.classnames) == 1:
+        raise InputError(
+            f"data.test_split: every label of {pictures.name} {split} is {pictures.classnames[0]!r}; one class is no "
+            "classification (data.test_split=null trains without a test)"
         )
     warn_of_new_classes(pictures, [*trained, *config.data.withhold])
     return pictures

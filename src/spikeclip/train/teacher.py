@@ -74,9 +74,8 @@ def train_teacher(
     checkpoint = folder / CHECKPOINT
     main = accelerator.is_main_process
     stage = Captions(_stage_config(settings, pictures), settings.seed, model, training, held)
-    check_batch(
-        stage.config, stage.samples, accelerator.num_processes
-    )  # its warning is of BatchNorm, which CLIP lacks
+    # Its warning is of BatchNorm, which CLIP lacks.
+    check_batch(stage.config, stage.samples, accelerator.num_processes)
     report = Report(folder, main, title, quiet)
     data = {"pictures": pictures.fingerprint, "validation": validation.fingerprint}
     recipe = {**to_dict(settings), **data}

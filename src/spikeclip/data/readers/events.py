@@ -73,10 +73,8 @@ def list_events(folder: Path, path: Path) -> Listing:
     count = len(arrays["x"])
     fits = all(len(arrays[name]) == count for name in ("y", "dt_lo", "dt_hi"))
     ordered = len(offsets) == len(labels) + 1 and (np.diff(offsets, prepend=0, append=count) >= 0).all()
-    ordered = (
-        ordered and not ((offsets < 0) | (offsets > count)).any()
-    )  # differences of large numbers overflow
-    if not fits or not ordered or 8 * len(arrays["p"]) < count:
+    inside = not ((offsets < 0) | (offsets > count)).any()  # differences of large numbers overflow
+    if not fits or not inside or not ordered or 8 * len(arrays["p"]) < count:
         raise InputError(f"{path}: events, offsets and labels do not fit each other; is the file whole?")
     p = np.unpackbits(arrays["p"])[:count]
     dt = arrays["dt_lo"].astype(np.uint32) | arrays["dt_hi"].astype(np.uint32) << 8

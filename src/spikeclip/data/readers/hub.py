@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -13,7 +12,7 @@ import numpy as np
 
 from spikeclip.data.known import FOLDER_VARIABLE, Known, known_datasets
 from spikeclip.data.readers.rows import Rows
-from spikeclip.errors import InputError, first_line, missing_extra
+from spikeclip.errors import InputError, first_line, missing_extra, nearest
 
 if TYPE_CHECKING:
     import datasets
@@ -105,8 +104,8 @@ def _answers(name: str, known: Known | None) -> bool:
 def _what(name: str, known: Known | None) -> str:
     if known is not None:
         return f"{known.name} is {name!r} on the Hugging Face hub"
-    near = difflib.get_close_matches(name, known_datasets(), n=1, cutoff=0.6)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    near = nearest(name, known_datasets())
+    hint = f" (did you mean {near!r}?)" if near else ""
     return f"{name!r} is neither a folder nor a known data set{hint}, so it is looked for on the Hugging Face hub"
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from spikeclip.data.formats import PICTURE_ENDINGS
 from spikeclip.errors import InputError, first_line
+from spikeclip.files import text_of
 
 Encoded = bytes | Path
 
@@ -26,7 +26,6 @@ VALIDATION = ("validation", "val", "valid", "dev")
 CLASSNAMES_FILE = "classnames.txt"
 MOST_CLASSES = 100_000
 """Labels without class names stay below this, so that no label decides how much memory is taken."""
-EXTENSIONS = PICTURE_ENDINGS
 
 _LONGEST = 1 << 16  # characters: more than any number of tokens that is read, and still tokenized quickly
 
@@ -177,14 +176,6 @@ def json_of(data: bytes, where: str) -> Any:
         raise InputError(f"{where}: its JSON is nested too deeply") from None
     except ValueError as error:
         raise InputError(f"{where}: not valid JSON ({first_line(error)})") from None
-
-
-def text_of(data: bytes, where: str) -> str:
-    """Return a text in UTF-8, without the mark that some editors put before it; raises `InputError` for another."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{where}: its text is not UTF-8; save it again with this encoding") from None
 
 
 def plain_text(text: str) -> str:

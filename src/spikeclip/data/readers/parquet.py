@@ -18,11 +18,8 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 _BATCH = 1 << 26  # bytes of the rows that are read at a time
-_ROWS, _LEAST, _TIMES = (
-    1_000_000,
-    1 << 22,
-    100,
-)  # rows and bytes in memory for any file, and bytes for one of it
+_ROWS = 1_000_000  # that any file may have; a larger one a row for each byte
+_LEAST, _TIMES = 1 << 22, 100  # bytes in memory for a file of any size, and for each byte of it
 
 
 def parquet_splits(folder: Path) -> dict[str, list[Path]]:

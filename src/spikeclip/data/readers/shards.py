@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from spikeclip.data.formats import PICTURE_ENDINGS
 from spikeclip.data.readers.listing import (
     CAPTION_COLUMNS,
     CLASSNAMES_FILE,
-    EXTENSIONS,
     LABEL_COLUMNS,
     Encoded,
     Listing,
@@ -26,11 +26,11 @@ from spikeclip.data.readers.listing import (
     name_lines,
     names_of,
     read_names,
-    text_of,
     texts_of,
 )
 from spikeclip.data.readers.tar import members
 from spikeclip.errors import InputError
+from spikeclip.files import text_of
 
 _LARGEST, _LONGEST = 1 << 28, 1 << 20  # bytes of a picture that is read, and of a text
 _COMPRESSED = ("*.tar.gz", "*.tgz", "*.tar.bz2", "*.tar.xz", "*.tar.zst")
@@ -107,7 +107,7 @@ def _index(path: Path, shard: int) -> list[_Sample]:
         for name, start, size in members(path):
             stem, dot, extension = Path(name).name.partition(".")
             extension = extension.lower()
-            picture = f".{extension}" in EXTENSIONS
+            picture = f".{extension}" in PICTURE_ENDINGS
             if not stem or not dot:
                 continue
             key = (Path(name).parent / stem).as_posix()

@@ -79,11 +79,8 @@ def _more(kind: bytes, data: bytes, path: Path) -> dict[str, str]:
     if kind == tarfile.GNUTYPE_LONGNAME:
         return {"path": data.split(b"\0")[0].decode("utf-8", "backslashreplace")}
     records: dict[str, str] = {}
-    if kind not in (
-        tarfile.XHDTYPE,
-        tarfile.SOLARIS_XHDTYPE,
-    ):  # of all members, or the place that a link names
-        return records
+    if kind not in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
+        return records  # it is of all members, or the place that a link names
     data, at = data.rstrip(b"\0"), 0
     while at < len(data):
         found = _RECORD.match(data, at)
