@@ -172,3 +172,13 @@ def test_a_name_that_is_no_text_is_read_and_named(tmp_path, load):
         with pytest.warns(UserWarning, match=warning):
             pictures = load_pictures(str(tmp_path / "s"), "train", ImageFormat(32), cache=tmp_path / "cache")
         assert pictures.ids == ["ant/2.png", "ant/\udcff\n.png", "bee/2.png"]
+
+
+def test_a_link_to_itself_is_named_and_the_rest_is_read(tmp_path, load):
+    classes(tmp_path / "s", "ant", "bee")
+    (tmp_path / "s/loop").symlink_to("loop")
+    (tmp_path / "s/ant/loop.png").symlink_to("loop.png")
+    (tmp_path / "s/ant/around").symlink_to("around")
+    pictures = load(tmp_path / "s")
+    assert pictures.ids == ["ant/1.png", "ant/2.png", "bee/1.png", "bee/2.png"]
+    assert pictures.skipped.keys() == {"loop", "ant/around", "ant/loop.png"}

@@ -11,6 +11,7 @@ from spikeclip.energy.firing import measure_firing, spiking_run, text_batches
 from spikeclip.errors import InputError
 from spikeclip.graph import Graph, ops
 from spikeclip.graph.inputs import picture_batches
+from spikeclip.graph.lower import lower
 
 
 @pytest.mark.parametrize(
@@ -142,3 +143,12 @@ def test_merged_into_a_record_of_the_same_pictures(accounted):
 def test_pictures_without_names(graphs, tokenizer, shapes):
     with pytest.raises(InputError, match="names no classes"):
         account(graphs, tokenizer, dataclasses.replace(shapes, classnames=[]), load_conventions())
+
+
+def test_a_text_tower_without_neurons_costs_its_products(small, graphs, tokenizer, shapes):
+    text = {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id, "depth": 0}
+    bare = graphs._replace(text=lower(small("spikeclip-tiny", T=2, D=3, text=text).float().text))
+    found = account(bare, tokenizer, shapes, load_conventions())
+    assert found["spikes"]["text_mean_rate"] == 0
+    assert found["energy"]["text"]["joules"].keys() == found["energy"]["image"]["joules"].keys()
+    assert 0 < found["energy"]["text"]["joules"][SPIKING[0].name]["L1"] < math.inf

@@ -16,7 +16,7 @@ from spikeclip.data.prompts import build_prompts
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.defaults import TEMPLATE
 from spikeclip.encode.vectors import class_means
-from spikeclip.energy.compare import mean_rate, total_energy, tower_energy
+from spikeclip.energy.compare import baselines, mean_rate, total_energy, tower_energy
 from spikeclip.energy.conventions import Conventions, TeacherCost
 from spikeclip.energy.firing import (
     Firing,
@@ -68,7 +68,9 @@ def account(
     if pictures.labels is not None:
         metrics["acc1"] = float(((images_ND @ classes_KD.T).argmax(1) == pictures.labels).mean())
     image = tower_energy(graphs.image, image_groups, conventions)
-    text = tower_energy(graphs.text, text_groups, conventions)
+    text = tower_energy(
+        graphs.text, text_groups, conventions, baselines(graphs.image)
+    )  # it may have no neuron
     values = to_dict(conventions)
     return {
         "metrics": metrics,

@@ -34,17 +34,20 @@ def baselines(graph: Graph) -> tuple[Network, ...]:
     )
 
 
-def tower_energy(graph: Graph, groups: Sequence[Group], conventions: Conventions) -> dict[str, Any]:
+def tower_energy(
+    graph: Graph, groups: Sequence[Group], conventions: Conventions, twins: Sequence[Network] | None = None
+) -> dict[str, Any]:
     """Return what one input of a tower costs, averaged over the groups, as plain values.
 
     `joules`: network -> level -> J. `intervals`: of the spiking networks, half of the 95 % confidence interval over
     inputs, NaN for one. `kinds` and `layers`: the joules, split. `break_even`: spiking network -> level -> twin -> mean
     spikes per neuron and step at which they cost the same, every layer's rate scaled alike; None where the spiking
     network costs more even in silence. `rate`: mean spikes per neuron and step; `highest_rate`: that of neurons which
-    always fire. `macs`: of a dense run. `ledger`: the rows of the spiking networks, level by level.
+    always fire. `macs`: of a dense run. `ledger`: the rows of the spiking networks, level by level. twins: by default
+    those of the graph's own neurons.
     """
     counted = [(counts(graph, g.shape, conventions.attention_order), g) for g in groups]
-    twins = baselines(graph)
+    twins = baselines(graph) if twins is None else twins
     rows = {
         network.name: {level: _mean_rows(counted, network, level, conventions) for level in network.levels}
         for network in (*SPIKING, *twins)
@@ -69,7 +72,7 @@ def tower_energy(graph: Graph, groups: Sequence[Group], conventions: Conventions
         "macs": macs / weight,
         "rate": rate,
         "highest_rate": max(
-            (op.D if op.kind == "ilif" else 1) for op in graph.ops if isinstance(op, ops.Neuron)
+            ((op.D if op.kind == "ilif" else 1) for op in graph.ops if isinstance(op, ops.Neuron)), default=0
         ),
         "joules": total,
         "intervals": {
@@ -94,9 +97,9 @@ def tower_energy(graph: Graph, groups: Sequence[Group], conventions: Conventions
 
 
 def mean_rate(firing: dict[str, Firing]) -> float:
-    """Return the mean spikes per neuron and time step over all layers: a layer counts as often as it has neurons."""
+    """Return the mean spikes per neuron and time step, 0 without neurons: a layer counts as often as it has neurons."""
     spikes = sum(float(f.spikes_T.sum()) for f in firing.values())
-    return spikes / sum(f.neurons * len(f.spikes_T) for f in firing.values())
+    return spikes / max(1, sum(f.neurons * len(f.spikes_T) for f in firing.values()))
 
 
 def total_energy(

@@ -139,7 +139,7 @@ def measure_firing(
             spikes[name], firing[name] = _sums(s_TX)
 
         embeddings.append(run(batch, watch))
-        spikes_BL = np.stack(list(spikes.values()), 1)
+        spikes_BL = np.array(list(spikes.values())).reshape(len(spikes), len(batch)).T
         shape = batch.shape[1:]
         group = Group(shape, len(batch), firing, spikes_BL.T @ spikes_BL)
         groups[shape] = _merged(groups[shape], group) if shape in groups else group

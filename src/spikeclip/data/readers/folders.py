@@ -54,7 +54,7 @@ def folder_files(folder: Path) -> list[Path]:
             found.append(place)
             continue
         for entry in entries:
-            if not entry.is_dir():
+            if not Path(entry.path).is_dir():  # an entry's own raises an error for a link to itself
                 found.append(Path(entry.path))
             else:
                 (links if entry.is_symlink() else folders).append(Path(entry.path))
@@ -68,7 +68,11 @@ def picture_splits(folder: Path) -> dict[str, list[ClassFolder]]:
 
     A folder inside a class folder belongs to the class. Empty where no picture is in a class folder.
     """
-    names = [entry.name for entry in _visible(folder) if entry.is_dir() and os.access(entry.path, os.R_OK)]
+    names = [
+        entry.name
+        for entry in _visible(folder)
+        if Path(entry.path).is_dir() and os.access(entry.path, os.R_OK)
+    ]
     splits = {name: _class_folders(folder / name) for name in names}
     nested = {name: classes for name, classes in splits.items() if any(each.pictures for each in classes)}
     loose = any(any(map(is_picture, each.others)) for classes in splits.values() for each in classes)
