@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -522,3 +523,21 @@ def test_a_configuration_is_checked_where_the_model_is_built(make):
     config = dataclasses.replace(config, neuron=dataclasses.replace(config.neuron, T=2))
     with pytest.raises(InputError, match="neuron=relu has no time: use T=1, not T=2"):
         SpikeCLIP(config)
+
+
+def test_an_input_of_too_many_steps_and_pixels_is_refused():
+    with pytest.raises(InputError, match=r"1,024 time steps of 224 x 224 pixels are .* at most 2,097,152"):
+        create_model("spikeclip-tiny", T=1024, image_size=224)
+
+
+def test_answers_that_are_not_numbers_are_no_answers():
+    from spikeclip.encode.classify import rank
+
+    class Broken:
+        name, logit_scale = "broken", 1.0
+
+        def encode_image(self, images):
+            return np.full((len(images), 2), np.nan, np.float32)
+
+    with pytest.raises(InputError, match="1 of 1 embeddings of pictures by broken are not numbers"):
+        rank(Broken(), np.zeros((1, 8, 8, 3), np.uint8), np.eye(2, dtype=np.float32), ["a", "b"])

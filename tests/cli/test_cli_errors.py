@@ -201,3 +201,18 @@ def test_output_that_nobody_reads(folder, process):
     _, out, _ = process(code=code)
     assert "Traceback" not in out
     assert "Error" not in out
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 6 bytes"),
+    ],
+)
+def test_too_little_memory_is_a_mistake_of_the_input(error):
+    from spikeclip.cli import explain
+
+    message, code = explain(error)
+    assert message.startswith("not enough memory")
+    assert code == 1

@@ -12,6 +12,7 @@ from spikeclip.data.decode import decode
 from spikeclip.encode.embed import preprocess, zero_shot_classifier
 from spikeclip.encode.encoder import Encoder, format_of
 from spikeclip.encode.pixels import Picture
+from spikeclip.encode.vectors import check_embeddings
 from spikeclip.errors import InputError
 
 _BATCH = 64
@@ -65,8 +66,14 @@ def rank(
     labels: Sequence[str],
     top: int | None = None,
 ) -> list[list[dict[str, Any]]]:
-    """Return for each picture (uint8) the labels by their softmax score, best first."""
-    scores_NK = class_scores(encoder, encoder.encode_image(images_NHWC), classes_KD)
+    """Return for each picture (uint8) the labels by their softmax score, best first.
+
+    Raises `InputError` where the encoder's answers are not numbers, as finite weights can be too large to be of use.
+    """
+    images_ND = encoder.encode_image(images_NHWC)
+    check_embeddings(f"classes by {encoder.name}", classes_KD)
+    check_embeddings(f"pictures by {encoder.name}", images_ND)
+    scores_NK = class_scores(encoder, images_ND, classes_KD)
     best_NK = (-scores_NK).argsort(1, kind="stable")[:, :top]
     return [
         [{"score": float(scores_K[k]), "label": labels[k]} for k in best_K]

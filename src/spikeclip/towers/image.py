@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 
 from torch import Tensor, nn
@@ -76,6 +77,10 @@ class ConvTower(nn.Module):
         return self.readout(x_TBNC.amax(2))
 
 
+MOST_PIXELS = 2**21
+"""Time steps x pixels of one input: 41 steps at 224 pixels, 1,024 at 45. Weights say nothing of either."""
+
+
 def _frames(x: Tensor) -> Tensor:
     """Return pictures (B, C, H, W) as the one frame (1, B, C, H, W) of all time steps; recordings as they are."""
     return x[None] if x.ndim == 4 else x
@@ -83,6 +88,12 @@ def _frames(x: Tensor) -> Tensor:
 
 def image_tower(config: ImageConfig, neuron: NeuronConfig, embed_dim: int) -> Spikingformer | ConvTower:
     """Build the image tower of `config`; raises `InputError` for sizes that cannot work."""
+    steps = math.prod((neuron.T, config.image_size, config.image_size))
+    if steps > MOST_PIXELS:
+        raise InputError(
+            f"{neuron.T:,} time steps of {config.image_size} x {config.image_size} pixels are {steps:,} pixels for one "
+            f"input; at most {MOST_PIXELS:,} are allowed: fewer steps (T) or a smaller image_size"
+        )
     if config.architecture == "conv":
         # Whitening takes one pixel off the side, every group halves it.
         most = (config.image_size - 1).bit_length() - 1
