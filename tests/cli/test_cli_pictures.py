@@ -100,19 +100,19 @@ def test_a_folder_without_pictures_is_called_so(command, folder):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["evaluate", "run", "--data", "loose", "--split", "train"], ["train", "r.yaml"]]
+    "arguments", [["evaluate", "run", "--data", "alone", "--split", "train"], ["train", "r.yaml"]]
 )
 def test_one_class_is_neither_evaluated_nor_trained(arguments, command, folder):
-    (folder / "loose/photos").mkdir(parents=True, exist_ok=True)
-    shutil.copy(folder / "pictures/one.png", folder / "loose/photos/1.png")
-    (folder / "loose/labels.csv").write_text("1.png,cat\n")
+    (folder / "alone/photos").mkdir(parents=True, exist_ok=True)
+    shutil.copy(folder / "pictures/one.png", folder / "alone/photos/1.png")
+    (folder / "alone/labels.csv").write_text("1.png,cat\n")
     (folder / "r.yaml").write_text(
-        "data: {source: ./loose, test_split: null}\nstages: [{stage: contrastive, epochs: 1}]\n"
+        "data: {source: ./alone, test_split: null}\nstages: [{stage: contrastive, epochs: 1}]\n"
     )
     code, _, error = command(*arguments)
     assert code == 1
     assert error.endswith(
-        "loose: one class is no classification; found 1 pictures in loose/photos beside labels.csv: put the pictures "
+        "alone: one class is no classification; found 1 pictures in alone/photos beside labels.csv: put the pictures "
         "of each class in a folder of its own (CLASS/*.jpg), or make a train.parquet with the columns image and label\n"
     )
 

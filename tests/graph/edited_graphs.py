@@ -8,7 +8,7 @@ printed before it is tried, then what came of it; the last line is how often eac
 
 import copy
 import json
-import resource
+import re
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -256,7 +256,8 @@ def main(folder, seed, edits):
         print(f"{number} {name}: {edit(rng, path, *read[name])}"[:500], flush=True)
         outcome = try_one(rng, path, thorough=number % 5 == 0)
         outcomes[outcome] += 1
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    # Not ru_maxrss, which begins with that of the process that started this one.
+    peak = int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) // 1024
     print(json.dumps({"outcomes": outcomes, "peak_mb": peak}))
 
 

@@ -19,6 +19,7 @@ from spikeclip.data.readers.listing import (
     Encoded,
     Listing,
     by_split,
+    check_file,
     json_of,
     label_of,
     listed,
@@ -100,6 +101,7 @@ def list_shards(folder: Path, files: list[Path]) -> Listing:
 
 def _index(path: Path, shard: int) -> list[_Sample]:
     """The samples of one archive, in the order of their first files."""
+    check_file(path)
     samples: dict[str, _Sample] = {}
     with path.open("rb") as file:
         for name, start, size in members(path):
