@@ -25,7 +25,8 @@ ORDER = (
     {"neurons", "losses"},
     {"data", "config"},
     {
-        *("records", "provenance", "cache", "files", "compiled", "figures", "progress", "defaults", "errors"),
+        *("records", "provenance", "cache", "files", "hub"),
+        *("compiled", "figures", "progress", "defaults", "errors"),
         "__init__",
     },
 )

@@ -44,7 +44,7 @@ def test_the_hub_client_is_online_again_after_a_failure(load, monkeypatch):
 def test_a_name_the_hub_does_not_have(load, monkeypatch):
     error = RepositoryNotFoundError.__new__(RepositoryNotFoundError)
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", raising(error))
-    with pytest.raises(InputError, match=r"'no/where' is neither .* has no data set of that name$"):
+    with pytest.raises(InputError, match=r"'no/where' is neither .* has no data set of this name$"):
         load("no/where")
 
 

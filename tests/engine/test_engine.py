@@ -14,7 +14,7 @@ pytest.importorskip("numba", reason="numba (extra runtime) is not installed")
 pytest.importorskip("onnx", reason="onnx (extra onnx) is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime (extra onnx) is not installed")
 
-from spikeclip.engine import Engine, choice
+from spikeclip.engine import Engine, choice, threads
 from spikeclip.engine.dense import Stretch, join
 from spikeclip.engine.measure import clearly_fastest
 from spikeclip.engine.run import Values
@@ -321,3 +321,12 @@ def test_what_the_engine_refuses(small):
         Engine(strided)
     with pytest.raises(InputError, match=r"expected pictures of shape \(B, 5, 7, 3\)"):
         Engine(graph)(np.zeros((2, 7, 5, 3), np.float32))
+
+
+def test_the_disk_is_asked_once_whether_a_kernel_is_kept(monkeypatch):
+    kernel, asked = threads.KERNELS["levels_of"], []
+    monkeypatch.setattr(kernel, "_address", None)
+    monkeypatch.setattr(kernel, "_kept", False)
+    monkeypatch.setattr(threads, "is_kept", lambda *about: asked.append(about) or True)
+    assert [kernel.is_ready() for _ in range(3)] == [True] * 3
+    assert len(asked) == 2  # its own code and that of its loop

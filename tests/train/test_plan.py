@@ -13,8 +13,8 @@ from spikeclip.data.sources import load_pictures
 from spikeclip.errors import InputError
 from spikeclip.teacher import choose
 from spikeclip.teacher.choose import choose_teacher
-from spikeclip.train.plan import _format, plan_folder, sized
-from spikeclip.train.recipe import recipe_values
+from spikeclip.train.plan import plan_folder, sized
+from spikeclip.train.recipe import read_model_config, recipe_values
 
 FOLDERS = [[10, 10], [41, 41, 41, 40], [500] * 10, [5] * 100, [400, 3, 1], [2, 1], [1] * 9 + [3], [3, 3]]
 
@@ -98,7 +98,9 @@ def test_class_folders_alone(pictures, plan):
 def test_what_the_plan_says_is_held_out_is_held_out(pictures, plan):
     found = plan(pictures(cat=11, dog=6, bee=2))
     config = found.config
-    train = load_pictures(config.data.source, "train", _format(config), cache=config.data.cache)
+    train = load_pictures(
+        config.data.source, "train", read_model_config(config.model).image.format, cache=config.data.cache
+    )
     learned, held = validation_split(train, config.data.val_fraction, config.seed)
     assert f"validation  {len(held)} of them" in "\n".join(found.lines)
     assert f"of {len(learned)} pictures in batches" in found.lines[-1]

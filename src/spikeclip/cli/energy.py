@@ -19,7 +19,7 @@ folder of a run, or a name on the Hugging Face hub."""
 EXAMPLES = """Examples:
 
 \b
-  spikeclip energy runs/cifar10 --data data/cifar10 --template "a {c}"
+  spikeclip energy runs/cifar10 --data data/cifar10
   spikeclip energy runs/cifar10 --data data/cifar10 --twin runs/cifar10-relu --measure
   spikeclip energy runs/shapes --data shapes --teacher runs/teacher
   spikeclip energy runs/shapes --data shapes --conventions mine.yaml --into results.json

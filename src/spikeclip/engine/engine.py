@@ -50,6 +50,7 @@ class Engine(Generic[InputOp]):
             raise InputError(f"threads must be between 1 and {most} on this machine, got {threads}")
         self.graph, self.precision, self.mode, self.threads = graph, precision, mode, threads or most
         self.by_events = plan(graph, precision)
+        self.kernels = kernels_of(self.by_events)
         self.steps: Sequence[Step | Stretch] = self.by_events
         self.layers: list[Layer] = []
         self._workspace: dict[str, np.ndarray] = {}
@@ -78,7 +79,7 @@ class Engine(Generic[InputOp]):
         runs by its events. Raises `InputError` for inputs that the graph does not read, see `graph.execute`.
         """
         inputs = np.atleast_1d(inputs)
-        compile_kernels(kernels_of(self.by_events))
+        compile_kernels(self.kernels)
         if watch is None and not self._chosen:
             saved = load_choice(self._key(inputs))
             if saved is None or not set(saved) <= self._all():
@@ -109,7 +110,7 @@ class Engine(Generic[InputOp]):
         everywhere: events, unless the whole network is clearly faster otherwise. It is kept for later processes.
         """
         inputs = np.atleast_1d(inputs)
-        compile_kernels(kernels_of(self.by_events))
+        compile_kernels(self.kernels)
         with self._lock, _threads(self.threads):
             values = Values(inputs)
             dense = self.mode != "events" and has_onnx_runtime()

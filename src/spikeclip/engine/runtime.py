@@ -16,7 +16,6 @@ from spikeclip.encode.pixels import Picture, as_pixels
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.encode.vectors import unit
 from spikeclip.engine.engine import Engine
-from spikeclip.engine.run import kernels_of
 from spikeclip.engine.threads import compile_kernels
 from spikeclip.errors import InputError
 from spikeclip.graph.inputs import picture_batches
@@ -45,6 +44,7 @@ class Runtime:
         self.taught = graphs.taught
         self.image = Engine(graphs.image, precision=precision, threads=threads)
         self.text = Engine(graphs.text, precision=precision, threads=threads)
+        self._kernels = [*self.image.kernels, *self.text.kernels]  # compiled in one go: most need both
         self.provenance = {"config": config, "weights": graphs.weights, "precision": f"engine {precision}"}
         picture, self.context_length = graphs.image.input, graphs.text.input.length
         self.image_format = picture.format
@@ -110,7 +110,6 @@ class Runtime:
         return self._rows(self.text(tokens_NL[i : i + self._batch]) for i in starts)
 
     def _rows(self, batches: Iterable[np.ndarray]) -> np.ndarray:
-        # Of both towers in one go: most need both.
-        compile_kernels(kernels_of([*self.image.by_events, *self.text.by_events]))
+        compile_kernels(self._kernels)
         rows = list(batches)
         return unit(np.concatenate(rows)) if rows else np.empty((0, self.dim), np.float32)

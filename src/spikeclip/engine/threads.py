@@ -6,6 +6,7 @@ as plain code, and one short parallel loop calls any of them by its address.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
@@ -14,7 +15,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from threading import RLock
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -41,11 +41,8 @@ class Kernel:
         self.name = name
         self._function = compiled(function, nogil=True, no_cpython_wrapper=True)
         self._kinds = (types.intp, types.intp, *kinds)
-        # A name of its own is a file of its own on disk, where two processes may write at a time.
-        launch = FunctionType(_launch.__code__, globals())
-        launch.__qualname__ = f"launch_{name}"
-        self._launch = compiled(launch, nogil=True, no_cfunc_wrapper=True)
-        self._launched = (*(types.intp,) * 3, types.Tuple((types.intp, *kinds)))
+        self._launch = compiled(_launcher(name, function), nogil=True, no_cfunc_wrapper=True)
+        self._launched = (*(types.intp,) * 4, *kinds)
         self._address: int | None = None
         self._kept = False
         KERNELS[name] = self
@@ -135,8 +132,11 @@ def _call(typing_context, function, first, last, arguments):  # noqa: ANN001
 
 def _share_lines(part: int, arguments: int, lines: int, parts: int) -> None:
     """Call `part(first, last, arguments)` for each part of the lines, in threads."""
-    for i in prange(parts):
-        _call(part, lines * np.int64(i) // parts, lines * np.int64(i + 1) // parts, arguments)  # type: ignore
+    if parts == 1:
+        _call(part, 0, lines, arguments)  # type: ignore
+    else:
+        for i in prange(parts):
+            _call(part, lines * np.int64(i) // parts, lines * np.int64(i + 1) // parts, arguments)  # type: ignore
 
 
 @intrinsic
@@ -166,6 +166,14 @@ def _in_threads(typing_context, share, lines, parts, arguments):  # noqa: ANN001
     return types.void(types.intp, types.intp, types.intp, arguments), codegen
 
 
-def _launch(share: int, lines: int, parts: int, *arguments: Any) -> None:
-    if parts > 0:
-        _in_threads(share, lines, parts, arguments)  # type: ignore[call-arg]
+def _launcher(name: str, function: Callable[..., None]) -> Callable[..., None]:
+    """Return the Python function whose compiled form lets `function` run in threads.
+
+    It has one parameter for each of the kernel's: `*arguments` would cost 5 microseconds a call. Its own name is a file
+    of its own on disk, where two processes may write at a time.
+    """
+    arguments = ", ".join(["kernel", *list(inspect.signature(function).parameters)[2:]])
+    code = f"def launch_{name}(share, lines, parts, {arguments}):\n    _in_threads(share, lines, parts, ({arguments},))"
+    made: dict[str, Any] = {}
+    exec(compile(code, __file__, "exec"), globals(), made)
+    return made[f"launch_{name}"]

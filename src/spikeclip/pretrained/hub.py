@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from spikeclip.errors import InputError, first_line, missing_extra
+from spikeclip.hub import SECONDS, hub_answers
 
-_SECONDS = 10
-"""How long the hub may take to say whether it has a model."""
 _FILES = ["*.json", "*.txt", "*.model", "model*.safetensors", "graph/*"]
 _OLDER = ["*.json", "*.txt", "*.model", "pytorch_model*.bin"]
 """Uploads from before safetensors; transformers reads them with weights_only=True."""
@@ -25,8 +24,12 @@ def download(name: str, options: Mapping[str, Any]) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise missing_extra("huggingface_hub", "train") from error
-    # Without this question the client would try again for half a minute, and print every try.
-    offline = not options.get("local_files_only") and not _answers(name, options)
+    asked = {key: options[key] for key in ("revision", "token") if key in options}
+    offline = not options.get("local_files_only") and not hub_answers(
+        lambda hub: hub.model_info(name, timeout=SECONDS, **asked),
+        f"{name}: no such folder, and the Hugging Face hub",
+        "model",
+    )
     wanted = {**options, "local_files_only": True} if offline else options
     try:
         folder = Path(snapshot_download(name, allow_patterns=_FILES, **wanted))
@@ -41,22 +44,3 @@ def download(name: str, options: Mapping[str, Any]) -> Path:
             "give its folder"
         ) from error
     return folder
-
-
-def _answers(name: str, options: Mapping[str, Any]) -> bool:
-    """Whether the hub has a model; False where it cannot be reached. Raises `InputError` where it has none."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-
-    asked = {key: options[key] for key in ("revision", "token") if key in options}
-    try:
-        HfApi().model_info(name, timeout=_SECONDS, **asked)
-    except RepositoryNotFoundError:
-        raise InputError(
-            f"{name}: no such folder, and the Hugging Face hub has no model of this name"
-        ) from None
-    except HfHubHTTPError as error:
-        raise InputError(f"{name}: the Hugging Face hub refused it ({first_line(error)})") from error
-    except Exception:  # no network, whatever the reason
-        return False
-    return True

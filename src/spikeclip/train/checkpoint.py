@@ -14,9 +14,7 @@ from spikeclip.files import replacing
 
 FORMAT = 3
 """Raised when a training would not go on from an older checkpoint as it began: 3 has a seed for each stage."""
-
-
-_ANEW = ": it is damaged; --overwrite starts anew"
+_ANEW = ": remove it to start anew"  # an ablation or a sweep has no --overwrite
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

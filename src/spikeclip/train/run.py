@@ -104,12 +104,7 @@ def train_run(
             "test": None,
         }
         if main:
-            model.save_pretrained(out / "model")
-            if tested is not None:
-                saved = Student(from_pretrained(out / "model").to(accelerator.device))
-                result["test"] = _test(config, saved, tested)
-            model.taught = with_scores(model.taught, done, result["test"])
-            model.save_taught(out / "model")
+            result["test"] = _save(config, model, out / "model", done, tested)
             result["recipe"] = recipe_values(config)
             write_record(result, out / RESULT)
     return result
@@ -243,6 +238,20 @@ def _row(stage: Stage, before: float | None, progress: Progress) -> dict[str, An
         "best_step": progress.best_step,
         "steps": progress.step,
     }
+
+
+def _save(
+    config: RunConfig, model: SpikeCLIP, folder: Path, done: list[dict[str, Any]], tested: Pictures | None
+) -> dict[str, Any] | None:
+    """Save the model, test what was saved, and add its scores to it; return the record of the test."""
+    model.save_pretrained(folder)
+    record = None
+    if tested is not None:
+        student = Student(from_pretrained(folder).to(model.log_scale.device))
+        record = _test(config, student, tested)
+    model.taught = with_scores(model.taught, done, record)
+    model.save_taught(folder)
+    return record
 
 
 def _test(config: RunConfig, student: Student, pictures: Pictures) -> dict[str, Any]:

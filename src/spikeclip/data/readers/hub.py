@@ -13,6 +13,7 @@ import numpy as np
 from spikeclip.data.known import FOLDER_VARIABLE, Known, known_datasets
 from spikeclip.data.readers.rows import Rows
 from spikeclip.errors import InputError, first_line, missing_extra, nearest
+from spikeclip.hub import SECONDS, hub_answers
 
 if TYPE_CHECKING:
     import datasets
@@ -29,7 +30,9 @@ def hub_splits(name: str, known: Known | None = None) -> dict[str, Callable[[], 
         import datasets
     except ImportError:
         raise missing_extra("datasets", "train") from None
-    offline = not _answers(name, known)
+    offline = not hub_answers(
+        lambda hub: hub.dataset_info(name, timeout=SECONDS), f"{_what(name, known)}, which", "data set"
+    )
 
     def load(**options: Any) -> Any:
         try:
@@ -82,23 +85,6 @@ def hub_rows(table: datasets.Dataset) -> tuple[Rows, list[Path]]:
 
     rows = Rows(len(table), [*columns, *(f"{name}.path" for name in structs)], named, cells)
     return rows, [Path(HF_HUB_CACHE), Path(HF_DATASETS_CACHE)]
-
-
-def _answers(name: str, known: Known | None) -> bool:
-    """Return whether the hub answers a quick question; without one, `datasets` would retry for half a minute."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-
-    try:
-        HfApi().dataset_info(name, timeout=10)
-    except RepositoryNotFoundError:
-        raise InputError(f"{_what(name, known)}, which has no data set of that name") from None
-    except HfHubHTTPError as error:
-        raise InputError(f"{_what(name, known)}, which refused it ({first_line(error)})") from error
-    except Exception:
-        # No network, whatever the reason: a copy that `datasets` downloaded earlier will do.
-        return False
-    return True
 
 
 def _what(name: str, known: Known | None) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from spikeclip.data.readers.listing import check_file
 from spikeclip.errors import InputError, first_line
 
 _BLOCK = tarfile.BLOCKSIZE
@@ -39,7 +38,6 @@ def members(path: Path) -> Iterator[Member]:
     Raises `InputError` unless each header is whole and an end marker (two blocks of zeros) with nothing but zeros
     behind it follows the last member: an archive that was cut or damaged would else end early without a word.
     """
-    check_file(path)
     total = path.stat().st_size
     with path.open("rb") as file:
         more: dict[str, str] = {}
