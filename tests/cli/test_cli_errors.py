@@ -52,6 +52,7 @@ MISTAKES = {
         1,
         "did you mean 'cifar10'?",
     ),
+    "empty recipe": (["train", " "], 1, "the name of the recipe is empty"),
     "unknown preset": (["info", "spikeclip-tin"], 1, "did you mean 'spikeclip-tiny'?"),
     "rename without a name": (
         ["evaluate", "run", "--data", "shapes", "--rename", "a"],

@@ -17,6 +17,8 @@ def own_folder(recipe: str) -> Path | None:
     from spikeclip.errors import InputError
     from spikeclip.train.recipe import BUILT_IN
 
+    if not recipe.strip():
+        raise InputError("the name of the recipe is empty; `spikeclip train --list` names those built in")
     path = Path(recipe.strip()).expanduser()
     bare = not {"/", os.sep} & set(recipe)
     if bare and (BUILT_IN / f"{path.name}.yaml").is_file():
