@@ -69,11 +69,11 @@ def one_thread():
 
 @pytest.fixture(scope="session", autouse=True)
 def pictures_once():
-    """Load pictures once for all tests: drawing the built-in ones takes two seconds."""
+    """Draw the built-in pictures once for all tests, which takes two seconds; others may change in between."""
     draw = functools.cache(load_pictures)
 
     def remembered(source, split, format, *, cache, limit=None, classnames=None):
-        load = load_pictures if classnames else draw
+        load = draw if source == "shapes" and not classnames else load_pictures
         return load(source, split, format, cache=str(cache), limit=limit, classnames=classnames or None)
 
     with pytest.MonkeyPatch.context() as patch:
