@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
@@ -71,3 +72,10 @@ def catch_signals() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@atexit.register
+def _leave_group() -> None:
+    """Leave the group of processes in order: its threads may otherwise abort a process that ends."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
