@@ -19,7 +19,7 @@ Tau = Annotated[float, Range(1, 1_000_000, low_open=True)]
 Positive = Annotated[float, Range(0, 10_000, low_open=True)]
 Current = Annotated[float, Range(1e-3, 10_000)]
 Membrane = Annotated[float, Range(-10_000, 10_000)]
-Side = Annotated[int, Range(32, 224)]
+Side = Annotated[int, Range(32, 300)]
 Width = Annotated[int, Range(1, 8192)]
 Depth = Annotated[int, Range(0, 128)]
 Heads = Annotated[int, Range(1, 256)]
@@ -54,6 +54,8 @@ class NeuronConfig:
     """Input current that ilif and quant_relu map to the highest level D."""
     learn_range: bool = False
     """Learn `range`, one value per layer."""
+    first_D: tuple[Levels, ...] = ()
+    """Levels of the image tower's first ilif or quant_relu neurons, in their order; the others have D."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "neuron.")
@@ -79,16 +81,20 @@ class ImageFormat:
 
 @dataclass(frozen=True)
 class ImageConfig:
-    architecture: Literal["spikingformer", "conv"] = "conv"
-    """spikingformer: convolutional stem and spiking transformer; conv: whitening and convolution groups."""
+    architecture: Literal["spikingformer", "conv", "separable"] = "conv"
+    """spikingformer: convolutional stem and spiking transformer; conv: whitening and convolution groups; separable:
+    the inverted residual blocks of EfficientNet-Lite."""
     image_size: Side = 32
-    """Side of the square input, pixels (32 to 224)."""
+    """Side of the square input, pixels (32 to 300)."""
     event_frames: Steps | None = None
     """Frames that an event recording is summed into: T, one a time step, or 1, shown at every step; null: pictures."""
     widths: tuple[Width, ...] = (64, 256, 256)
-    """conv: channels of each group. spikingformer: channels of the five stem convolutions."""
+    """conv: channels of each group. spikingformer: channels of the five stem convolutions. separable: channels of the
+    stem, the seven stages and the head."""
+    repeats: tuple[Depth, ...] = ()
+    """separable: blocks of each of the seven stages."""
     depth: Depth = 0
-    """Transformer blocks; conv appends them after its groups."""
+    """Transformer blocks; conv appends them after its groups, separable has none."""
     num_heads: Heads = 8
     """Attention heads of each block."""
     mlp_ratio: Ratio = 4

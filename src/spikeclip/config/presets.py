@@ -54,10 +54,45 @@ def tiny() -> ModelConfig:
     return ModelConfig(name="spikeclip-tiny")
 
 
+def _lite(scale: int, image_size: int, widths: tuple[int, ...], repeats: tuple[int, ...]) -> ModelConfig:
+    """EfficientNet-Lite (github.com/tensorflow/tpu, lite/README) with spiking neurons of eight levels."""
+    return ModelConfig(
+        name=f"spikeclip-lite{scale}",
+        neuron=NeuronConfig(kind="ilif", T=1, D=8),
+        image=ImageConfig(
+            "separable",
+            image_size=image_size,
+            widths=widths,
+            repeats=repeats,
+            mean=(127 / 255,) * 3,
+            std=(128 / 255,) * 3,
+        ),
+        text=TextConfig("transformer", vocab_size=8192, context_length=32, eos_id=8191),
+    )
+
+
+def lite0() -> ModelConfig:
+    """EfficientNet-Lite0's blocks with spiking neurons: 224 pixels, 4 million weights."""
+    return _lite(0, 224, (32, 16, 24, 40, 80, 112, 192, 320, 1280), (1, 2, 2, 3, 3, 4, 1))
+
+
+def lite1() -> ModelConfig:
+    """EfficientNet-Lite1: deeper than Lite0, 240 pixels."""
+    return _lite(1, 240, (32, 16, 24, 40, 80, 112, 192, 320, 1280), (1, 3, 3, 4, 4, 5, 1))
+
+
+def lite2() -> ModelConfig:
+    """EfficientNet-Lite2: wider than Lite1, 260 pixels."""
+    return _lite(2, 260, (32, 16, 24, 48, 88, 120, 208, 352, 1280), (1, 3, 3, 4, 4, 5, 1))
+
+
 PRESETS: dict[str, Callable[[], ModelConfig]] = {
     "spikeclip-paper": paper,
     "spikeclip-base": base,
     "spikeclip-tiny": tiny,
+    "spikeclip-lite0": lite0,
+    "spikeclip-lite1": lite1,
+    "spikeclip-lite2": lite2,
 }
 
 
@@ -70,13 +105,13 @@ class ModelSettings:
     """
 
     name: str | None = None
-    """Preset: spikeclip-paper, spikeclip-base or spikeclip-tiny (the default). The other settings change it."""
+    """Preset: spikeclip-paper, -base, -tiny (the default), -lite0, -lite1 or -lite2. The other settings change it."""
     pretrained: str | None = None
     """Folder of a saved model to start from, in place of a preset and changes."""
     embed_dim: Dimension | None = None
     """Dimension of the shared embedding space (the teacher's)."""
     image_size: Side | None = None
-    """Side of the square input, pixels (32 to 224); as image.image_size."""
+    """Side of the square input, pixels (32 to 300); as image.image_size."""
     neuron: NeuronKind | None = None
     """lif, plif (learnable tau), ilif (integer levels), or the twins relu and quant_relu."""
     T: Steps | None = None
@@ -99,6 +134,8 @@ class ModelSettings:
     """Input current that ilif and quant_relu map to the highest level D."""
     learn_range: bool | None = None
     """Learn `range`, one value per layer."""
+    first_D: tuple[Levels, ...] | None = None
+    """Levels of the image tower's first ilif or quant_relu neurons, in their order; the others have D."""
     image: dict[str, Any] | None = None
     """Changes of the image tower, fields of `ImageConfig`."""
     text: dict[str, Any] | None = None

@@ -24,7 +24,7 @@ class Product:
     fan_out: int
     """Accumulates of one input spike, at most: ceil(k / stride)^2 C_out, or C_out."""
     taps: int
-    """Weights that one input spike reads: k^2 C_out, or C_out."""
+    """Weights that one input spike reads: k^2 C_out, or C_out. Depthwise, C_out is 1."""
     weights: int
     """Stored weights; in attention the numbers of the other operand."""
     inputs: int
@@ -34,6 +34,11 @@ class Product:
     """Time steps it runs in; 1 where the input does not change."""
     stem: bool
     """Whether it reads the picture itself."""
+    populations: int = 1
+    """Neurons of each input: 2 where ON and OFF neurons drive it."""
+
+
+ElementKind = Literal["neuron", "gain", "add", "pool", "readout", "embedding"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Elements:
     """An operation on single numbers; all counts are of one time step."""
 
     op: str
-    kind: Literal["neuron", "add", "pool", "readout", "embedding"]
+    kind: ElementKind
     neuron: str
     """Of a neuron: lif, ilif or relu."""
     levels: int
@@ -53,6 +58,8 @@ class Elements:
     """Numbers in the memory that it reads."""
     outputs: int
     steps: int
+    populations: int = 1
+    """Of signed neurons: 2, an ON and an OFF neuron for each output."""
 
 
 Count = Product | Elements
@@ -68,7 +75,7 @@ def counts(graph: Graph, input_shape: Shape | None = None, attention_order: str 
     shape_of = shapes(graph, input_shape)
     found: list[Count] = []
     for op in graph.ops:
-        if isinstance(op, (ops.Conv, ops.Linear)):
+        if isinstance(op, (ops.Conv, ops.Depthwise, ops.Linear)):
             found.append(_product(graph, op, shape_of))
         elif isinstance(op, ops.Attention):
             found += _attention(graph, op, shape_of, attention_order)
@@ -85,30 +92,36 @@ def driving_neuron(graph: Graph, name: str) -> ops.Neuron | None:
     return op if isinstance(op, ops.Neuron) else None
 
 
-def _product(graph: Graph, op: ops.Conv | ops.Linear, shape_of: dict[str, Shape]) -> Product:
+def _product(
+    graph: Graph, op: ops.Conv | ops.Depthwise | ops.Linear, shape_of: dict[str, Shape]
+) -> Product:
     source = driving_neuron(graph, op.inputs[0])
     T, *inner = shape_of[op.inputs[0]]
     outputs = math.prod(shape_of[op.name][1:])
-    if isinstance(op, ops.Conv):
-        rows, columns, C_in, C_out = op.weight_RSIO.shape
-        fan_out = math.ceil(rows / op.stride) * math.ceil(columns / op.stride) * C_out
-        taps, macs, weights = rows * columns * C_out, outputs * rows * columns * C_in, op.weight_RSIO.size
-    else:
-        C_in, C_out = op.weight_IO.shape
+    if isinstance(op, ops.Linear):
+        weight, bias_O = op.weight_IO, op.bias_O
+        C_in, C_out = weight.shape
         fan_out = taps = C_out
-        macs, weights = outputs * C_in, op.weight_IO.size
+        macs = outputs * C_in
+    else:
+        conv = isinstance(op, ops.Conv)
+        weight, bias_O = (op.weight_RSIO, op.bias_O) if conv else (op.weight_RSC, op.bias_C)
+        rows, columns, C_in, C_out = weight.shape if conv else (*weight.shape[:2], 1, 1)
+        fan_out = math.ceil(rows / op.stride) * math.ceil(columns / op.stride) * C_out
+        taps, macs = rows * columns * C_out, outputs * rows * columns * C_in
     return Product(
         op.name,
         source.name if source else None,
         macs,
         fan_out,
         taps,
-        weights,
+        weight.size,
         math.prod(inner),
         outputs,
-        bool(op.bias_O.any()),
+        bool(bias_O.any()),
         T,
         isinstance(graph[op.inputs[0]], ops.Image),
+        2 if source is not None and source.signed else 1,
     )
 
 
@@ -141,7 +154,7 @@ def _elements(op: Op, shape_of: dict[str, Shape]) -> Elements:
     outputs = math.prod(inner)
 
     def elements(
-        kind: Literal["neuron", "add", "pool", "readout", "embedding"],
+        kind: ElementKind,
         multiplies: int = 0,
         adds: int = 0,
         reads: int = 0,
@@ -154,7 +167,10 @@ def _elements(op: Op, shape_of: dict[str, Shape]) -> Elements:
     read = math.prod(space)
     if isinstance(op, ops.Neuron):
         levels = op.D if op.kind == "ilif" else 1
-        return Elements(op.name, "neuron", op.kind, levels, 0, 0, 0, 0, outputs, op.T)
+        populations = 2 if op.signed else 1
+        return Elements(op.name, "neuron", op.kind, levels, 0, 0, 0, 0, outputs, op.T, populations)
+    if isinstance(op, ops.Gain):
+        return elements("gain", multiplies=outputs, reads=outputs)
     if isinstance(op, ops.Add):
         return elements("add", adds=outputs, reads=2 * outputs)
     if isinstance(op, ops.MaxPool):

@@ -157,6 +157,8 @@ def all_firing(groups: list[Group]) -> dict[str, Firing]:
 def _sums(s_TX: np.ndarray) -> tuple[np.ndarray, Firing]:
     """Return the spikes of every input (B,) and the sums over inputs."""
     level_TBK = s_TX.reshape(*s_TX.shape[:2], -1)
+    if level_TBK.dtype.kind != "u":  # spikes of OFF neurons count as negative
+        level_TBK = np.abs(level_TBK)
     T, B, K = level_TBK.shape
     spikes_TB = level_TBK.sum(2, dtype=np.float64)
     rates_TB = spikes_TB / K

@@ -44,7 +44,7 @@ class Network:
 class Row:
     op: str
     kind: str
-    """mac, accumulate, integer accumulate, neuron, add, pool, readout, embedding, memory or addressing."""
+    """mac, accumulate, integer accumulate, neuron, gain, add, pool, readout, embedding, memory or addressing."""
     what: str
     count: float
     """How often, for one input and all its time steps."""
@@ -159,7 +159,10 @@ def _elements(count: Elements, network: Network, conventions: Conventions) -> li
     if count.kind == "neuron":
         kind = count.neuron if network.spiking else "relu" if network.weights == "fp32" else "requantise"
         pJ = conventions.updates[kind].energy(update, count.levels if network.spiking else 1)
-        return [Row(count.op, "neuron", "updates", count.outputs * repeats, None, pJ)]
+        neurons = count.outputs * (count.populations if network.spiking else 1)
+        return [Row(count.op, "neuron", "updates", neurons * repeats, None, pJ)]
+    if count.kind == "gain" and not network.spiking:
+        return []  # an ordinary network has no ranges; those of a quantised one are in its requantisation
     parts = (("multiplications", count.multiplies, update.multiply), ("additions", count.adds, update.add))
     return [Row(count.op, count.kind, what, n * repeats, None, pJ) for what, n, pJ in parts if n]
 
@@ -196,7 +199,7 @@ def _product_memory(
         ]
     events, states = theta * count.taps, count.outputs * count.steps
     potentials = states if tiled else events + states
-    event_bits = max(1, math.ceil(math.log2(count.inputs)))
+    event_bits = max(1, math.ceil(math.log2(count.inputs * count.populations)))
     return [
         memory("weight reads", count.weights if tiled else events, count.weights, weights.bits, dram),
         memory("potential reads", potentials, count.outputs, conventions.state_bits),
@@ -216,13 +219,13 @@ def _elements_memory(
     if count.kind == "neuron":
         if not network.spiking:
             return []  # an activation is what the layer before has written
-        event_bits = max(1, math.ceil(math.log2(count.outputs)))
+        event_bits = max(1, math.ceil(math.log2(count.outputs * count.populations)))
         pJ = conventions.access(count.outputs * event_bits, event_bits)
         return [
             Row(count.op, "memory", "event writes", fired, None, pJ),
             Row(count.op, "neuron", "resets", fired, None, update.add),
         ]
-    if tiled and count.kind != "embedding":
+    if (tiled and count.kind != "embedding") or (count.kind == "gain" and not network.spiking):
         return []
     bits = update.bits if network.spiking else _activation_bits(network, conventions)
     repeats = count.steps if network.spiking else 1

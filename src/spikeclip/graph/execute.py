@@ -13,7 +13,9 @@ from spikeclip.graph.ops import (
     Add,
     Attention,
     Conv,
+    Depthwise,
     Embedding,
+    Gain,
     Graph,
     Image,
     Linear,
@@ -22,12 +24,14 @@ from spikeclip.graph.ops import (
     MaxPool,
     Mean,
     Neuron,
+    OnOff,
     Op,
     Readout,
     Reshape,
     Scale,
     Tokens,
 )
+from spikeclip.graph.shapes import paddings
 
 BRIGHTEST = 1e9
 """Size of the largest normalised pixel, so that sums stay numbers."""
@@ -120,12 +124,24 @@ def _(op: Linear, x: np.ndarray) -> np.ndarray:
 @run_op.register
 def _(op: Conv, x_TBHWC: np.ndarray) -> np.ndarray:
     rows, columns, inputs, outputs = op.weight_RSIO.shape
-    pad = ((0, 0), (0, 0), (op.padding, op.padding), (op.padding, op.padding), (0, 0))
-    x_TBHWC = np.pad(x_TBHWC.astype(np.float32), pad)
-    patches = sliding_window_view(x_TBHWC, (rows, columns), axis=(2, 3))  # type: ignore[call-overload]
-    patches = np.moveaxis(patches[:, :, :: op.stride, :: op.stride], 4, -1)  # (T, B, H, W, R, S, I)
+    patches = np.moveaxis(_patches(op, x_TBHWC, rows, columns), 4, -1)  # (T, B, H, W, R, S, I)
     patches = patches.reshape(*patches.shape[:4], rows * columns * inputs)
     return _sum_substeps(patches @ op.weight_RSIO.reshape(-1, outputs), op.substeps) + op.bias_O
+
+
+@run_op.register
+def _(op: Depthwise, x_TBHWC: np.ndarray) -> np.ndarray:
+    rows, columns, _ = op.weight_RSC.shape
+    patches = _patches(op, x_TBHWC, rows, columns)  # (T, B, H, W, C, R, S)
+    x = sum(patches[..., r, s] * op.weight_RSC[r, s] for r in range(rows) for s in range(columns))
+    return _sum_substeps(np.asarray(x), op.substeps) + op.bias_C
+
+
+def _patches(op: Conv | Depthwise, x_TBHWC: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Return what the filter reads at every position, (T, B, H, W, C, rows, columns)."""
+    x_TBHWC = np.pad(x_TBHWC.astype(np.float32), ((0, 0), (0, 0), paddings(op), paddings(op), (0, 0)))
+    patches = sliding_window_view(x_TBHWC, (rows, columns), axis=(2, 3))  # type: ignore[call-overload]
+    return patches[:, :, :: op.stride, :: op.stride]
 
 
 def _sum_substeps(x: np.ndarray, substeps: int) -> np.ndarray:
@@ -143,9 +159,13 @@ def _(op: MaxPool, x_TBHWC: np.ndarray) -> np.ndarray:
 @run_op.register
 def _(op: Neuron, x: np.ndarray) -> np.ndarray:
     if op.kind == "relu":
-        return np.maximum(x, 0)
+        ceiling = np.float32(np.inf if op.ceiling is None else op.ceiling)
+        return np.minimum(np.maximum(x, 0), ceiling) - (np.minimum(np.maximum(-x, 0), ceiling) if op.signed else 0)
     steps = [x[min(t, len(x) - 1)] for t in range(op.T)]  # a constant current is one step
-    spikes = (lif if op.kind == "lif" else ilif)(op, steps)
+    fire = lif if op.kind == "lif" else ilif
+    spikes = fire(op, steps)
+    if op.signed:
+        spikes = [on - off for on, off in zip(spikes, fire(op, [-x for x in steps]), strict=True)]
     if op.substeps == 1:
         return np.stack(spikes)
     return np.stack([(n > d).astype(np.float32) for n in spikes for d in range(op.substeps)])
@@ -173,6 +193,16 @@ def ilif(op: Neuron, steps: list[np.ndarray]) -> list[np.ndarray]:
         left = u - n
         spikes.append(n)
     return spikes
+
+
+@run_op.register
+def _(op: Gain, x: np.ndarray) -> np.ndarray:
+    return x * op.factor_C
+
+
+@run_op.register
+def _(op: OnOff, x: np.ndarray) -> np.ndarray:
+    return np.concatenate([x, -x], -1)
 
 
 @run_op.register

@@ -6,6 +6,7 @@ of I-LIF activations end up in the weights.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, overload
 
@@ -19,15 +20,16 @@ from spikeclip.errors import InputError
 from spikeclip.graph import ops
 from spikeclip.graph.ops import Graph, Image, Op, Tokens
 from spikeclip.towers.block import MLP, Attention, Block
-from spikeclip.towers.image import ConvTower, Spikingformer
+from spikeclip.towers.image import ConvTower, ImageTower, Spikingformer
 from spikeclip.towers.norm import BatchNorm, ConvBN, LinearBN
 from spikeclip.towers.readout import PublishedReadout, Readout
+from spikeclip.towers.separable import InvertedResidual, SeparableConv, SeparableTower, same_padding
 from spikeclip.towers.stem import Stem, Whitening
 from spikeclip.towers.text import TextMLP, TextTransformer
 
 
 @overload
-def lower(tower: Spikingformer | ConvTower, config: ImageConfig | None = None) -> Graph[Image]: ...
+def lower(tower: ImageTower, config: ImageConfig | None = None) -> Graph[Image]: ...
 
 
 @overload
@@ -47,7 +49,7 @@ def lower(tower: nn.Module, config: ImageConfig | None = None) -> Graph[Any]:
     """
     builder = _Builder(config)
     builder.add(tower, "", ())
-    return Graph(builder.ops)
+    return Graph(_without_gains(builder.ops))
 
 
 class _Builder:
@@ -70,6 +72,31 @@ class _Builder:
         self.ops.append(op)
         self.unit[op.name] = self.unit[op.inputs[0]] if unit is None and op.inputs else unit or 1.0
         return op.name
+
+
+def _without_gains(ops_: list[Op]) -> list[Op]:
+    """Fold every `Gain` into the convolution before it, where nothing else reads that; leave out those of 1."""
+    kept: dict[str, Op] = {}
+    renamed: dict[str, str] = {}
+    for op in ops_:
+        op = dataclasses.replace(op, inputs=tuple(renamed.get(name, name) for name in op.inputs))
+        if isinstance(op, ops.Gain):
+            before = kept[op.inputs[0]]
+            alone = sum(before.name in other.inputs for other in ops_) == 1
+            if (op.factor_C == 1).all() or (alone and isinstance(before, (ops.Conv, ops.Depthwise))):
+                renamed[op.name] = before.name
+                kept[before.name] = _scaled(before, op.factor_C)
+                continue
+        kept[op.name] = op
+    return list(kept.values())
+
+
+def _scaled(op: Op, factor_C: np.ndarray) -> Op:
+    if isinstance(op, ops.Conv):
+        return dataclasses.replace(op, weight_RSIO=op.weight_RSIO * factor_C, bias_O=op.bias_O * factor_C)
+    if isinstance(op, ops.Depthwise):
+        return dataclasses.replace(op, weight_RSC=op.weight_RSC * factor_C, bias_C=op.bias_C * factor_C)
+    return op
 
 
 def _array(x: Tensor) -> np.ndarray:
@@ -107,14 +134,18 @@ def _conv_bn(b: _Builder, module: ConvBN, path: str, x: str) -> str:
 
 
 def _neuron(b: _Builder, module: neurons.Neuron, path: str, x: str, T: int) -> str:
+    if module.range_C is not None:
+        x = b.emit(ops.Gain(_join(path, "range"), (x,), _array(1 / module.range_C.double())))
     if isinstance(module, neurons.LIF):  # PLIF is one
         tau = float(torch.as_tensor(module.time_constant()))
-        op = ops.Neuron(path, (x,), "lif", T, tau, module.v_threshold, module.v_reset)
+        op = ops.Neuron(path, (x,), "lif", T, tau, module.v_threshold, module.v_reset, signed=module.signed)
         return b.emit(op, unit=1.0)
     if isinstance(module, neurons.ILIF):
-        op = ops.Neuron(path, (x,), "ilif", T, module.tau, D=module.D, range=float(module.range))
+        settings = {"D": module.D, "range": float(module.range), "signed": module.signed}
+        op = ops.Neuron(path, (x,), "ilif", T, module.tau, **settings)
         return b.emit(op, unit=1 / module.D)
-    return b.emit(ops.Neuron(path, (x,), "relu"), unit=1.0)
+    assert isinstance(module, neurons.ReLU)
+    return b.emit(ops.Neuron(path, (x,), "relu", signed=module.signed, ceiling=module.ceiling), unit=1.0)
 
 
 def _attention(b: _Builder, module: Attention, path: str, x: str, *mask: str, T: int) -> str:
@@ -207,6 +238,46 @@ def _conv_tower(b: _Builder, tower: ConvTower, path: str) -> str:
     return b.add(tower.readout, "readout", (b.emit(ops.Max("max", (x,))),), T=T)
 
 
+def _separable_conv(b: _Builder, module: SeparableConv, path: str, x: str, side: int) -> str:
+    conv, (scale, shift) = module.conv, module.bn.affine()
+    kernel, stride = conv.kernel_size[0], conv.stride[0]
+    weight_RSIO = conv.weight.double().permute(2, 3, 1, 0) * b.unit[x] * scale
+    padding, end = same_padding(side, kernel, stride)
+    if conv.groups == 1:
+        op: Op = ops.Conv(path, (x,), _array(weight_RSIO), _array(shift), padding, 1, stride, end)
+    else:
+        op = ops.Depthwise(path, (x,), _array(weight_RSIO[:, :, 0]), _array(shift), padding, 1, stride, end)
+    return b.emit(op, unit=1.0)
+
+
+def _inverted_residual(b: _Builder, module: InvertedResidual, path: str, x: str, T: int, side: int) -> str:
+    start = x
+    if module.expands:
+        x = b.add(module.spike, _join(path, "spike"), (x,), T=T)
+        x = b.add(module.expand, _join(path, "expand"), (x,), side=side)
+        x = b.add(module.expand_spike, _join(path, "expand_spike"), (x,), T=T)
+    x = b.add(module.filter, _join(path, "filter"), (x,), side=side)
+    x = b.add(module.filter_spike, _join(path, "filter_spike"), (x,), T=T)
+    x = b.add(module.project, _join(path, "project"), (x,), side=-(-side // module.filter.conv.stride[0]))
+    return b.emit(ops.Add(_join(path, "add"), (start, x))) if module.residual else x
+
+
+def _separable_tower(b: _Builder, tower: SeparableTower, path: str) -> str:
+    T, side = tower.T, 32 if b.config is None else b.config.image_size
+    x = b.add(tower.stem, "stem", (_image(b),), side=side)
+    x = b.add(tower.stem_spike, "stem_spike", (x,), T=T)
+    side = -(-side // 2)
+    for i, block in enumerate(tower.blocks):
+        assert isinstance(block, InvertedResidual)
+        x = b.add(block, f"blocks.{i}", (x,), T=T, side=side)
+        side = -(-side // block.filter.conv.stride[0])
+    x = b.add(tower.head, "head", (b.add(tower.spike, "spike", (x,), T=T),), side=side)
+    x = b.add(tower.head_spike, "head_spike", (x,), T=T)
+    x = b.emit(ops.Scale("features", (x,), b.unit[x]), unit=1.0)
+    x = b.emit(ops.Reshape("tokens", (x,), (-1, tower.readout.linear.in_features)))
+    return b.add(tower.readout, "readout", (b.emit(ops.Mean("mean", (x,))),), T=T)
+
+
 def _embedding(b: _Builder, tower: TextTransformer | TextMLP, x: str, bn: BatchNorm | None) -> str:
     table_VC, positions_LC = tower.token.weight.double(), tower.position.weight.double()
     if bn is not None:
@@ -235,6 +306,9 @@ def _text_mlp(b: _Builder, tower: TextMLP, path: str) -> str:
 _LOWER: dict[type[nn.Module], Callable[..., str]] = {
     Spikingformer: _spikingformer,
     ConvTower: _conv_tower,
+    SeparableTower: _separable_tower,
+    SeparableConv: _separable_conv,
+    InvertedResidual: _inverted_residual,
     TextTransformer: _text_transformer,
     TextMLP: _text_mlp,
     Stem: _stem,

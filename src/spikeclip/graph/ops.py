@@ -25,6 +25,7 @@ LARGEST = 1e6
 Count = Annotated[int, Range(1, 65_535)]
 Level = Annotated[int, Range(1, 255)]
 Side = Annotated[int, Range(1, 1024)]
+Padding = Annotated[int, Range(0, 65_535)]
 Token = Annotated[int, Range(0, 2**31 - 1)]
 Real = Annotated[float, Range(-LARGEST, LARGEST)]
 Positive = Annotated[float, Range(1 / LARGEST, LARGEST)]
@@ -114,14 +115,31 @@ class Linear(Op):
 
 @dataclass(frozen=True, eq=False)
 class Conv(Op):
-    """Convolution on (T, B, H, W, C): weights (rows, columns, inputs, outputs), zero padding."""
+    """Convolution on (T, B, H, W, C): weights (rows, columns, inputs, outputs), zero padding.
+
+    `padding_end` is the padding behind the last row and column, where it is not that before the first.
+    """
 
     reads = (Read("HWI"),)
     weight_RSIO: np.ndarray = field(default_factory=lambda: np.zeros((1, 1, 1, 1), np.float32))
     bias_O: np.ndarray = field(default_factory=lambda: np.zeros(1, np.float32))
-    padding: Annotated[int, Range(0, 65_535)] = 0
+    padding: Padding = 0
     substeps: Level = 1
     stride: Count = 1
+    padding_end: Padding | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Depthwise(Op):
+    """Convolution of every channel alone, with weights (rows, columns, channels); else as `Conv`."""
+
+    reads = (Read("HWC"),)
+    weight_RSC: np.ndarray = field(default_factory=lambda: np.zeros((1, 1, 1), np.float32))
+    bias_C: np.ndarray = field(default_factory=lambda: np.zeros(1, np.float32))
+    padding: Padding = 0
+    substeps: Level = 1
+    stride: Count = 1
+    padding_end: Padding | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +149,7 @@ class MaxPool(Op):
     reads = (Read("HWC"),)
     size: Count = 2
     stride: Count = 2
-    padding: Annotated[int, Range(0, 65_535)] = 0
+    padding: Padding = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +157,8 @@ class Neuron(Op):
     """Currents -> activations, with the equations of `spikeclip.neurons.functional`.
 
     lif: spikes 0 or 1 over T steps. ilif: integers 0 ... D over T steps; with `substeps` > 1 (= D) each step
-    becomes D steps of 0 or 1. relu: max(x, 0).
+    becomes D steps of 0 or 1. relu: max(x, 0), at most `ceiling`. signed: the spikes of an ON neuron, driven by x, less
+    those of an OFF neuron, driven by -x; `to_substeps` writes them as two channels.
     """
 
     reads = (Read("*"),)
@@ -151,6 +170,23 @@ class Neuron(Op):
     D: Level = 1
     range: Positive = 1.0
     substeps: Level = 1
+    signed: bool = False
+    ceiling: Positive | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Gain(Op):
+    """The value times one number for each channel: the range of neurons that differs between channels."""
+
+    reads = (Read("*C"),)
+    factor_C: np.ndarray = field(default_factory=lambda: np.ones(1, np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class OnOff(Op):
+    """x and -x, one behind the other as twice as many channels: the currents of ON and OFF neurons."""
+
+    reads = (Read("*"),)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,9 @@ from spikeclip.graph.ops import (
     Add,
     Attention,
     Conv,
+    Depthwise,
     Embedding,
+    Gain,
     Graph,
     Image,
     Linear,
@@ -22,6 +24,7 @@ from spikeclip.graph.ops import (
     MaxPool,
     Mean,
     Neuron,
+    OnOff,
     Op,
     Readout,
     Reshape,
@@ -122,10 +125,20 @@ def _(op: Linear, x: Shape) -> Shape:
 
 @output_shape.register
 def _(op: Conv, x_THWC: Shape) -> Shape:
+    return _filtered(op, op.weight_RSIO, x_THWC)
+
+
+@output_shape.register
+def _(op: Depthwise, x_THWC: Shape) -> Shape:
+    return _filtered(op, op.weight_RSC, x_THWC)
+
+
+def _filtered(op: Conv | Depthwise, weight: np.ndarray, x_THWC: Shape) -> Shape:
     T, H, W, _ = x_THWC
-    rows, columns, _, outputs = op.weight_RSIO.shape
-    if op.padding > min(rows, columns):
-        raise InputError(f"{op.name}: a filter of {rows} x {columns} with padding {op.padding}")
+    rows, columns, *_, outputs = weight.shape
+    if max(op.padding, op.padding_end or 0) > min(rows, columns):
+        padding = op.padding if op.padding_end is None else (op.padding, op.padding_end)
+        raise InputError(f"{op.name}: a filter of {rows} x {columns} with padding {padding}")
     H, W = (_windows(op, n, size) for n, size in ((H, rows), (W, columns)))
     return T // op.substeps, H, W, outputs
 
@@ -139,20 +152,39 @@ def _(op: MaxPool, x_THWC: Shape) -> Shape:
     return T, H, W, C
 
 
-def _windows(op: Conv | MaxPool, positions: int, size: int) -> int:
+def _windows(op: Conv | Depthwise | MaxPool, positions: int, size: int) -> int:
     """Return how many windows of `size` fit in a row of positions."""
-    if size > positions + 2 * op.padding:
+    padded = positions + sum(paddings(op))
+    if size > padded:
         raise InputError(f"{op.name}: a window of {size} does not fit in {positions} positions")
-    return (positions + 2 * op.padding - size) // op.stride + 1
+    return (padded - size) // op.stride + 1
+
+
+def paddings(op: Conv | Depthwise | MaxPool) -> tuple[int, int]:
+    """Return the padding before the first and behind the last row and column."""
+    end = None if isinstance(op, MaxPool) else op.padding_end
+    return op.padding, op.padding if end is None else end
 
 
 @output_shape.register
 def _(op: Neuron, x: Shape) -> Shape:
     if op.kind == "relu":
         return x
+    if op.signed and op.substeps > 1:
+        raise InputError(f"{op.name}: sub-steps of signed spikes have a channel for ON and one for OFF, see to_substeps")
     if x[0] not in (1, op.T):
         raise InputError(f"{op.name}: {op.T} time steps, and currents of {x[0]}")
     return op.T * op.substeps, *x[1:]
+
+
+@output_shape.register
+def _(op: Gain, x: Shape) -> Shape:
+    return x
+
+
+@output_shape.register
+def _(op: OnOff, x: Shape) -> Shape:
+    return *x[:-1], 2 * x[-1]
 
 
 @output_shape.register

@@ -1,4 +1,4 @@
-"""Does the network spike? What every product reads, and I-LIF against its binary sub-steps."""
+"""Does the network spike? What every product reads, and integer and signed spikes against binary ones."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ class Operand:
     """What it is, as the operations of the graph show."""
     D: int | None
     """Highest level of the neuron that it comes from; None for real values."""
+    signed: bool
+    """Whether OFF neurons count as negative: levels from -D."""
     exception: str
     """Why a real value is allowed here: stem or readout; empty for spikes and for a real value that is not allowed."""
     seen: tuple[float, float] | None = None
@@ -41,15 +43,17 @@ class Operand:
             return bool(self.exception)
         if self.seen is None or self.D is None:
             return True
-        return bool(self.whole) and self.seen[0] >= 0 and self.seen[1] <= self.D
+        return bool(self.whole) and self.seen[0] >= (-self.D if self.signed else 0) and self.seen[1] <= self.D
 
 
 @dataclass(frozen=True)
 class Substeps:
-    """I-LIF against D binary sub-steps on the same inputs."""
+    """I-LIF against D binary sub-steps on the same inputs, signed neurons against two binary populations."""
 
     neurons: int
-    """Activations compared; in each the spikes of the sub-steps add up to the integer, or `different` counts it."""
+    """Activations compared; in each the spikes of the sub-steps add up to the integer, or `different` counts it.
+
+    Of a signed one, those of OFF neurons count as negative, and only one of the two may fire."""
     different: int
     not_binary: int
     """Sub-step spikes that are neither 0 nor 1."""
@@ -66,8 +70,8 @@ class Substeps:
 def verify(graph: Graph, inputs: np.ndarray) -> tuple[list[Operand], Substeps | None]:
     """Check a graph and what it computes on inputs as `execute` takes them.
 
-    Returns what every product reads and, for a network with I-LIF neurons, how it compares with its binary sub-steps
-    (else None). Layer by layer both get the same input, so a layer's equality does not depend on the rounding of the
+    Returns what every product reads and, for a network with I-LIF or signed neurons, how it compares with its binary
+    sub-steps (else None). Layer by layer both get the same input, so a layer's equality does not depend on the rounding of the
     one before. Raises `InputError` for no inputs.
     """
     values: dict[str, np.ndarray] = {}
@@ -83,7 +87,8 @@ def verify(graph: Graph, inputs: np.ndarray) -> tuple[list[Operand], Substeps | 
         read = values[operand.reads]
         operand.seen = float(read.min()), float(read.max())
         operand.whole = bool((read == np.round(read)).all())
-    if not any(isinstance(op, ops.Neuron) and op.kind == "ilif" for op in graph.ops):
+    neurons = [op for op in graph.ops if isinstance(op, ops.Neuron)]
+    if not any(op.kind == "ilif" or (op.signed and op.kind == "lif") for op in neurons):
         return found, None
     return found, _compare(graph, inputs, values, output)
 
@@ -92,7 +97,7 @@ def operands(graph: Graph) -> list[Operand]:
     """Return every operand of a convolution, linear map or attention, as the operations of the graph show it."""
     found = []
     for op in graph.ops:
-        if isinstance(op, (ops.Conv, ops.Linear, ops.Attention)):
+        if isinstance(op, (ops.Conv, ops.Depthwise, ops.Linear, ops.Attention)):
             names = op.inputs[:3] if isinstance(op, ops.Attention) else op.inputs[:1]
             found += [_operand(graph, op, name) for name in names]
     return found
@@ -104,9 +109,10 @@ def _operand(graph: Graph, op: Op, name: str) -> Operand:
         source = graph[source.inputs[0]]
     if isinstance(source, ops.Neuron) and source.kind != "relu":
         D = source.D if source.kind == "ilif" and source.substeps == 1 else 1
-        return Operand(op.name, name, "binary" if D == 1 else "integer", D, "")
+        kind = "integer" if D > 1 or source.signed else "binary"
+        return Operand(op.name, name, kind, D, source.signed, "")
     exception = "stem" if isinstance(source, ops.Image) else "readout" if _is_readout(graph, op) else ""
-    return Operand(op.name, name, "real", None, exception)
+    return Operand(op.name, name, "real", None, False, exception)
 
 
 def _is_readout(graph: Graph, op: Op) -> bool:
@@ -125,15 +131,20 @@ def _compare(graph: Graph, inputs: np.ndarray, values: dict[str, np.ndarray], ou
     rounding = 0.0
     for op in binary.ops:
         if isinstance(op, ops.Neuron):
-            split[op.name] = run_op(op, values[op.inputs[0]])
+            source = op.inputs[0]
+            split[op.name] = run_op(op, values[source] if source in values else split[source])
             n = values[op.name]
-            summed = split[op.name].reshape(len(n), op.substeps, *n.shape[1:]).sum(1)
+            summed = split[op.name].reshape(len(n), op.substeps, *split[op.name].shape[1:]).sum(1)
             neurons += n.size
-            different += int(np.count_nonzero(summed != n))
+            if summed.shape == n.shape:
+                different += int(np.count_nonzero(summed != n))
+            else:
+                on, off = np.split(summed, 2, -1)
+                different += int(np.count_nonzero((on - off != n) | ((on > 0) & (off > 0))))
             not_binary += int(np.count_nonzero((split[op.name] != 0) & (split[op.name] != 1)))
             continue
         result = run_op(op, *([split[name] for name in op.inputs] or [inputs[None]]))
-        if isinstance(op, (ops.Conv, ops.Linear, ops.Attention, ops.Scale, ops.Max)):
+        if isinstance(op, (ops.Conv, ops.Depthwise, ops.Linear, ops.Attention, ops.Scale, ops.Max)):
             whole = values[op.name]
             scale = max(float(np.abs(whole).max()), float(np.finfo(np.float32).tiny))
             rounding = max(rounding, float(np.abs(result - whole).max()) / scale / EPS)

@@ -8,10 +8,12 @@ from spikeclip.neurons.module import (
     QuantReLU,
     ReLU,
     density,
+    make_channel_neuron,
     make_neuron,
     mean_spikes,
     record,
     relu_phase,
+    set_levels,
 )
 
 __all__ = [
@@ -22,8 +24,10 @@ __all__ = [
     "QuantReLU",
     "ReLU",
     "density",
+    "make_channel_neuron",
     "make_neuron",
     "mean_spikes",
     "record",
     "relu_phase",
+    "set_levels",
 ]

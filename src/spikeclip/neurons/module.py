@@ -7,7 +7,7 @@ shape; `step` takes and returns the membrane for streaming.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -20,13 +20,43 @@ from spikeclip.neurons.surrogate import SURROGATES
 
 
 class Neuron(nn.Module):
-    """What all neurons share: `levels` is the number of spikes that an output of 1 stands for."""
+    """What all neurons share; the kinds differ in `fire` and `fire_step`.
+
+    levels: how many spikes an output of 1 stands for. signed: every channel is an ON neuron, driven by the current,
+    and an OFF neuron, driven by its negative, whose spikes count as negative. range_C: a current of (T, B, C, H, W) is
+    divided by its channel's number first (a fixed buffer, 1 at the start); None for none.
+    """
 
     levels: int = 1
+    signed: bool = False
+    range_C: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("range_C", None)
+
+    def fire(self, x_TX: Tensor) -> Tensor:
+        """Current (T, B, ...) -> activations of one population, from 0 up."""
+        raise NotImplementedError
+
+    def fire_step(self, x_X: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """One time step of `fire`, with the state before and after it."""
+        raise NotImplementedError
+
+    def forward(self, x_TX: Tensor) -> Tensor:
+        x_TX = self._scaled(x_TX)
+        return self.fire(x_TX) - self.fire(-x_TX) if self.signed else self.fire(x_TX)
 
     def step(self, x_X: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """One time step: current (B, ...) and state (None at the start) -> (spikes, state)."""
-        raise NotImplementedError
+        x_X = self._scaled(x_X)
+        if not self.signed:
+            return self.fire_step(x_X, state)
+        s_2X, state = self.fire_step(torch.stack([x_X, -x_X]), state)
+        return s_2X[0] - s_2X[1], state
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return x if self.range_C is None else x / self.range_C[:, None, None]
 
 
 class LIF(Neuron):
@@ -63,10 +93,10 @@ class LIF(Neuron):
             "alpha": self.alpha,
         }
 
-    def forward(self, x_TX: Tensor) -> Tensor:
+    def fire(self, x_TX: Tensor) -> Tensor:
         return functional.lif(x_TX, **self._settings())
 
-    def step(self, x_X: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def fire_step(self, x_X: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
         return functional.lif_step(x_X, state, **self._settings())
 
     def extra_repr(self) -> str:
@@ -119,14 +149,14 @@ class ILIF(Neuron):
     def _settings(self) -> dict:
         return {"D": self.D, "range": self.range, "tau": self.tau, "detach_reset": self.detach_reset}
 
-    def forward(self, x_TX: Tensor) -> Tensor:
+    def fire(self, x_TX: Tensor) -> Tensor:
         if self.relu:
             return torch.relu(x_TX) / self.range
         return functional.ilif(x_TX, **self._settings())
 
-    def step(self, x_X: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def fire_step(self, x_X: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if self.relu:
-            return self.forward(x_X), None
+            return self.fire(x_X), None
         return functional.ilif_step(x_X, state, **self._settings())
 
     def extra_repr(self) -> str:
@@ -134,13 +164,17 @@ class ILIF(Neuron):
 
 
 class ReLU(Neuron):
-    """The ordinary network's twin: max(x, 0), no state."""
+    """The ordinary network's twin: max(x, 0), no state. ceiling: largest activation (6 of a ReLU6); None for none."""
 
-    def forward(self, x_TX: Tensor) -> Tensor:
-        return torch.relu(x_TX)
+    def __init__(self, ceiling: float | None = None) -> None:
+        super().__init__()
+        self.ceiling = ceiling
 
-    def step(self, x_X: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        return torch.relu(x_X), None
+    def fire(self, x_TX: Tensor) -> Tensor:
+        return torch.relu(x_TX) if self.ceiling is None else x_TX.clamp(0, self.ceiling)
+
+    def fire_step(self, x_X: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return self.fire(x_X), None
 
 
 class QuantReLU(ILIF):
@@ -149,11 +183,36 @@ class QuantReLU(ILIF):
     At T=1 it is I-LIF by another name, which is why it is the fair baseline of an I-LIF network.
     """
 
-    def forward(self, x_TX: Tensor) -> Tensor:
-        return super().forward(x_TX[None])[0]  # all of it in one time step
+    def fire(self, x_TX: Tensor) -> Tensor:
+        return super().fire(x_TX[None])[0]  # all of it in one time step
 
-    def step(self, x_X: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        return self.forward(x_X), None
+    def fire_step(self, x_X: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return self.fire(x_X), None
+
+
+def make_channel_neuron(
+    config: NeuronConfig, channels: int, *, signed: bool = False, ceiling: float | None = None
+) -> Neuron:
+    """Return the neuron of `config` with a range of its own in each channel of (T, B, C, H, W).
+
+    signed: for a current that may be negative, ON and OFF neurons. ceiling: of the ordinary twin, see `ReLU`.
+    """
+    neuron = ReLU(ceiling) if config.kind == "relu" else make_neuron(config)
+    neuron.signed = signed
+    neuron.range_C = torch.ones(channels)
+    return neuron
+
+
+def set_levels(tower: nn.Module, levels: Sequence[int]) -> None:
+    """Give the first I-LIF or quantised neurons of a tower their own D, in their order.
+
+    Raises `InputError` for more levels than there are neurons.
+    """
+    neurons = [module for module in tower.modules() if isinstance(module, ILIF)]
+    if len(levels) > len(neurons):
+        raise InputError(f"first_D has {len(levels)} levels, and the image tower {len(neurons)} neurons with levels")
+    for neuron, D in zip(neurons, levels, strict=False):
+        neuron.levels = neuron.D = D
 
 
 def make_neuron(config: NeuronConfig, scale: float = 1.0) -> Neuron:
@@ -180,7 +239,7 @@ def make_neuron(config: NeuronConfig, scale: float = 1.0) -> Neuron:
 
 def mean_spikes(neuron: Neuron, s_TX: Tensor) -> Tensor:
     """Mean spikes per neuron and time step (an integer activation n counts n), differentiable."""
-    return s_TX.mean(dtype=torch.float32) * neuron.levels
+    return (s_TX.abs() if neuron.signed else s_TX).mean(dtype=torch.float32) * neuron.levels
 
 
 def density(neuron: Neuron, s_TX: Tensor) -> Tensor:

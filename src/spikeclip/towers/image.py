@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from spikeclip.config import ImageConfig, NeuronConfig
 from spikeclip.errors import InputError
-from spikeclip.neurons import make_neuron
+from spikeclip.neurons import make_neuron, set_levels
 from spikeclip.towers.block import Block
 from spikeclip.towers.norm import ConvBN
 from spikeclip.towers.readout import PublishedReadout, Readout
+from spikeclip.towers.separable import SeparableTower, separable_tower
 from spikeclip.towers.stem import Stem, Whitening
 
 
@@ -79,6 +80,7 @@ class ConvTower(nn.Module):
 
 MOST_PIXELS = 2**21
 """Time steps x pixels of one input: 41 steps at 224 pixels, 1,024 at 45. Weights say nothing of either."""
+ImageTower = Spikingformer | ConvTower | SeparableTower
 
 
 def _frames(x: Tensor) -> Tensor:
@@ -86,14 +88,22 @@ def _frames(x: Tensor) -> Tensor:
     return x[None] if x.ndim == 4 else x
 
 
-def image_tower(config: ImageConfig, neuron: NeuronConfig, embed_dim: int) -> Spikingformer | ConvTower:
+def image_tower(config: ImageConfig, neuron: NeuronConfig, embed_dim: int) -> ImageTower:
     """Build the image tower of `config`; raises `InputError` for sizes that cannot work."""
+    tower = _image_tower(config, neuron, embed_dim)
+    set_levels(tower, neuron.first_D)
+    return tower
+
+
+def _image_tower(config: ImageConfig, neuron: NeuronConfig, embed_dim: int) -> ImageTower:
     steps = math.prod((neuron.T, config.image_size, config.image_size))
     if steps > MOST_PIXELS:
         raise InputError(
             f"{neuron.T:,} time steps of {config.image_size} x {config.image_size} pixels are {steps:,} pixels for one "
             f"input; at most {MOST_PIXELS:,} are allowed: fewer steps (T) or a smaller image_size"
         )
+    if config.architecture == "separable":
+        return separable_tower(config, neuron, embed_dim)
     if config.architecture == "conv":
         # Whitening takes one pixel off the side, every group halves it.
         most = (config.image_size - 1).bit_length() - 1
