@@ -6,7 +6,9 @@ from hypothesis import settings
 from torch import nn
 
 from spikeclip import create_model
+from spikeclip.neurons import Neuron
 from spikeclip.towers.norm import BatchNorm
+from spikeclip.towers.separable import SeparableConv
 
 settings.register_profile("untimed", deadline=None)  # a first call compiles
 settings.load_profile("untimed")
@@ -20,6 +22,11 @@ _SMALL = {
     "spikeclip-paper": {"image": _SPIKINGFORMER, "text": {**_TEXT, "width": 8, "mlp_ratio": 2}},
     "spikeclip-base": {"image": _SPIKINGFORMER, "text": _TRANSFORMER},
     "spikeclip-tiny": {"image": {"widths": [8, 16], "depth": 1, "num_heads": 4}, "text": _TRANSFORMER},
+    "spikeclip-lite0": {
+        "image_size": 32,
+        "image": {"widths": [8, 8, 8, 8, 12, 12, 16, 16, 32], "repeats": [1, 2, 1, 1, 2, 1, 1]},
+        "text": {**_TRANSFORMER, "context_length": 77},
+    },
 }
 
 
@@ -53,6 +60,10 @@ def small():
                     module.running_var.uniform_(0.5, 1.5)
                 elif isinstance(module, nn.Linear):
                     module.weight.mul_(3)
+                elif isinstance(module, SeparableConv):
+                    module.conv.weight.mul_(4)
+                elif isinstance(module, Neuron) and module.range_C is not None:
+                    module.range_C.uniform_(1, 3)
         return model
 
     return small

@@ -513,7 +513,14 @@ def test_texts_need_a_tokenizer_and_are_cut_to_the_context(make):
 
 
 def test_presets_are_listed():
-    assert list_models() == ["spikeclip-paper", "spikeclip-base", "spikeclip-tiny"]
+    assert list_models() == [
+        "spikeclip-paper",
+        "spikeclip-base",
+        "spikeclip-tiny",
+        "spikeclip-lite0",
+        "spikeclip-lite1",
+        "spikeclip-lite2",
+    ]
     with pytest.raises(InputError, match="unknown model 'spikeclip-tinny'; did you mean 'spikeclip-tiny'"):
         create_model("spikeclip-tinny")
 

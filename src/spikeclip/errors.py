@@ -35,7 +35,7 @@ EXTRAS = {
     "llvmlite": "runtime",
     "onnx": "onnx",
     "onnxruntime": "onnx",
-    "openvino": "bench",
+    "openvino": "openvino",
 }
 """The optional extra that brings a module; `train` brings all others."""
 

@@ -19,7 +19,8 @@ from safetensors.numpy import load_file, save
 
 from spikeclip.energy.counts import counts
 from spikeclip.engine.engine import Engine
-from spikeclip.engine.plan import Synapses, quantize
+from spikeclip.engine.plan import quantize
+from spikeclip.engine.steps import Synapses
 from spikeclip.errors import InputError
 from spikeclip.graph import execute, load_graph, ops
 from spikeclip.graph.execute import run_op

@@ -13,7 +13,7 @@ from spikeclip.graph.lower import lower
 from spikeclip.graph.shapes import shapes
 from tests.engine.random_graphs import image_graph, pictures
 
-PRESETS = ("spikeclip-paper", "spikeclip-base", "spikeclip-tiny")
+PRESETS = ("spikeclip-paper", "spikeclip-base", "spikeclip-tiny", "spikeclip-lite0")
 NEURONS = (("lif", 1), ("lif", 4), ("plif", 2), ("ilif", 1), ("ilif", 3), ("relu", 1), ("quant_relu", 1))
 
 

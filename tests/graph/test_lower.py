@@ -19,7 +19,7 @@ from spikeclip.graph.store import load_graph, save_graph
 from spikeclip.neurons import record
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "data" / "golden"
-PRESETS = ("spikeclip-paper", "spikeclip-base", "spikeclip-tiny")
+PRESETS = ("spikeclip-paper", "spikeclip-base", "spikeclip-tiny", "spikeclip-lite0")
 NEURONS = (("lif", 1), ("lif", 4), ("plif", 4), ("ilif", 1), ("ilif", 3), ("relu", 1), ("quant_relu", 1))
 
 

@@ -15,7 +15,7 @@ def channels_last(pictures):
     return pictures.permute(0, 2, 3, 1).numpy().astype(np.float32)
 
 
-@pytest.mark.parametrize("preset", ["spikeclip-paper", "spikeclip-base", "spikeclip-tiny"])
+@pytest.mark.parametrize("preset", ["spikeclip-paper", "spikeclip-base", "spikeclip-tiny", "spikeclip-lite0"])
 @pytest.mark.parametrize(("neuron", "T", "kind"), [("lif", 2, "binary"), ("ilif", 2, "integer")])
 def test_towers_spike_but_for_stem_and_readout(small, pictures, tokens, preset, neuron, T, kind):
     model = small(preset, neuron=neuron, T=T, D=3)

@@ -64,8 +64,8 @@ def _lite(scale: int, image_size: int, widths: tuple[int, ...], repeats: tuple[i
             image_size=image_size,
             widths=widths,
             repeats=repeats,
-            mean=(127 / 255,) * 3,
-            std=(128 / 255,) * 3,
+            mean=(127 / 255, 127 / 255, 127 / 255),
+            std=(128 / 255, 128 / 255, 128 / 255),
         ),
         text=TextConfig("transformer", vocab_size=8192, context_length=32, eos_id=8191),
     )

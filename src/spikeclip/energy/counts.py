@@ -92,9 +92,7 @@ def driving_neuron(graph: Graph, name: str) -> ops.Neuron | None:
     return op if isinstance(op, ops.Neuron) else None
 
 
-def _product(
-    graph: Graph, op: ops.Conv | ops.Depthwise | ops.Linear, shape_of: dict[str, Shape]
-) -> Product:
+def _product(graph: Graph, op: ops.Conv | ops.Depthwise | ops.Linear, shape_of: dict[str, Shape]) -> Product:
     source = driving_neuron(graph, op.inputs[0])
     T, *inner = shape_of[op.inputs[0]]
     outputs = math.prod(shape_of[op.name][1:])

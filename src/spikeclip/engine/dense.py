@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from spikeclip.engine import onnx_graph
-from spikeclip.engine.plan import NO_POOL, Attend, Dense, Fire, Plain, Step, Synapses
+from spikeclip.engine.steps import NO_POOL, Attend, Dense, Filter, Fire, Plain, Step, Synapses
 from spikeclip.errors import missing_extra
 from spikeclip.graph import ops
 
@@ -80,7 +80,7 @@ def _lists_read(step: Step) -> set[str]:
 def _values_read(step: Step) -> set[str]:
     if isinstance(step, Plain):
         return set(step.sources)
-    if isinstance(step, (Dense, Fire)):
+    if isinstance(step, (Dense, Filter, Fire)):
         return {step.source}
     return {(step.stream if isinstance(step, Synapses) else step.mask) or ""}
 

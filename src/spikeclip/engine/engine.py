@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from threading import Lock
-from typing import Generic, Literal
+from typing import Generic, Literal, cast
 
 import numba
 import numpy as np
@@ -14,11 +14,14 @@ import numpy as np
 from spikeclip.engine.choice import choice_key, load_choice, save_choice
 from spikeclip.engine.dense import Stretch, has_onnx_runtime, join
 from spikeclip.engine.measure import Layer, clearly_fastest, measure, profile, race, table
-from spikeclip.engine.plan import Dense, Step, Synapses, plan
+from spikeclip.engine.plan import plan
 from spikeclip.engine.run import Values, kernels_of, run_step
+from spikeclip.engine.steps import Dense, Step, Synapses
 from spikeclip.engine.threads import compile_kernels
+from spikeclip.engine.whole import Whole, fits, has_openvino
 from spikeclip.errors import InputError, unknown
-from spikeclip.graph.ops import Graph, InputOp
+from spikeclip.graph.inputs import normalized
+from spikeclip.graph.ops import Graph, Image, InputOp, Neuron
 
 PRECISIONS = ("fp32", "int8")
 MODES = ("events", "dense", "auto")
@@ -31,6 +34,8 @@ class Engine(Generic[InputOp]):
     per output channel, and integer sums that cannot overflow. The first convolution and the readout, whose
     inputs are no spikes, are fp32 in both. mode: `events`, `dense` (extra `onnx`), or `auto`, which takes what
     is faster on this machine: what `calibrate` measures on the first batch, or measured in an earlier process.
+    A network with depthwise convolutions runs dense as one OpenVINO graph (extra `openvino`, see `whole`), in `auto`
+    wherever that is installed.
     threads: of numba's pool, None for all.
     """
 
@@ -55,8 +60,12 @@ class Engine(Generic[InputOp]):
         self.layers: list[Layer] = []
         self._workspace: dict[str, np.ndarray] = {}
         self._lock = Lock()
-        self._chosen = mode != "auto" or not has_onnx_runtime()
-        if mode == "dense":
+        self._signed = {op.name for op in graph.ops if isinstance(op, Neuron) and op.signed}
+        self.whole: Whole | None = None
+        if mode != "events" and fits(graph) and (mode == "dense" or has_openvino()):
+            self.whole = Whole(cast(Graph[Image], graph), precision, self.threads)
+        self._chosen = mode != "auto" or self.whole is not None or not has_onnx_runtime()
+        if mode == "dense" and self.whole is None:
             self.steps = self._join(self._all())
 
     def synapses(self) -> list[Synapses]:
@@ -73,12 +82,16 @@ class Engine(Generic[InputOp]):
     def __call__(
         self, inputs: np.ndarray, watch: Callable[[str, np.ndarray], None] | None = None
     ) -> np.ndarray:
-        """Embed normalised pictures (B, H, W, C) or token ids (B, L) -> (B, embed_dim) float32.
+        """Embed pictures (B, H, W, C), uint8 or normalised, or token ids (B, L) -> (B, embed_dim) float32.
 
-        watch: called with the name of every layer of neurons and its spikes (T, B, ...), uint8; then every layer
-        runs by its events. Raises `InputError` for inputs that the graph does not read, see `graph.execute`.
+        watch: called with the name of every layer of neurons and its spikes (T, B, ...), uint8, of signed ones int16;
+        then every layer runs by its events. Raises `InputError` for inputs that the graph does not read, see
+        `graph.execute`.
         """
         inputs = np.atleast_1d(inputs)
+        if self.whole is not None and watch is None:
+            return self.whole(inputs)
+        inputs = self._read(inputs)
         compile_kernels(self.kernels)
         if watch is None and not self._chosen:
             saved = load_choice(self._key(inputs))
@@ -91,8 +104,18 @@ class Engine(Generic[InputOp]):
                 return self._run(self.steps, inputs).output[0].copy()
             values = self._run(self.by_events, inputs)
             for name, spikes in values.spikes.items():
-                watch(name, spikes.dense())
+                level = spikes.dense()
+                if name in self._signed:
+                    on, off = np.split(level.astype(np.int16), 2, -1)
+                    level = on - off
+                watch(name, level)
             return values.output[0].copy()
+
+    def _read(self, inputs: np.ndarray) -> np.ndarray:
+        picture = self.graph.input
+        return (
+            normalized(picture, inputs) if isinstance(picture, Image) and inputs.dtype == np.uint8 else inputs
+        )
 
     def _key(self, inputs: np.ndarray) -> str:
         return choice_key(self.graph, self.precision, self.threads, len(inputs))
@@ -109,7 +132,7 @@ class Engine(Generic[InputOp]):
         The choice is between events alone, stretches of the layers that are clearly faster dense, and dense
         everywhere: events, unless the whole network is clearly faster otherwise. It is kept for later processes.
         """
-        inputs = np.atleast_1d(inputs)
+        inputs = self._read(np.atleast_1d(inputs))
         compile_kernels(self.kernels)
         with self._lock, _threads(self.threads):
             values = Values(inputs)

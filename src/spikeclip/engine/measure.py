@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 
 from spikeclip.engine.dense import Stretch, alone
-from spikeclip.engine.plan import Step, Synapses
 from spikeclip.engine.run import Values, feeds, run_step
+from spikeclip.engine.steps import Step, Synapses
 
 MARGIN = 0.95
 """Share of the time of events below which something else counts as faster: less is noise."""

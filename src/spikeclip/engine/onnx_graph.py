@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from spikeclip.engine.neuron import LIF, parameters
-from spikeclip.engine.plan import Attend, Dense, Synapses
+from spikeclip.engine.steps import Attend, Dense, Synapses
 from spikeclip.graph import ops
 
 _NONE, _ONE = np.array(0, np.uint8), np.array(1, np.float32)

@@ -2,117 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from spikeclip.engine.neuron import NEVER
+from spikeclip.engine.steps import NO_POOL, Attend, Dense, Filter, Fire, Plain, Step, Synapses
 from spikeclip.engine.vector import LIST_LANES, empty
 from spikeclip.errors import InputError
 from spikeclip.graph import ops
 from spikeclip.graph.check import check
 from spikeclip.graph.ops import Graph, Op
+from spikeclip.graph.shapes import paddings
+from spikeclip.graph.substeps import split_signed
 
 LONGEST = 2**30
 """Entries of a list of spikes, which 32 bits count."""
-NO_POOL = (1, 1, 0)
-"""The window of a neuron that has no max-pool before it."""
-
-
-@dataclass(eq=False)
-class Synapses:
-    """A convolution or linear map of spikes, with the residual stream or max-pool, and the neuron behind it."""
-
-    op: ops.Conv | ops.Linear
-    source: str
-    stream: str | None
-    """Real-valued value that the result is added to."""
-    in_place: bool
-    """Whether the sum may take the stream's place, because nothing reads it later."""
-    result: str | None
-    """Name under which the sum is kept; None where only the neuron reads it."""
-    neuron: ops.Neuron | None
-    window: tuple[int, int, int]
-    """Size, stride and padding of the max-pool before the neuron; then nothing else reads the result."""
-    filter_: tuple[int, int, int]
-    plane: tuple[int, int]
-    """Rows and columns that a convolution reads."""
-    weight_IN: np.ndarray
-    """A row for each filter position and input channel."""
-    scale_N: np.ndarray
-    bias_N: np.ndarray
-    outputs: int
-
-    @property
-    def name(self) -> str:
-        return self.op.name
-
-
-@dataclass(eq=False)
-class Dense:
-    """A layer whose input is real-valued: the first convolution and the readout."""
-
-    op: ops.Conv | ops.Linear
-    source: str
-    filter_: tuple[int, int, int]
-    plane: tuple[int, int]
-    weight_IN: np.ndarray
-    bias_N: np.ndarray
-    constant: bool
-    """Whether it reads a picture, which is the same at every time step, and so is what comes of it."""
-
-    @property
-    def name(self) -> str:
-        return self.op.name
-
-
-@dataclass(eq=False)
-class Fire:
-    """A neuron on currents that are there already, with the max-pool before it."""
-
-    op: ops.Neuron
-    source: str
-    window: tuple[int, int, int]
-
-    @property
-    def name(self) -> str:
-        return self.op.name
-
-
-@dataclass(eq=False)
-class Attend:
-    """Attention and the neuron that reads it."""
-
-    op: ops.Attention
-    neuron: ops.Neuron
-    mask: str | None
-    width: int
-
-    @property
-    def name(self) -> str:
-        return self.op.name
-
-
-@dataclass(eq=False)
-class Plain:
-    """An operation on real values that `graph.execute` runs: means, readout, embedding."""
-
-    op: Op
-    sources: tuple[str, ...]
-    tokens: tuple[bool, ...]
-    """Whether the positions of each source are to be taken as one axis of tokens."""
-
-    @property
-    def name(self) -> str:
-        return self.op.name
-
-
-Step = Synapses | Dense | Fire | Attend | Plain
 
 
 def plan(graph: Graph, precision: str) -> list[Step]:
-    """Check a graph and group its operations into steps. Raises `InputError` for one that the engine cannot run."""
-    return _Planner(graph, precision).steps
+    """Check a graph and group its operations into steps; signed neurons become twice as many channels.
+
+    Raises `InputError` for a graph that the engine cannot run.
+    """
+    return _Planner(split_signed(graph), precision).steps
 
 
 class _Planner:
@@ -139,12 +50,18 @@ class _Planner:
                 self._add(op)
 
     def _add(self, op: Op) -> None:
-        if isinstance(op, ops.Conv) and op.stride != 1:
-            raise InputError(f"{op.name}: the engine runs convolutions of stride 1, this one has {op.stride}")
+        spikes = bool(op.inputs) and self._source(op.inputs[0]) in self.spiking
         if isinstance(op, ops.Neuron):
             self.steps.append(self._fire(op))
+        elif isinstance(op, ops.Depthwise):
+            self.steps.append(self._filter(op))
+        elif isinstance(op, ops.Conv) and (op.stride != 1 or len(set(paddings(op))) > 1):
+            if spikes:
+                raise InputError(
+                    f"{op.name}: the engine runs convolutions of spikes with stride 1 and the same padding on all sides"
+                )
+            self.steps.append(Plain(op, (self._source(op.inputs[0]),), (False,)))
         elif isinstance(op, (ops.Conv, ops.Linear)):
-            spikes = self._source(op.inputs[0]) in self.spiking
             self.steps.append(self._synapses(op) if spikes else self._dense(op))
         elif isinstance(op, ops.Attention):
             self.steps.append(self._attend(op))
@@ -219,6 +136,17 @@ class _Planner:
         weight_IN, bias_N = _fill(_rows(op)), _fill(op.bias_O)
         source = self._source(op.inputs[0])
         return Dense(op, source, _filter(op), self._plane(op), weight_IN, bias_N, constant)
+
+    def _filter(self, op: ops.Depthwise) -> Filter:
+        source = self._source(op.inputs[0])
+        if source not in self.spiking:
+            raise InputError(f"{op.name}: the engine needs neurons before a depthwise convolution")
+        R, S, C = op.weight_RSC.shape
+        weight_NC, scale_C = op.weight_RSC.reshape(-1, C), np.ones(C, np.float32)
+        if self.precision == "int8":
+            weight_NC, scale_C = quantize(weight_NC)
+        weight_RSC = np.ascontiguousarray(weight_NC.reshape(R, S, C), np.float32)
+        return Filter(op, source, weight_RSC, scale_C, self.shapes[op.name][1:])
 
     def _attend(self, op: ops.Attention) -> Attend:
         neuron = self._neuron(op)

@@ -10,8 +10,9 @@ import numpy as np
 from spikeclip.engine import kernels
 from spikeclip.engine.attention import attend, keys_by_values
 from spikeclip.engine.dense import Stretch
+from spikeclip.engine.depthwise import filter_channels
 from spikeclip.engine.neuron import SLACK, parameters
-from spikeclip.engine.plan import NO_POOL, Attend, Dense, Fire, Plain, Step, Synapses
+from spikeclip.engine.steps import NO_POOL, Attend, Dense, Filter, Fire, Plain, Step, Synapses
 from spikeclip.engine.threads import Kernel
 from spikeclip.engine.vector import empty
 from spikeclip.errors import InputError
@@ -83,6 +84,8 @@ def kernels_of(steps: Sequence[Step | Stretch]) -> list[Kernel]:
             found.append((kernels.pooled_synapses if pooled else kernels.synapses)[step.weight_IN.dtype.name])
         elif isinstance(step, Dense):
             found.append(kernels.dense_conv)
+        elif isinstance(step, Filter):
+            found.append(filter_channels)
         elif isinstance(step, Attend):
             found += [keys_by_values, attend]
         elif isinstance(step, Fire) or (isinstance(step, Stretch) and step.fires):
@@ -101,6 +104,8 @@ def run_step(step: Step | Stretch, values: Values) -> None:
         values.output = reals[step.name] = run_op(step.op, *(given or [values.inputs[None]]))
     elif isinstance(step, Dense):
         _dense(step, values)
+    elif isinstance(step, Filter):
+        _filter(step, values)
     elif isinstance(step, Fire):
         _fire(step, values)
     elif isinstance(step, Attend):
@@ -125,6 +130,18 @@ def _dense(step: Dense, values: Values) -> None:
     kernels.dense_conv(space[0] * space[1], x_BHWI, step.weight_IN, step.bias_N, step.filter_, out)
     shape = (T, B, *space[1:]) if conv else x.shape[:-1]
     values.output = values.reals[step.name] = out.reshape(*shape, -1)
+
+
+def _filter(step: Filter, values: Values) -> None:
+    level_TBHWC = values.spikes[step.source].dense()
+    T, B = level_TBHWC.shape[:2]
+    out = values.room(step.name, (T * B, *step.space), np.float32)
+    level = level_TBHWC.reshape(T * B, *level_TBHWC.shape[2:])
+    start = step.op.padding, step.op.stride, 0
+    filter_channels(
+        len(out) * step.space[0], level, step.weight_RSC, step.scale_C, step.op.bias_C, start, out
+    )
+    values.output = values.reals[step.name] = out.reshape(T, B, *step.space)
 
 
 def _fire(step: Fire, values: Values) -> None:

@@ -18,7 +18,7 @@ from spikeclip.encode.vectors import unit
 from spikeclip.engine.engine import Engine
 from spikeclip.engine.threads import compile_kernels
 from spikeclip.errors import InputError
-from spikeclip.graph.inputs import picture_batches
+from spikeclip.graph.inputs import check_pixels
 from spikeclip.graph.saved import SavedGraphs, load_graphs
 from spikeclip.graph.shapes import shapes
 from spikeclip.pretrained.resolve import resolve
@@ -44,7 +44,8 @@ class Runtime:
         self.taught = graphs.taught
         self.image = Engine(graphs.image, precision=precision, threads=threads)
         self.text = Engine(graphs.text, precision=precision, threads=threads)
-        self._kernels = [*self.image.kernels, *self.text.kernels]  # compiled in one go: most need both
+        # Compiled in one go: most need both.
+        self._kernels = [*([] if self.image.whole else self.image.kernels), *self.text.kernels]
         self.provenance = {"config": config, "weights": graphs.weights, "precision": f"engine {precision}"}
         picture, self.context_length = graphs.image.input, graphs.text.input.length
         self.image_format = picture.format
@@ -95,10 +96,12 @@ class Runtime:
 
         def watch(layer: str, s_TX: np.ndarray) -> None:
             assert spikes is not None
-            spikes.add(f"image.{layer}", float(s_TX.sum()), float(np.count_nonzero(s_TX)), s_TX.size)
+            spikes.add(f"image.{layer}", float(np.abs(s_TX).sum()), float(np.count_nonzero(s_TX)), s_TX.size)
 
         images_NHWC = as_pixels(images, self.image_format)
-        batches = picture_batches(self.image.graph, images_NHWC, self._batch)
+        check_pixels(self.image.graph.input, images_NHWC)
+        starts = range(0, len(images_NHWC), self._batch)
+        batches = (images_NHWC[i : i + self._batch] for i in starts)
         return self._rows(self.image(batch, watch if spikes is not None else None) for batch in batches)
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:

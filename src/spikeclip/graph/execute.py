@@ -160,7 +160,9 @@ def _(op: MaxPool, x_TBHWC: np.ndarray) -> np.ndarray:
 def _(op: Neuron, x: np.ndarray) -> np.ndarray:
     if op.kind == "relu":
         ceiling = np.float32(np.inf if op.ceiling is None else op.ceiling)
-        return np.minimum(np.maximum(x, 0), ceiling) - (np.minimum(np.maximum(-x, 0), ceiling) if op.signed else 0)
+        return np.minimum(np.maximum(x, 0), ceiling) - (
+            np.minimum(np.maximum(-x, 0), ceiling) if op.signed else 0
+        )
     steps = [x[min(t, len(x) - 1)] for t in range(op.T)]  # a constant current is one step
     fire = lif if op.kind == "lif" else ilif
     spikes = fire(op, steps)

@@ -18,14 +18,24 @@ def picture_batches(
 
     Raises `InputError` for another number of channels, and for pixels that are not uint8.
     """
-    channels = len(graph.input.mean)
+    check_pixels(graph.input, images_NHWC)
+    for i in range(0, len(images_NHWC), batch_size):
+        yield normalized(graph.input, images_NHWC[i : i + batch_size])
+
+
+def check_pixels(op: Image, images_NHWC: np.ndarray | Images) -> None:
+    """Raise `InputError` for another number of channels than the graph reads, and for pixels that are not uint8."""
+    channels = len(op.mean)
     if images_NHWC.shape[-1] != channels:
         raise InputError(f"expected pictures of {channels} channels, got {images_NHWC.shape[-1]}")
     if images_NHWC.dtype != np.uint8:
         raise InputError(f"expected pictures of uint8, 0 to 255, got {images_NHWC.dtype}")
-    mean, std = np.array(graph.input.mean, np.float32), np.array(graph.input.std, np.float32)
-    for i in range(0, len(images_NHWC), batch_size):
-        yield (images_NHWC[i : i + batch_size] / np.float32(255) - mean) / std
+
+
+def normalized(op: Image, images_NHWC: np.ndarray) -> np.ndarray:
+    """Return pictures of uint8 as the graph reads them, float32."""
+    mean, std = np.array(op.mean, np.float32), np.array(op.std, np.float32)
+    return (images_NHWC / np.float32(255) - mean) / std
 
 
 def random_tokens(graph: Graph[Tokens], count: int) -> np.ndarray:

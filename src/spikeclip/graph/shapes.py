@@ -171,7 +171,9 @@ def _(op: Neuron, x: Shape) -> Shape:
     if op.kind == "relu":
         return x
     if op.signed and op.substeps > 1:
-        raise InputError(f"{op.name}: sub-steps of signed spikes have a channel for ON and one for OFF, see to_substeps")
+        raise InputError(
+            f"{op.name}: signed spikes have no sub-steps: to_substeps splits them into ON and OFF"
+        )
     if x[0] not in (1, op.T):
         raise InputError(f"{op.name}: {op.T} time steps, and currents of {x[0]}")
     return op.T * op.substeps, *x[1:]

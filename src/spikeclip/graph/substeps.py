@@ -8,7 +8,19 @@ import numpy as np
 
 from spikeclip.errors import InputError
 from spikeclip.graph.check import check_steps
-from spikeclip.graph.ops import Attention, Conv, Depthwise, Graph, InputOp, Linear, Max, Neuron, Op, OnOff, Scale
+from spikeclip.graph.ops import (
+    Attention,
+    Conv,
+    Depthwise,
+    Graph,
+    InputOp,
+    Linear,
+    Max,
+    Neuron,
+    OnOff,
+    Op,
+    Scale,
+)
 
 
 def to_substeps(graph: Graph[InputOp]) -> Graph[InputOp]:
@@ -16,8 +28,8 @@ def to_substeps(graph: Graph[InputOp]) -> Graph[InputOp]:
 
     W n = sum over sub-steps d of W b_d (Luo et al., SpikeYOLO, ECCV 2024), so every synapse reads spikes of 0 or
     1 and its currents add up to the same; signed neurons become those of `split_signed`. A graph without I-LIF and
-    signed neurons is returned as it is. Raises `InputError` where an operation reads values of different D, as attention
-    of q, k and v.
+    signed neurons is returned as it is. Raises `InputError` where an operation reads values of different D, as
+    attention of q, k and v.
     """
     graph = split_signed(graph)
     substeps: dict[str, int] = {}  # of the output of each operation
@@ -57,7 +69,9 @@ def split_signed(graph: Graph[InputOp]) -> Graph[InputOp]:
         elif isinstance(op, Conv):
             ops.append(dataclasses.replace(op, weight_RSIO=_both(op.weight_RSIO, 2)))
         else:
-            raise InputError(f"{op.name}: a {type(op).__name__} cannot read the signed spikes of {op.inputs[0]}")
+            raise InputError(
+                f"{op.name}: a {type(op).__name__} cannot read the signed spikes of {op.inputs[0]}"
+            )
     return Graph(ops)
 
 

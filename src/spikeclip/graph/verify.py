@@ -71,8 +71,8 @@ def verify(graph: Graph, inputs: np.ndarray) -> tuple[list[Operand], Substeps | 
     """Check a graph and what it computes on inputs as `execute` takes them.
 
     Returns what every product reads and, for a network with I-LIF or signed neurons, how it compares with its binary
-    sub-steps (else None). Layer by layer both get the same input, so a layer's equality does not depend on the rounding of the
-    one before. Raises `InputError` for no inputs.
+    sub-steps (else None). Layer by layer both get the same input, so a layer's equality does not depend on the rounding
+    of the one before. Raises `InputError` for no inputs.
     """
     values: dict[str, np.ndarray] = {}
 
@@ -109,8 +109,7 @@ def _operand(graph: Graph, op: Op, name: str) -> Operand:
         source = graph[source.inputs[0]]
     if isinstance(source, ops.Neuron) and source.kind != "relu":
         D = source.D if source.kind == "ilif" and source.substeps == 1 else 1
-        kind = "integer" if D > 1 or source.signed else "binary"
-        return Operand(op.name, name, kind, D, source.signed, "")
+        return Operand(op.name, name, "binary" if D == 1 else "integer", D, source.signed, "")
     exception = "stem" if isinstance(source, ops.Image) else "readout" if _is_readout(graph, op) else ""
     return Operand(op.name, name, "real", None, False, exception)
 

@@ -210,7 +210,9 @@ def set_levels(tower: nn.Module, levels: Sequence[int]) -> None:
     """
     neurons = [module for module in tower.modules() if isinstance(module, ILIF)]
     if len(levels) > len(neurons):
-        raise InputError(f"first_D has {len(levels)} levels, and the image tower {len(neurons)} neurons with levels")
+        raise InputError(
+            f"first_D has {len(levels)} levels, and the image tower {len(neurons)} neurons with levels"
+        )
     for neuron, D in zip(neurons, levels, strict=False):
         neuron.levels = neuron.D = D
 

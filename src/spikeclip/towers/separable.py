@@ -28,7 +28,15 @@ class Stage(NamedTuple):
     expansion: int
 
 
-STAGES = (Stage(3, 1, 1), Stage(3, 2, 6), Stage(5, 2, 6), Stage(3, 2, 6), Stage(5, 1, 6), Stage(5, 2, 6), Stage(3, 1, 6))
+STAGES = (
+    Stage(3, 1, 1),
+    Stage(3, 2, 6),
+    Stage(5, 2, 6),
+    Stage(3, 2, 6),
+    Stage(5, 1, 6),
+    Stage(5, 2, 6),
+    Stage(3, 1, 6),
+)
 """Of every size; a stage's stride is that of its first block."""
 
 
@@ -72,14 +80,15 @@ class SeparableConv(nn.Module):
 class InvertedResidual(nn.Module):
     """Expand, filter every channel alone, project; the projection has no neuron behind it, so its sum is signed.
 
-    The first stage's block reads the stem's spikes and expands nothing: it has neither `spike` nor `expand`.
+    The first stage's block reads the stem's spikes and expands nothing: it has neither `spike` nor `expand`, and adds
+    nothing to what it reads.
     """
 
     def __init__(self, inputs: int, outputs: int, stage: Stage, neuron: NeuronConfig) -> None:
         super().__init__()
         hidden = inputs * stage.expansion
-        self.residual = stage.stride == 1 and inputs == outputs
         self.expands = stage.expansion > 1
+        self.residual = self.expands and stage.stride == 1 and inputs == outputs
         if self.expands:
             self.spike = make_channel_neuron(neuron, inputs, signed=True)
             self.expand = SeparableConv(inputs, hidden)
@@ -128,10 +137,11 @@ class SeparableTower(nn.Module):
 
 def separable_tower(config: ImageConfig, neuron: NeuronConfig, embed_dim: int) -> SeparableTower:
     """Build the tower; raises `InputError` for widths or repeats that do not describe its parts."""
-    if len(config.widths) != len(STAGES) + 2 or len(config.repeats) != len(STAGES) or min(config.repeats) < 1:
+    widths, repeats = config.widths, config.repeats
+    if len(widths) != len(STAGES) + 2 or len(repeats) != len(STAGES) or repeats[0] != 1 or min(repeats) < 1:
         raise InputError(
-            f"a separable tower has widths of stem, {len(STAGES)} stages and head, and as many repeats of at least 1 as "
-            f"stages; got {len(config.widths)} widths and repeats {list(config.repeats)[:20]}"
+            f"a separable tower has widths of stem, {len(STAGES)} stages and head, and repeats of the stages, 1 of the "
+            f"first and at least 1 of the others; got {len(widths)} widths and repeats {list(repeats)[:20]}"
         )
     if config.depth:
         raise InputError(f"a separable tower has no transformer blocks: image.depth is 0, not {config.depth}")
