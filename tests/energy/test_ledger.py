@@ -188,3 +188,49 @@ def test_memory_energy_is_a_power_of_the_size():
 def test_unknown_level(convolutions):
     with pytest.raises(InputError, match="unknown level 'L9'"):
         ledger(*convolutions, SPIKING, "L9", BY_HAND)
+
+
+@pytest.fixture
+def separable():
+    """A 4 x 4 picture, a 1x1 convolution to 2 channels with ranges, signed I-LIF (D = 2), a 1x1 convolution to 3
+    channels, I-LIF (D = 2), a depthwise 3x3 of stride 2. 6 spikes of ON and OFF neurons, then 8."""
+    return counts(
+        Graph(
+            [
+                ops.Image("image", (), (4, 4, 1)),
+                ops.Conv("conv1", ("image",), ones(1, 1, 1, 2), ones(2)),
+                ops.Gain("range", ("conv1",), ones(2)),
+                ops.Neuron("spike1", ("range",), "ilif", D=2, signed=True),
+                ops.Conv("conv2", ("spike1",), ones(1, 1, 2, 3), np.zeros(3, np.float32)),
+                ops.Neuron("spike2", ("conv2",), "ilif", D=2),
+                ops.Depthwise("conv3", ("spike2",), ones(3, 3, 3), ones(3), 0, 1, 2, 1),
+            ]
+        )
+    )
+
+
+def test_depthwise_and_signed_neurons_by_hand(separable):
+    by_op = {count.op: count for count in separable}
+    conv2, conv3 = by_op["conv2"], by_op["conv3"]
+    assert (conv2.macs, conv2.fan_out, conv2.inputs, conv2.populations) == (16 * 2 * 3, 3, 32, 2)
+    assert (conv3.macs, conv3.fan_out, conv3.taps, conv3.weights) == (4 * 9 * 3, 4, 9, 27)
+    assert by_op["spike1"].populations == 2
+    spikes = {"spike1": 6.0, "spike2": 8.0}
+    rows = {(row.op, row.what): row.count for row in ledger(separable, spikes, SPIKING, "L1", BY_HAND)}
+    assert rows["conv1", "multiply-accumulates"] == 32
+    assert rows["range", "multiplications"] == 32
+    assert rows["spike1", "updates"] == 64  # an ON and an OFF neuron for each of 32 values
+    assert rows["conv2", "synaptic operations"] == 6 * 3
+    assert rows["spike2", "updates"] == 48
+    assert rows["conv3", "synaptic operations"] == 8 * 4
+    assert rows["conv3", "bias"] == 4 * 3
+    # L0: rate x dense multiply-accumulates, 9.1 for a MAC there: 32 MACs of the picture, and accumulates.
+    literature = {row.op: row.count for row in ledger(separable, spikes, SPIKING, "L0", BY_HAND)}
+    assert literature["conv2"] == pytest.approx(6 / 32 * 96)
+    assert literature["conv3"] == pytest.approx(8 / 48 * 108)
+
+
+def test_an_ordinary_network_has_no_ranges_and_one_neuron_for_two(separable):
+    rows = {(row.op, row.what): row.count for row in ledger(separable, {}, ANN, "L2 no reuse", BY_HAND)}
+    assert rows["spike1", "updates"] == 32
+    assert not any(op == "range" for op, _ in rows)

@@ -12,6 +12,7 @@ from spikeclip.neurons import (
     ReLU,
     density,
     functional,
+    make_channel_neuron,
     make_neuron,
     mean_spikes,
     record,
@@ -203,3 +204,30 @@ def test_relu_phase_ends_with_an_error_and_refuses_lif():
     assert network(current()).max() <= 1
     with pytest.raises(InputError, match="no ReLU phase"), relu_phase(nn.Sequential(ILIF(), PLIF())):
         pass
+
+
+@pytest.mark.parametrize("kind", ["lif", "plif", "ilif", "relu", "quant_relu"])
+def test_signed_neurons_are_two_populations(kind):
+    T = 1 if kind in ("relu", "quant_relu") else 4
+    neuron = make_channel_neuron(NeuronConfig(kind=kind, T=T, D=3, range=1.0), 5, signed=True)
+    alone = make_channel_neuron(NeuronConfig(kind=kind, T=T, D=3, range=1.0), 5)
+    for module in (neuron, alone):
+        module.range_C.copy_(torch.linspace(0.5, 2, 5))
+    x_TBCHW = current(T, 2, 5, 3, 3)
+    on, off, both = alone(x_TBCHW), alone(-x_TBCHW), neuron(x_TBCHW)
+    assert torch.equal(both, on - off)
+    assert (both > 0).any()
+    assert (both < 0).any()
+    steps, state = [], None
+    for x_BCHW in x_TBCHW:
+        s_BCHW, state = neuron.step(x_BCHW, state)
+        steps.append(s_BCHW)
+    assert torch.equal(torch.stack(steps), both)
+    assert float(mean_spikes(neuron, both).detach()) == pytest.approx(float(both.detach().abs().mean()) * neuron.levels)
+
+
+def test_a_channel_has_its_own_range():
+    neuron = make_channel_neuron(NeuronConfig(kind="ilif", D=4, range=1.0), 2)
+    neuron.range_C.copy_(torch.tensor([1.0, 4.0]))
+    s_TBCHW = neuron(torch.full((1, 1, 2, 1, 1), 1.0))
+    assert s_TBCHW.flatten().tolist() == [1.0, 0.25]

@@ -1,0 +1,88 @@
+"""A separable tower on the engine: by events, and whole on OpenVINO."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba", reason="numba (extra runtime) is not installed")
+
+from spikeclip.engine import Engine
+from spikeclip.engine.plan import quantize
+from spikeclip.engine.whole import fits
+from spikeclip.errors import InputError
+from spikeclip.graph import execute, ops
+from spikeclip.graph.inputs import normalized
+from spikeclip.graph.lower import lower
+from spikeclip.graph.ops import Graph
+
+
+def rounded(graph):
+    """Return the graph with the weights that int8 engines have."""
+    neurons = {op.name for op in graph.ops if isinstance(op, ops.Neuron)}
+
+    def of(weight):
+        level, scale = quantize(weight.reshape(-1, weight.shape[-1]))
+        return (level * scale).reshape(weight.shape)
+
+    changed = []
+    for op in graph.ops:
+        if isinstance(op, ops.Depthwise):
+            op = dataclasses.replace(op, weight_RSC=of(op.weight_RSC))
+        elif isinstance(op, ops.Conv) and op.inputs[0] in neurons:
+            op = dataclasses.replace(op, weight_RSIO=of(op.weight_RSIO))
+        changed.append(op)
+    return Graph(changed)
+
+
+def spikes(graph, inputs):
+    found = {}
+    execute(graph, inputs, lambda op, x: found.update({op.name: x}) if isinstance(op, ops.Neuron) else None)
+    return found
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize(("neuron", "T"), [("ilif", 1), ("ilif", 2), ("lif", 3), ("quant_relu", 1)])
+def test_events_fire_the_spikes_of_the_graph(small, pixels, neuron, T, precision):
+    model = small("spikeclip-lite0", neuron=neuron, T=T, v_threshold=0.4)
+    graph = lower(model.image, model.config.image)
+    x = normalized(graph.input, pixels)
+    expected, seen = spikes(rounded(graph) if precision == "int8" else graph, x), {}
+    out = Engine(graph, precision=precision, mode="events")(pixels, seen.__setitem__)
+    assert seen.keys() == expected.keys()
+    for name, s_TX in expected.items():  # rounding may move a spike, and what follows from it
+        assert np.mean(seen[name] != s_TX) < 0.01, name
+    assert any((s_TX < 0).any() for s_TX in seen.values())
+    reference = execute(rounded(graph) if precision == "int8" else graph, x)
+    np.testing.assert_allclose(out, reference, atol=0.05 * np.abs(reference).max())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("D", [3, 8])
+def test_the_whole_network_on_openvino_is_the_graph(small, pixels, precision, D):
+    pytest.importorskip("openvino", reason="openvino (extra openvino) is not installed")
+    model = small("spikeclip-lite0", neuron="ilif", D=D)
+    graph = lower(model.image, model.config.image)
+    engine = Engine(graph, precision=precision)
+    assert engine.whole is not None
+    x = normalized(graph.input, pixels)
+    reference = execute(rounded(graph) if precision == "int8" else graph, x)
+    for given in (pixels, x):
+        np.testing.assert_allclose(engine(given), reference, atol=0.02 * np.abs(reference).max())
+    np.testing.assert_array_equal(engine(pixels[:1]), engine(pixels[:1]))
+    for wrong in (pixels[:, 1:], pixels[:0], x[:, 1:]):
+        with pytest.raises(InputError, match="pictures"):
+            engine(wrong)
+
+
+def test_what_runs_whole(small):
+    for neuron, T, whole in (("ilif", 1, True), ("ilif", 2, False), ("lif", 2, False), ("relu", 1, False)):
+        model = small("spikeclip-lite0", neuron=neuron, T=T)
+        assert fits(lower(model.image, model.config.image)) == whole
+    tiny = small("spikeclip-tiny")
+    assert not fits(lower(tiny.image, tiny.config.image))
