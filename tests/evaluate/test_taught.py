@@ -16,6 +16,7 @@ from spikeclip.config import ImageFormat, Taught, model_config
 from spikeclip.data import Tokenizer, load_pictures
 from spikeclip.energy.model import EnergySettings, account_for
 from spikeclip.errors import InputError
+from spikeclip.evaluate.compare import compare_records
 from spikeclip.evaluate.models import Evaluation, evaluate_models
 from spikeclip.evaluate.tasks import TaskSettings
 from spikeclip.graph.saved import save_graphs
@@ -25,10 +26,12 @@ from spikeclip.open import open_encoder, taught_with
 PROMPTS = ["a {c}", "the {c}"]
 TAUGHT = Taught(PROMPTS, {"red star": "crimson star", "no such class": "x"}, ["shapes"])
 
+OTHER = Taught(PROMPTS, {"blue ring": "azure ring"}, ["shapes"])
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
-    """A model that was taught, its graphs alone, another that was not, and one without a tokenizer."""
+    """A model that was taught, its graphs alone, one taught other names, one nothing, and one without a tokenizer."""
     root = tmp_path_factory.mktemp("taught")
     pictures = load_pictures("shapes", "test", ImageFormat(32), limit=60)
     tokenizer = Tokenizer.train([text for texts in pictures.captions or [] for text in texts], 300)
@@ -48,6 +51,7 @@ def models(tmp_path_factory) -> Path:
     shutil.copytree(root / "taught" / "graph", root / "graphs" / "graph")
     shutil.copy(root / "taught" / "tokenizer.json", root / "graphs")
     SpikeCLIP(config, tokenizer).save_pretrained(root / "plain")
+    SpikeCLIP(config, tokenizer, OTHER).save_pretrained(root / "other")
     shutil.copytree(root / "taught", root / "wordless")
     (root / "wordless" / "tokenizer.json").unlink()
     return root
@@ -84,18 +88,41 @@ def test_a_model_that_was_taught_with_nothing_has_the_usual_prompt(models):
 
 def test_other_prompts_are_told(models):
     settings = TaskSettings(templates=["my {c}"])
-    with pytest.warns(
-        UserWarning, match="taught was taught with the prompts 'a {c}', 'the {c}', .*with 'my {c}'"
-    ):
+    told = "taught was taught with the prompts 'a {c}', 'the {c}', 'crimson star' for 'red star', .*with 'my {c}', 'rosy"
+    with pytest.warns(UserWarning, match=told):
         (record,) = evaluated(models, "taught", settings=settings, rename={"red star": "rosy star"})
     assert asked(record) == (["my {c}"], False, True)
     assert "rosy star" in record["provenance"]["prompts"]["classnames"]
 
 
-def test_several_models_are_asked_alike(models):
-    plain, taught = evaluated(models, "plain", "taught")
-    assert asked(plain) == (PROMPTS, True, None)
-    assert asked(taught) == (PROMPTS, True, False)
+def test_each_of_several_models_is_asked_as_it_was_taught(models):
+    alone = [evaluated(models, name)[0] for name in ("plain", "taught", "other")]
+    with pytest.warns(UserWarning, match="each as it was taught: --template and --rename") as told:
+        together = evaluated(models, "plain", "taught", "other")
+    assert [record["metrics"] for record in together] == [record["metrics"] for record in alone]
+    assert [asked(record) for record in together] == [
+        (["a photo of a {c}."], False, None),
+        (PROMPTS, True, False),
+        (PROMPTS, False, False),
+    ]
+    renames = [record["provenance"]["prompts"]["renames"] for record in together]
+    assert renames == [{}, {"red star": "crimson star"}, {"blue ring": "azure ring"}]
+    assert len(told) == 2  # of the second and the third model
+    assert "taught was asked with 'a {c}', 'the {c}', 'crimson star', and" in str(told[0].message)
+    assert "plain with 'a photo of a {c}.', 'red star', each" in str(told[0].message)
+    assert [row["same_words"] for row in compare_records(together)] == [False] * 3
+
+
+def test_words_that_are_given_are_those_of_all_models(models):
+    settings = TaskSettings(templates=PROMPTS)
+    with pytest.warns(UserWarning, match="was taught with") as told:
+        taught, other = evaluated(
+            models, "taught", "other", settings=settings, rename={"blue ring": "azure ring"}
+        )
+    (message,) = (str(warning.message) for warning in told)
+    assert message.endswith("was taught with 'crimson star' for 'red star', and is asked with 'red star'")
+    assert (asked(taught), asked(other)) == ((PROMPTS, False, True), (PROMPTS, False, False))
+    assert all(row["same_words"] for row in compare_records([taught, other]))
 
 
 def test_single_pictures_are_asked_as_the_model_was_taught(models):

@@ -63,6 +63,8 @@ def print_comparison(rows: Sequence[Mapping[str, Any]]) -> None:
         shown.append((data, row["task"], row["metric"], *cells))
     names = short_names(models)
     title = f"in brackets, points against {names[0]}" if len(models) > 1 else models[0]
+    if not all(row["same_words"] for row in rows):
+        title += "; each model is asked with the prompts and class names it was taught with, and they differ"
     print_table(title, ("data", "task", "metric", *names), shown, numbers=range(3, 3 + len(models)))
 
 

@@ -76,9 +76,10 @@ def account_for(settings: EnergySettings, out: Path, into: Path | None = None) -
         cache=settings.cache,
         limit=settings.limit,
     )
-    pictures = rename(pictures, dict(settings.rename) or graphs.taught.renames_of(pictures.classnames))
+    renames = dict(settings.rename) or graphs.taught.renames_of(pictures.classnames)
     templates = settings.templates or graphs.taught.prompts
-    graphs.taught.warn_of_other(templates, settings.model)
+    graphs.taught.warn_of_other(templates, pictures.classnames, renames, settings.model)
+    pictures = rename(pictures, renames)
     if settings.teacher:
         cost = teacher_cost(settings.teacher, pictures, templates)
         conventions = dataclasses.replace(conventions, teacher=cost)

@@ -110,11 +110,15 @@ def evaluate_tasks(
 
 
 def _taught(job: Job, name: str, tasks: set[str]) -> dict[str, Any] | None:
-    """The prompts that the network was taught with, None where it was taught with none; other ones are told."""
-    taught, asked = job.encoder.taught, list(job.templates)
-    if not taught.templates:
+    """The words that the network was taught with, None where it was taught with none; other ones are told."""
+    taught, renames = job.encoder.taught, job.settings.renames
+    if not (taught.templates or taught.renames):
         return None
-    differs = bool(tasks & set(PROMPTED)) and taught.warn_of_other(asked, name)
+    differs = False
+    if tasks & set(PROMPTED):
+        before = {new: old for old, new in renames.items()}
+        classnames = [before.get(name, name) for name in job.pictures.classnames]
+        differs = taught.warn_of_other(job.templates, classnames, renames, name)
     return {"templates": taught.templates, "renames": taught.renames, "differs": differs}
 
 
@@ -123,6 +127,7 @@ def _prompts(job: Job, names: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "classnames": classnames,
         "templates": templates,
+        "renames": dict(job.settings.renames),
         "hash": prompts_hash(classnames, templates),
         **names,
     }

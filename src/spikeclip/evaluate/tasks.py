@@ -40,6 +40,8 @@ class TaskSettings:
 
     templates: Sequence[str] | None = None
     """Prompts of a class; {c} is its name. None for those that the network was taught with."""
+    renames: Mapping[str, str] = field(default_factory=dict)
+    """Class names of the data that were replaced in the pictures, old name: new name; they are only noted."""
     training: tuple[Pictures, Pictures] | None = None
     """Pictures to learn from and to select by, as of `load_training`, for linear_probe and few_shot."""
     seeds: int = 5
