@@ -88,7 +88,7 @@ def test_a_model_that_was_taught_with_nothing_has_the_usual_prompt(models):
 
 def test_other_prompts_are_told(models):
     settings = TaskSettings(templates=["my {c}"])
-    told = "taught was taught with the prompts 'a {c}', 'the {c}', 'crimson star' for 'red star', .*with 'my {c}', 'rosy"
+    told = "taught was taught with the prompts 'a {c}', 'the {c}', 'crimson star' for .*with 'my {c}', 'rosy star'"
     with pytest.warns(UserWarning, match=told):
         (record,) = evaluated(models, "taught", settings=settings, rename={"red star": "rosy star"})
     assert asked(record) == (["my {c}"], False, True)

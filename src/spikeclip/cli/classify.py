@@ -14,7 +14,8 @@ from spikeclip.cli.options import Engine, Templates, known_engine
 
 HELP = """Say which of your labels fits a picture best.
 
-The labels are any words you like. PICTURE is a file, a folder (with its subfolders) or a quoted pattern.
+A model that learned from a teacher takes any words as labels; one that was trained without knows the words of its
+class names alone, and a warning says so. PICTURE is a file, a folder (with its subfolders) or a quoted pattern.
 Formats: JPEG, PNG, WebP, GIF, BMP, TIFF, PPM and AVIF, up to 150 million pixels
 (PPM 75, progressive JPEG 60, TIFF 35, WebP and AVIF 30).
 A picture that cannot be read is named, counted and skipped; the exit code is 1 only when none could be

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spikeclip.cli.options import Cache
+from spikeclip.cli.options import Cache, naming_split
 from spikeclip.defaults import CACHE
 from spikeclip.errors import printable
 
@@ -103,16 +103,18 @@ def show_dataset(
     from spikeclip.data.sheet import contact_sheet
     from spikeclip.data.sources import load_pictures
     from spikeclip.errors import InputError
-    from spikeclip.figures import save_figure
+    from spikeclip.figures import check_drawing, save_figure
 
     if out.suffix != ".png":
         raise InputError(f"--out names the .png file of the contact sheet, got {out}")
+    check_drawing()
     source = None if name == "shapes" else find_source(name)
     known = source.known if source else None
     events = source is not None and source.events
     usual = SENSOR if events else (known.pixels if known else None) or (96 if source else 32)
     format = ImageFormat(image_size or usual, 1 if events else None)
-    pictures = load_pictures(name, split, format, cache=cache, limit=limit)
+    with naming_split(split=split):
+        pictures = load_pictures(name, split, format, cache=cache, limit=limit)
     title = f"{known.title} ({name})" if known else pictures.name
     print(f"{title}, {f'from {source.place}' if source else 'built in'}")
     if source is not None:

@@ -14,22 +14,22 @@ from rich.table import Table
 
 from spikeclip.evaluate.compare import short_names
 
-_WIDE = 200  # into a file or a pipe: no line is folded
+_WIDE = 10**5  # columns, into a file or a pipe: no line is folded
 
 
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[int] = ()
 ) -> None:
     """Print rows to stdout; `numbers` are the columns to align on the right. Nothing is read as markup."""
-    header = any(columns)
-    table = Table(
-        title=escape(title), title_justify="left", title_style="bold", box=SIMPLE, show_header=header
-    )
+    table = Table(box=SIMPLE, show_header=any(columns))
     for i, column in enumerate(columns):
         table.add_column(escape(column), justify="right" if i in numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
-    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE).print(table)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    if title:  # its own line: a table folds its title to the width of its columns
+        console.print(title, style="bold", markup=False, soft_wrap=True)
+    console.print(table)
 
 
 def print_record(record: Mapping[str, Any]) -> None:

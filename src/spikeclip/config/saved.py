@@ -37,6 +37,10 @@ class Taught:
     """Seed of the training."""
     scores: dict[str, float] = field(default_factory=dict)
     """What was measured, by its name in words; accuracy and recall as fractions."""
+    costs: dict[str, str] = field(default_factory=dict)
+    """What one picture costs, counted (see `spikeclip.energy.costs`): what it is in words, and how much."""
+    classnames: list[str] = field(default_factory=list)
+    """Class names of its training, where their words are all that it learned: it had no teacher and no captions."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "taught.")
@@ -74,9 +78,11 @@ class Taught:
         return bool(taught)
 
     def after(self, before: Taught) -> Taught:
-        """Return this with the data sets, stages and renames of the training before it added."""
+        """Return this with the data sets, stages, renames and class names of the training before it added."""
+        known = [*before.classnames, *self.classnames] if before.classnames and self.classnames else []
         return replace(
             self,
+            classnames=list(dict.fromkeys(known)) if before.stages else self.classnames,
             renames={**before.renames, **self.renames},
             sources=list(dict.fromkeys([*before.sources, *self.sources])),
             teacher=self.teacher or before.teacher,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -20,6 +20,14 @@ from spikeclip.data.readers.parquet import count_parquet, list_parquet, parquet_
 from spikeclip.data.readers.rows import list_rows
 from spikeclip.data.readers.shards import list_shards, shard_splits
 from spikeclip.errors import InputError, nearest
+
+
+class NoSplit(InputError):
+    """A split `wanted` that a source lacks; it has those that were `found`."""
+
+    def __init__(self, place: str, wanted: str, found: Sequence[str]) -> None:
+        super().__init__(f"{place} has no split {wanted!r}; found: {', '.join(found)}")
+        self.wanted, self.found = wanted, found
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Source:
         """Return the name of a split in the source; raises `InputError` where there is none."""
         found = self.find(wanted)
         if found is None:
-            raise InputError(f"{self.place} has no split {wanted!r}; found: {', '.join(sorted(self.splits))}")
+            raise NoSplit(self.place, wanted, sorted(self.splits))
         return found
 
     def validation(self, *taken: str) -> str | None:

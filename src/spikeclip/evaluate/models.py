@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +19,9 @@ from spikeclip.errors import InputError, unknown
 from spikeclip.evaluate.compare import compare_records, curves_figure, retention_figure
 from spikeclip.evaluate.record import evaluate_tasks
 from spikeclip.evaluate.tasks import LEARNING, TASKS, TaskSettings
-from spikeclip.figures import save_figure
+from spikeclip.figures import can_draw, save_figure
 from spikeclip.open import open_encoder, taught_with
-from spikeclip.records import write_record
+from spikeclip.records import check_replaced, write_record
 
 VAL_FRACTION = 0.1
 """Of a training split without a validation split beside it, to choose a probe's penalty by."""
@@ -101,6 +102,17 @@ def evaluate_models(evaluation: Evaluation, progress: bool = True) -> list[dict[
     return records
 
 
+def check_out(evaluation: Evaluation, out: Path) -> None:
+    """Warn where the file `out` holds the result of other models or data, which the new one will replace.
+
+    Raises `InputError` for a folder and for a file that is no result.
+    """
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; --out names the file of the result")
+    sources = [Path(source).expanduser().resolve().name for source in evaluation.data]
+    check_replaced(out, _about(evaluation.models, sources), _result_about)
+
+
 def save_results(records: Sequence[Mapping[str, Any]], out: Path) -> list[dict[str, Any]]:
     """Write one record, or several and their comparison, to the file `out`; return the rows of the comparison.
 
@@ -120,19 +132,32 @@ def draw_results(
     """Draw what `save_results` wrote, beside it; return the files.
 
     Tasks with curves are drawn, and of three models or more on several data sets what each keeps of the others.
-    Raises `InputError` where matplotlib is not installed and there is something to draw.
+    Where there is something to draw and matplotlib is not installed, a warning says that it is left out.
     """
-    figures = []
+    drawings: dict[str, Callable[[], Any]] = {}
     classified = [row for row in rows if row["task"] == "zeroshot_classification" and row["metric"] == "acc1"]
     if len(classified) > 1 and len(classified[0]["values"]) > 2:
-        figures.append(out.with_name(f"{out.stem}-retention.png"))
-        save_figure(retention_figure(rows), figures[-1])
+        drawings["retention"] = partial(retention_figure, rows)
     for name in TASKS:
         drawn = [record for record in records if record["task"] == name and record["curves"]]
         if drawn:
-            figures.append(out.with_name(f"{out.stem}-{name}.png"))
-            save_figure(curves_figure(drawn), figures[-1])
+            drawings[name] = partial(curves_figure, drawn)
+    if not (drawings and can_draw()):
+        return []
+    figures = [out.with_name(f"{out.stem}-{name}.png") for name in drawings]
+    for file, draw in zip(figures, drawings.values(), strict=True):
+        save_figure(draw(), file)
     return figures
+
+
+def _result_about(result: Mapping[str, Any]) -> str:
+    records = result.get("records") or [result]
+    models, data = zip(*((record["pretrained"], record["dataset"]) for record in records), strict=True)
+    return _about(models, [Path(name).name for name in data])
+
+
+def _about(models: Sequence[str], data: Sequence[str]) -> str:
+    return " on ".join(" and ".join(dict.fromkeys(names)) for names in (models, data))
 
 
 def _tests(evaluation: Evaluation, format: ImageFormat) -> list[Pictures]:

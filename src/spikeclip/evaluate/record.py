@@ -14,7 +14,7 @@ from spikeclip.encode.embed import embed_pictures
 from spikeclip.encode.encoder import Encoder
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.errors import unknown
-from spikeclip.evaluate.tasks import LEARNING, PROMPTED, TASKS, Job, TaskSettings, run_task
+from spikeclip.evaluate.tasks import LEARNING, PROMPTED, TASKS, Job, TaskSettings, check_task
 from spikeclip.provenance import environment, protocol, training_runs, withheld_classes
 
 
@@ -74,7 +74,9 @@ def evaluate_tasks(
         settings = replace(settings, withheld=withheld_classes(runs, pictures.name))
     job = Job(encoder, pictures, settings, embed, progress)
     taught = _taught(job, pretrained or encoder.name, set(tasks))
-    outcomes = {task: run_task(task, job) for task in TASKS if task in tasks}
+    for task in tasks:
+        check_task(task, job)
+    outcomes = {task: run(job) for task, run in TASKS.items() if task in tasks}
     provenance = {
         **environment(),
         **encoder.provenance,

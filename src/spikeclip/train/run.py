@@ -84,7 +84,7 @@ def train_run(
                 f"the pictures are not those that the run in {out} began with, so it cannot go on"
             )
         model = build_model(config.model, pictures, lessons).to(accelerator.device)
-        model.taught = taught_by(config).after(model.taught)
+        model.taught = taught_by(config, pictures, lessons).after(model.taught)
         if state:
             with fitting():
                 model.load_state_dict(state["weights"])
