@@ -97,6 +97,21 @@ def test_a_folder_without_a_test_split_says_which_option_names_another(command, 
     assert error.count("class names are numbers") == 1
 
 
+def test_a_result_is_replaced_with_a_word_and_nothing_else_is(command, folder, second):
+    arguments = ("--data", "shapes", "--limit", "40", "--out", "kept.json")
+    assert command("evaluate", "run", *arguments)[::2] == (0, "")
+    assert command("evaluate", "run", *arguments)[::2] == (0, "")
+    code, _, error = command("evaluate", second, *arguments)
+    told = "kept.json holds the result of run on shapes; that of second on shapes will replace it"
+    assert (code, error) == (0, f"Warning: {told}\n")
+    for text in ("my thesis", json.dumps({"stages": [], "test": None})):
+        (folder / "kept.json").write_text(text)
+        code, _, error = command("evaluate", "run", *arguments)
+        assert (code, error.count("\n")) == (1, 1)
+        assert "kept.json exists and is no result of this command: --out names another" in error
+        assert (folder / "kept.json").read_text() == text
+
+
 def test_a_table_in_a_pipe_has_a_line_for_each_row(process, folder, second):
     long = f"{'a-long-name-' * 15}model"
     if not (folder / long).exists():

@@ -57,6 +57,18 @@ def test_a_folder_of_pictures_becomes_a_classifier(process, pictures, folder):
     right = [label.replace("_", " ") in path for path, label in answers.items()]
     assert len(right) == len(pictures)
     assert np.mean(right) > 2 * chance
+    costs = {name: (folder / name / "model" / "README.md").read_text() for name in ("mine", "mine-relu")}
+    assert "- spike-driven synaptic operations: 0." in costs["mine"]
+    assert "- energy at L2 tiled, with memory and addresses" in costs["mine"]
+    assert "pictures of own train" in costs["mine"]
+    assert "- energy at L1, counting every operation: fp32 " in costs["mine-relu"]
+    assert "synaptic operations: " not in costs["mine-relu"]
+    labels = f"{pictures[0]},{pictures[1]},zebra crossing"
+    code, out, error = process("classify", "others", "--model", "mine", "--labels", labels)
+    assert code == 0
+    assert error.count("\n") == 1
+    assert "learned no words but those of its 4 class names" in error
+    assert error.endswith("so what it says of 'zebra crossing' is a guess\n")
 
     code, _, error = process(
         "train", "own", *SMALL, "--out", "mine", "--resume", SPIKECLIP_DATA="", OMP_NUM_THREADS="1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from spikeclip.data.mixture import join, load_sources
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.sources import warn_of_new_classes
 from spikeclip.encode.student import Student
+from spikeclip.energy.costs import picture_costs
 from spikeclip.errors import InputError
 from spikeclip.evaluate.record import evaluate_model
+from spikeclip.graph.lower import lower
 from spikeclip.model import SpikeCLIP, from_pretrained
 from spikeclip.neurons import relu_phase
 from spikeclip.records import write_record
@@ -107,6 +110,7 @@ def train_run(
             result["test"] = _save(config, model, out / "model", done, tested)
             result["recipe"] = recipe_values(config)
             write_record(result, out / RESULT)
+            _add_costs(out / "model", tested or pictures.splits["val"])
     return result
 
 
@@ -252,6 +256,15 @@ def _save(
     model.taught = with_scores(model.taught, done, record)
     model.save_taught(folder)
     return record
+
+
+def _add_costs(folder: Path, pictures: Pictures) -> None:
+    """Add to a saved model and its card what a picture costs it."""
+    model = from_pretrained(folder)
+    graph = lower(model.image, model.config.image)
+    costs = picture_costs(graph, pictures.images, f"{pictures.name} {pictures.split}")
+    model.taught = dataclasses.replace(model.taught, costs=costs)
+    model.save_taught(folder)
 
 
 def _test(config: RunConfig, student: Student, pictures: Pictures) -> dict[str, Any]:
