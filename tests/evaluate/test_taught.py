@@ -8,19 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import spikeclip
-from spikeclip.config import ImageFormat, Taught, model_config
-from spikeclip.data import Tokenizer, load_pictures
+from spikeclip.config import ImageFormat, Taught
+from spikeclip.data import load_pictures
 from spikeclip.energy.model import EnergySettings, account_for
 from spikeclip.errors import InputError
 from spikeclip.evaluate.compare import compare_records
 from spikeclip.evaluate.models import Evaluation, evaluate_models
 from spikeclip.evaluate.tasks import TaskSettings
 from spikeclip.graph.saved import save_graphs
-from spikeclip.model import SpikeCLIP
 from spikeclip.open import open_encoder, taught_with
 
 PROMPTS = ["a {c}", "the {c}"]
@@ -30,28 +28,17 @@ OTHER = Taught(PROMPTS, {"blue ring": "azure ring"}, ["shapes"])
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory) -> Path:
+def models(tmp_path_factory, make_model) -> Path:
     """A model that was taught, its graphs alone, one taught other names, one nothing, and one without a tokenizer."""
     root = tmp_path_factory.mktemp("taught")
-    pictures = load_pictures("shapes", "test", ImageFormat(32), limit=60)
-    tokenizer = Tokenizer.train([text for texts in pictures.captions or [] for text in texts], 300)
-    text = {
-        "vocab_size": tokenizer.vocab_size,
-        "eos_id": tokenizer.eos_id,
-        "width": 16,
-        "depth": 1,
-        "num_heads": 2,
-    }
-    config = model_config("spikeclip-tiny", embed_dim=16, image={"widths": [8, 16]}, text=text)
-    torch.manual_seed(0)
-    model = SpikeCLIP(config, tokenizer, TAUGHT).eval()
-    model.save_pretrained(root / "taught")
+    model = make_model()
+    for name, taught in {"plain": Taught(), "other": OTHER, "taught": TAUGHT}.items():
+        model.taught = taught
+        model.save_pretrained(root / name)
     save_graphs(model, root / "taught")
     (root / "graphs").mkdir()
     shutil.copytree(root / "taught" / "graph", root / "graphs" / "graph")
     shutil.copy(root / "taught" / "tokenizer.json", root / "graphs")
-    SpikeCLIP(config, tokenizer).save_pretrained(root / "plain")
-    SpikeCLIP(config, tokenizer, OTHER).save_pretrained(root / "other")
     shutil.copytree(root / "taught", root / "wordless")
     (root / "wordless" / "tokenizer.json").unlink()
     return root
