@@ -13,6 +13,8 @@ from PIL import Image
 import spikeclip
 from spikeclip.config import ImageFormat, Taught
 from spikeclip.data import load_pictures
+from spikeclip.encode.embed import zero_shot_classifier
+from spikeclip.encode.student import Student
 from spikeclip.energy.model import EnergySettings, account_for
 from spikeclip.errors import InputError
 from spikeclip.evaluate.compare import compare_records
@@ -138,3 +140,22 @@ def test_a_model_without_a_tokenizer_says_what_it_lacks(models, engine, tmp_path
         account_for(EnergySettings(str(models / "wordless"), "shapes"), tmp_path)
     pictures = np.asarray(load_pictures("shapes", "test", ImageFormat(32), limit=2).images)
     assert open_encoder(models / "wordless", engine).encode_image(pictures).shape == (2, 16)
+
+
+def test_the_words_of_a_training_without_a_teacher_are_all_that_is_known(make_model):
+    cats = Taught(classnames=["red cat"], stages=["contrastive, 1 epochs"])
+    dogs = Taught(classnames=["blue dog"])
+    assert dogs.after(Taught()).classnames == ["blue dog"]
+    assert dogs.after(cats).classnames == ["red cat", "blue dog"]
+    assert (
+        dogs.after(Taught(stages=["align_text, 1 epochs"])).classnames == []
+    )  # it knows a teacher's words too
+    model = make_model()
+    model.taught = dogs.after(cats)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        zero_shot_classifier(Student(model), ["Red_dog", "blue cat"], ["a {c}"])
+    with pytest.warns(
+        UserWarning, match=r"of its 2 class names \(red cat, blue dog\), .* of 'red bird' is a guess"
+    ):
+        zero_shot_classifier(Student(model), ["red dog", "red bird"], ["a {c}"])
