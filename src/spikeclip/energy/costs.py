@@ -38,7 +38,8 @@ def picture_costs(graph: Graph[Image], images_NHWC: np.ndarray | Images, name: s
         }
     else:
         images_NHWC = images_NHWC[:PICTURES]
-        _, groups = measure_firing(spiking_run(graph), picture_batches(graph, images_NHWC))
+        # Dense: a training that goes on in this process keeps its threads to itself.
+        _, groups = measure_firing(spiking_run(graph, dense=True), picture_batches(graph, images_NHWC))
         found = tower_energy(graph, groups, conventions)
         energy = found["joules"]
         rows = found["ledger"][SPIKING[0].name]["L0"]
