@@ -84,9 +84,17 @@ def recipe_values(config: RunConfig) -> dict[str, Any]:
 
 def changed_settings(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
     """Return the keys in which a saved recipe, as JSON has it, differs; one that it lacks had its default."""
-    old = to_dict(from_dict(RunConfig, saved))
-    new = json.loads(json.dumps(to_dict(config)))
-    return [key for key, value in json.loads(json.dumps(old)).items() if new[key] != value]
+    old, new = full_values(from_dict(RunConfig, saved)), full_values(config)
+    return [key for key in old if new[key] != old[key]]
+
+
+def full_values(config: RunConfig) -> dict[str, Any]:
+    """Return a run's settings as JSON reads them, its model in full: equal for recipes that train the same.
+
+    A setting that is written out and equals the default, such as T: 1, makes no other recipe.
+    """
+    model = config.model if config.model.pretrained else config.model.resolve()
+    return json.loads(json.dumps({**to_dict(config), "model": to_dict(model)}))
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
