@@ -2,15 +2,12 @@
 
 import json
 import shlex
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from spikeclip.cli.own import own_folder
 from spikeclip.data.shapes import shapes
-from spikeclip.errors import InputError
 
 SMALL = ("stages.0.epochs=20", "model.image={widths: [16, 32, 32]}", "data.cache=cache")
 
@@ -77,19 +74,3 @@ def test_the_plan_needs_folders_of_pictures(process, folder, pictures):
         assert error.startswith("Error: ")
         assert "folder" in error
     assert not (folder / "never").exists()
-
-
-def test_a_folder_or_a_recipe(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "cifar10").mkdir()
-    (tmp_path / "r.yaml").write_text("")
-    assert own_folder("mine") == Path("mine")
-    assert own_folder(str(tmp_path / "mine")) == tmp_path / "mine"
-    assert own_folder("r.yaml") is None
-    assert own_folder("nothing.yaml") is None
-    with pytest.warns(UserWarning, match=r"cifar10 is a built-in recipe; the folder is ./cifar10"):
-        assert own_folder("cifar10") is None
-    assert own_folder("./cifar10").resolve() == tmp_path / "cifar10"
-    with pytest.raises(InputError, match="no such folder of pictures, and no such recipe"):
-        own_folder("./nothing")

@@ -212,7 +212,8 @@ def _result(config: RunConfig, out: Path) -> tuple[float | None, float | None]:
     if result is None:
         return None, None
     if not result["test"]:
-        return result["stages"][-1]["best"], None
+        fired = result.get("validation", {}).get("spikes") or {}  # runs of an earlier version lack it
+        return result["stages"][-1]["best"], fired.get("mean_rate")
     metrics = result["test"]["metrics"]
     return metrics.get("acc1", metrics.get(_RECALL)), result["test"]["spikes"]["mean_rate"]
 
