@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-HELP = """Train a model from a recipe or on a folder of your own pictures.
+HELP = """Train a model from a recipe or a folder of pictures.
 
 A recipe, a YAML file or the name of a built-in one, holds the model, the data, the teacher and the stages; its
 relative paths start at the working directory. `spikeclip train --list` shows the built-in recipes. key=value changes

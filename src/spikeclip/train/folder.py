@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from spikeclip.errors import InputError, first_line
+from spikeclip.errors import InputError
 from spikeclip.files import check_free, check_target
 from spikeclip.records import read_record, write_record
 
@@ -53,7 +53,7 @@ def locked(folder: Path, kind: str, main: bool = True) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"the folder {folder} cannot be made ({first_line(error)}): choose another --out"
+            f"the folder {folder} cannot be made ({error.strerror}): choose another --out"
         ) from error
     lock = _lock(folder / _LOCK)
     try:
