@@ -82,7 +82,9 @@ def _row(config: RunConfig, folder: Path, result: dict[str, Any]) -> dict[str, A
         "validation": validation,
         "test": accuracy,
         "pictures": pictures,
-        "interval": share_bounds(accuracy if test else validation, pictures) if pictures else None,
+        "interval": share_bounds(validation if accuracy is None else accuracy, pictures)
+        if pictures
+        else None,
         "mean_rate": spikes.get("mean_rate"),
         "seconds": result["seconds"],
     }
