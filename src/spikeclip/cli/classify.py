@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +60,7 @@ def classify(
             'no labels to choose from: give --labels "cat,dog", or --prompts with a known data set'
         )
     precision = known_engine(engine)
+    from spikeclip.data.readers.listing import listed
     from spikeclip.encode.classify import check_labels, classify_files
     from spikeclip.encode.pictures import find_pictures
 
@@ -68,8 +68,8 @@ def classify(
     check_labels(names)
     files, missing, others = find_pictures(pictures)
     if others:
-        first = [f"{printable(str(file))} ({why})" for file, why in islice(others.items(), 3)]
-        print(f"passed over {len(others)}: {', '.join(first + ['...'] * (len(others) > 3))}", file=sys.stderr)
+        reasons = [f"{printable(str(file))} ({why})" for file, why in others.items()]
+        print(f"passed over {len(others)}: {listed(reasons)}", file=sys.stderr)
     for name, reason in missing.items():
         _skip(name, reason, alone=len(pictures) == 1)
     if not files:

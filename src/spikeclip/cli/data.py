@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,7 +43,7 @@ contact sheet of it."""
 
 app = typer.Typer(rich_markup_mode=None)
 
-_SHOWN = 20  # classes, and pictures that cannot be read
+_SHOWN = 20  # classes
 
 
 @app.callback(invoke_without_command=True)
@@ -160,9 +159,10 @@ def _about(pictures: Pictures, source: Source | None, every_class: bool) -> Iter
         yield f"captions: {sum(map(len, pictures.captions)):,}"
     what = "recordings" if source and source.events else "pictures"
     yield f"read: {len(pictures):,} {what} of {pictures.split}, {len(pictures.skipped):,} unreadable"
-    yield from (f"  {printable(name)}: {why}" for name, why in islice(pictures.skipped.items(), _SHOWN))
-    if len(pictures.skipped) > _SHOWN:
-        yield f"  and {len(pictures.skipped) - _SHOWN:,} more"
+    yield from (f"  {printable(name)}: {why}" for name, why in pictures.skipped.items())
+    if pictures.others:
+        yield f"passed over, for they are no pictures: {len(pictures.others):,}"
+        yield from (f"  {printable(name)}: {why}" for name, why in pictures.others.items())
 
 
 def _templates(pictures: Pictures, source: Source | None) -> list[str]:

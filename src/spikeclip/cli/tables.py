@@ -84,20 +84,30 @@ def print_networks(title: str, networks: Sequence[Mapping[str, Any]]) -> None:
     print_table(title, columns, rows, numbers=(1, 2, 3, 4))
 
 
-def print_own(title: str, networks: Sequence[Mapping[str, Any]]) -> None:
-    """Print the rows of `train_own`."""
-    columns = ("network", "validation", "test", "spikes per neuron and step", "training", "folder")
-    rows = [
+def print_own(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the rows of `train_own`; the title says of which pictures the interval and the spikes are."""
+    split = "test" if rows[0]["test"] is not None else "validation"
+    columns = (
+        "network",
+        "validation",
+        "test",
+        "95 % interval",
+        "spikes per neuron and step",
+        "training",
+        "folder",
+    )
+    cells = [
         (
             row["name"],
             *map(_percent, (row["validation"], row["test"])),
+            "-" if row["interval"] is None else "{:.0%} to {:.0%}".format(*row["interval"]),
             _number(row["mean_rate"]),
             f"{row['seconds']:.0f} s",
             row["folder"],
         )
-        for row in networks
+        for row in rows
     ]
-    print_table(title, columns, rows, numbers=(1, 2, 3, 4))
+    print_table(f"{title}; interval and spikes of the {split} pictures", columns, cells, numbers=range(1, 6))
 
 
 def print_text_tower(record: Mapping[str, Any]) -> None:
