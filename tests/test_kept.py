@@ -16,7 +16,7 @@ def cache(tmp_path):
 
 
 def test_every_kind_is_counted(cache):
-    found = {row.kind: row for row in kept(cache)}
+    found = {row.kind: row for row in kept(cache=cache)}
     assert list(found) == list(KINDS)
     assert (found["pictures"].files, found["embeddings"].files, found["engine"].files) == (2, 2, 0)
     assert found["pictures"].bytes >= 10_000

@@ -398,7 +398,7 @@ def test_the_card_says_what_a_model_is(make, tmp_path):
         "- data: cifar10\n- stages: align_image, 15 epochs\n- seed: 3\n- prompts: `a {c}`\n",
         "- class names replaced: automobile by car",
         "- test accuracy, cifar10: 88.55 %",
-        "Not measured. `spikeclip energy",
+        "- weights: 0.0 MB\n\nEnergy is not counted. `spikeclip energy",
         "Nobody has stated a licence of these weights.",
     ):
         assert part in card

@@ -27,10 +27,11 @@ class Kept(NamedTuple):
     """When something was last read or written, None where there is nothing."""
 
 
-def kept(cache: str | Path = CACHE) -> list[Kept]:
-    """Return what is kept of every kind."""
+def kept(kinds: Sequence[str] = tuple(KINDS), cache: str | Path = CACHE) -> list[Kept]:
+    """Return what is kept of these kinds; raises `InputError` for a kind that does not exist."""
+    _check(kinds)
     found = []
-    for kind in KINDS:
+    for kind in kinds:
         facts = [file.stat() for file in _files(cache, kind)]
         used = max((max(fact.st_atime, fact.st_mtime) for fact in facts), default=None)
         size = sum(fact.st_blocks * 512 for fact in facts)
@@ -44,9 +45,7 @@ def clear_cache(kinds: Sequence[str] = tuple(KINDS), cache: str | Path = CACHE) 
     Only files that spikeclip writes are deleted. Embeddings that another process is computing stay. Raises `InputError`
     for a kind that does not exist.
     """
-    for kind in kinds:
-        if kind not in KINDS:
-            raise unknown("kind of cache", kind, KINDS)
+    _check(kinds)
     freed = 0
     for kind in kinds:
         files = _files(cache, kind)
@@ -56,6 +55,12 @@ def clear_cache(kinds: Sequence[str] = tuple(KINDS), cache: str | Path = CACHE) 
                 freed += file.stat().st_blocks * 512
                 file.unlink(missing_ok=True)
     return freed
+
+
+def _check(kinds: Sequence[str]) -> None:
+    for kind in kinds:
+        if kind not in KINDS:
+            raise unknown("kind of cache", kind, KINDS)
 
 
 def _files(cache: str | Path, kind: str) -> list[Path]:

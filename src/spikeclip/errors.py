@@ -38,11 +38,13 @@ EXTRAS = {
     "openvino": "openvino",
 }
 """The optional extra that brings a module; `train` brings all others."""
+_ALONE = ("matplotlib",)
+"""Modules that are installed by themselves: the extra that brings them brings PyTorch too."""
 
 
 def missing_extra(module: str, extra: str | None = None) -> InputError:
-    """Return an `InputError` that names the optional extra which brings `module`."""
-    hint = install_hint(extra or EXTRAS.get(module, "train"))
+    """Return an `InputError` that names the optional extra which brings `module`, or the module itself."""
+    hint = f"pip install {module}" if module in _ALONE else install_hint(extra or EXTRAS.get(module, "train"))
     return InputError(f"this needs {module}, which is not installed: {hint}")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,20 @@ COLOURS = ("#c4501b", "#e8a13a", "#1f5f9e", "#5b9bd0", "#9fb3c8", "#6b7280")
 _ORDER = (0, 2, 1, 5, 3, 4)  # of colours: neighbours differ most
 _MARKERS = "osD^vP"
 _DASHES = ("-", "--", ":", "-.")
+
+
+def check_drawing() -> None:
+    """Raise `InputError` where matplotlib is not installed."""
+    if find_spec("matplotlib") is None:
+        raise missing_extra("matplotlib")
+
+
+def can_draw() -> bool:
+    """Whether matplotlib is installed; where it is not, warn that the figures beside a result are left out."""
+    found = find_spec("matplotlib") is not None
+    if not found:
+        warnings.warn(f"figures are left out; {missing_extra('matplotlib')}", stacklevel=2)
+    return found
 
 
 def style(index: int) -> dict[str, str]:
@@ -56,10 +72,9 @@ def panels(
 
     Raises `InputError` where matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib", "train") from error
+    check_drawing()
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
     axes = figure.subplots(rows, columns, sharey=sharey)
     for panel in np.ravel(axes):

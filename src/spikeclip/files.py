@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,6 +38,16 @@ def text_of(data: bytes, where: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{where}: its text is not UTF-8; save it again with this encoding") from None
+
+
+def folders_beside(path: Path) -> list[str]:
+    """Return the folders in the place of a path, the first thousand entries, as it would be written; empty without one.
+
+    They are what may have been meant where nothing is at the path.
+    """
+    if not os.path.isdir(path.parent):
+        return []
+    return [str(entry) for entry in islice(path.parent.iterdir(), 1000) if os.path.isdir(entry)]
 
 
 def check_free(out: Path, kind: str, holds_one: bool) -> None:

@@ -1,8 +1,11 @@
-"""Whether the Hugging Face hub can be asked at all."""
+"""What is a name of the Hugging Face hub, and whether it can be asked at all."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spikeclip.errors import InputError, first_line
@@ -12,6 +15,11 @@ if TYPE_CHECKING:
 
 SECONDS = 10
 """How long the hub may take to say whether it has something."""
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name has the form owner/name, and no folder `owner` of the working directory makes it a path."""
+    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)) and not os.path.isdir(Path(name).parent)
 
 
 def hub_answers(ask: Callable[[HfApi], object], start: str, kind: str) -> bool:

@@ -150,7 +150,8 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
             parameters = {
                 part: sum(p.numel() for p in getattr(self, part).parameters()) for part in ("image", "text")
             }
-            files[CARD] = model_card(self.config, self.taught, parameters).encode()
+            size = sum(value.nbytes for value in self.state_dict().values())
+            files[CARD] = model_card(self.config, self.taught, parameters, size / 1e6).encode()
         return files
 
     @classmethod
@@ -209,7 +210,9 @@ def interpolate(before: SpikeCLIP, after: SpikeCLIP, share: float) -> SpikeCLIP:
     if tokenizers[0] != tokenizers[1]:
         raise InputError("weights lie between models of one tokenizer; these read texts by different ones")
     stages = [*after.taught.stages, f"weights between before the last training and after it, share {share:g}"]
-    model = SpikeCLIP(after.config, after.tokenizer, replace(after.taught, stages=stages, scores={}))
+    model = SpikeCLIP(
+        after.config, after.tokenizer, replace(after.taught, stages=stages, scores={}, costs={})
+    )
     start, end = before.state_dict(), after.state_dict()
     model.load_state_dict(
         {

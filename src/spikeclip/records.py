@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import reprlib
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,23 @@ def read_rows(file: Path, fields: Mapping[str, type]) -> tuple[list[dict[str, An
         else:
             damaged += line.endswith("\n")
     return rows, damaged
+
+
+def check_replaced(path: Path, now: str, about: Callable[[Mapping[str, Any]], str]) -> None:
+    """Warn where a file holds the result of something else than `now`, in words, which the new one will replace.
+
+    about: what a result is of, in the same words. Raises `InputError` for a file that holds no such result.
+    """
+    if not path.is_file():
+        return
+    try:
+        before = about(read_record(path))
+    except (InputError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} exists and is no result of this command: --out names another place"
+        ) from error
+    if before != now:
+        warnings.warn(f"{path} holds the result of {before}; that of {now} will replace it", stacklevel=2)
 
 
 def read_json(file: Path, default: Any = None) -> Any:

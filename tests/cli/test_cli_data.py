@@ -48,7 +48,7 @@ def test_show_counts_names_and_draws(home, command, tmp_path):
     arguments = ("--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out.png"))
     code, out, error = command("data", "show", "cifar10", *arguments)
     assert code == 0
-    assert "1 unreadable pictures left out: test/airplane/2.png" in error
+    assert "1 pictures cannot be read and are left out: test/airplane/2.png" in error
     assert f"CIFAR-10 (cifar10), from {home / 'cifar10'}" in out
     assert rows(out)["train"] == ["1", "50,000"]
     assert rows(out)["test"] == ["3", "10,000"]

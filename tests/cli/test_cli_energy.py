@@ -60,6 +60,69 @@ def test_energy(process, folder):
     assert after["provenance"]["energy_convention"] == "horowitz-45nm"
 
 
+def test_energy_goes_into_the_record_of_one_model_alone(command, folder):
+    (folder / "two.json").write_text(json.dumps({"records": [{}, {}], "comparison": []}))
+    for name, message in (
+        ("two.json", "two.json holds 2 records: --into takes that of one"),
+        ("own.json", "no record"),
+    ):
+        (folder / "own.json").write_text("{}")
+        code, _, error = command(*MERGE, name, "--out", "never")
+        assert (code, message in error) == (1, True)
+    assert not (folder / "never").exists()
+
+
+def test_a_twin_that_was_not_tested_on_the_same_pictures(command, folder):
+    (folder / "twin").mkdir(exist_ok=True)
+    arguments = ("energy", "run", "--data", "shapes", "--limit", "60", "--twin", "twin", "--out", "never")
+    data = {"source": "shapes", "split": "heldout", "pictures": 10}
+    test = {"metrics": {"acc1": 0.5}, "provenance": {"data": data}}
+    messages = {
+        "twin was trained without a test, so there is no accuracy to compare with: leave out": {
+            "stages": [],
+            "test": None,
+        },
+        "twin was tested on shapes heldout, and this is shapes test: leave out --twin": {
+            "stages": [],
+            "test": test,
+        },
+        "is no result of a training: --twin names the run": {"records": []},
+    }
+    for message, result in messages.items():
+        (folder / "twin" / "results.json").write_text(json.dumps(result))
+        code, _, error = command(*arguments)
+        assert (code, message in error, error.count("\n")) == (1, True, 1), error
+
+
+WITHOUT = "import sys; sys.modules['matplotlib'] = None; from spikeclip.cli import main; main()"
+
+
+def test_without_matplotlib_everything_but_the_figures_is_there(process, folder):
+    code, out, error = process(
+        "energy", "run", "--data", "shapes", "--limit", "60", "--out", "bare", code=WITHOUT
+    )
+    told = "Warning: figures are left out; this needs matplotlib, which is not installed: pip install matplotlib\n"
+    assert (code, error) == (0, told)
+    assert "ANN twin, 3-bit activations" in out
+    assert "report: bare/report.html" in out
+    report = (folder / "bare" / "report.html").read_text()
+    assert "<img" not in report
+    assert "matplotlib is not installed where this was written" in report
+    assert json.loads((folder / "bare" / "energy.json").read_text())["energy"]["levels"]
+    arguments = ("--data", "shapes", "--limit", "40", "--task", "corruption", "--out", "bare.json")
+    code, out, error = process("evaluate", "run", *arguments, code=WITHOUT)
+    assert (code, error) == (0, told)
+    assert "acc1_noise" in out
+    assert "result: bare.json" in out
+    assert "figure" not in out
+
+
+def test_a_contact_sheet_without_matplotlib_is_refused_before_work(process, folder):
+    code, out, error = process("data", "show", "no-such-set", code=WITHOUT)
+    assert (code, out) == (1, "")
+    assert error == "Error: this needs matplotlib, which is not installed: pip install matplotlib\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

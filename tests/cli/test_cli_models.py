@@ -33,6 +33,13 @@ stages: [{stage: contrastive, epochs: 1, batch_size: 8}]
 """
 
 
+@pytest.fixture(autouse=True)
+def no_earlier_results(folder):
+    """A result of another model is replaced with a warning."""
+    (folder / "kinds.json").unlink(missing_ok=True)
+    shutil.rmtree(folder / "kinds-energy", ignore_errors=True)
+
+
 @pytest.fixture
 def models(folder, monkeypatch):
     """Models of every kind in `folder`; the hub hands out a copy."""

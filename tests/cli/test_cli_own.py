@@ -2,15 +2,12 @@
 
 import json
 import shlex
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from spikeclip.cli.own import own_folder
 from spikeclip.data.shapes import shapes
-from spikeclip.errors import InputError
 
 SMALL = ("stages.0.epochs=20", "model.image={widths: [16, 32, 32]}", "data.cache=cache")
 
@@ -47,6 +44,15 @@ def test_a_folder_of_pictures_becomes_a_classifier(process, pictures, folder):
         result = json.loads((folder / name / "results.json").read_text())
         assert result["stages"][-1]["best"] > 2.5 * chance
         assert result["test"] is None
+        held = result["validation"]["pictures"]
+        assert f"that of the {held} validation pictures" in out
+    *_, spikes = (part for part in table["spiking"].split("  ") if part.strip().startswith("0."))
+    assert "interval and spikes of the validation pictures" in out
+    assert float(spikes) == pytest.approx(
+        json.loads((folder / "mine" / "results.json").read_text())["validation"]["spikes"]["mean_rate"],
+        abs=1e-4,
+    )
+    assert out.count("there is no test/") == 2  # in the plan and beside the table
     assert json.loads((folder / "mine-relu" / "recipe.json").read_text())["model"]["neuron"] == "relu"
 
     *_, line = out.splitlines()
@@ -57,13 +63,27 @@ def test_a_folder_of_pictures_becomes_a_classifier(process, pictures, folder):
     right = [label.replace("_", " ") in path for path, label in answers.items()]
     assert len(right) == len(pictures)
     assert np.mean(right) > 2 * chance
+    costs = {name: (folder / name / "model" / "README.md").read_text() for name in ("mine", "mine-relu")}
+    assert "- spike-driven synaptic operations: 0." in costs["mine"]
+    assert "- energy at L2 tiled, with memory and addresses" in costs["mine"]
+    assert "pictures of own train" in costs["mine"]
+    assert "- energy at L1, counting every operation: fp32 " in costs["mine-relu"]
+    assert "synaptic operations: " not in costs["mine-relu"]
+    labels = f"{pictures[0]},{pictures[1]},zebra crossing"
+    code, out, error = process("classify", "others", "--model", "mine", "--labels", labels)
+    assert code == 0
+    assert error.count("\n") == 1
+    assert "learned no words but those of its 4 class names" in error
+    assert error.endswith("so what it says of 'zebra crossing' is a guess\n")
 
     code, _, error = process(
         "train", "own", *SMALL, "--out", "mine", "--resume", SPIKECLIP_DATA="", OMP_NUM_THREADS="1"
     )
     assert code == 0, error
-    code, _, error = process("train", "own", *SMALL, "--out", "mine", SPIKECLIP_DATA="", OMP_NUM_THREADS="1")
-    assert (code, error.count("\n")) == (1, 1)
+    code, out, error = process(
+        "train", "own", *SMALL, "--out", "mine", SPIKECLIP_DATA="", OMP_NUM_THREADS="1"
+    )
+    assert (code, out, error.count("\n")) == (1, "", 1)
     assert "--resume continues it, --overwrite replaces it" in error
 
 
@@ -79,17 +99,21 @@ def test_the_plan_needs_folders_of_pictures(process, folder, pictures):
     assert not (folder / "never").exists()
 
 
-def test_a_folder_or_a_recipe(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "cifar10").mkdir()
-    (tmp_path / "r.yaml").write_text("")
-    assert own_folder("mine") == Path("mine")
-    assert own_folder(str(tmp_path / "mine")) == tmp_path / "mine"
-    assert own_folder("r.yaml") is None
-    assert own_folder("nothing.yaml") is None
-    with pytest.warns(UserWarning, match=r"cifar10 is a built-in recipe; the folder is ./cifar10"):
-        assert own_folder("cifar10") is None
-    assert own_folder("./cifar10").resolve() == tmp_path / "cifar10"
-    with pytest.raises(InputError, match="no such folder of pictures, and no such recipe"):
-        own_folder("./nothing")
+def test_one_way_of_a_plan_is_shown_and_what_hinders_it_comes_first(process, pictures, folder):
+    (folder / "own" / "notes.txt").write_text("not a picture")
+    _, out, error = process("train", "own", *SMALL, "--out", "/proc/mine", "--no-twin", SPIKECLIP_DATA="")
+    (folder / "own" / "notes.txt").unlink()
+    assert error.splitlines() == [
+        "Warning: ./own train: 1 files or folders are no pictures and are passed over: "
+        "notes.txt (not a picture by its ending)",
+        "Error: the folder /proc/mine cannot be made (No such file or directory): choose another --out",
+    ]
+    (folder / "mine-relu").mkdir(exist_ok=True)
+    (folder / "mine-relu" / "thesis.txt").write_text("")
+    code, out, error = process("train", "own", *SMALL, "--out", "mine", SPIKECLIP_DATA="")
+    (folder / "mine-relu" / "thesis.txt").unlink()
+    assert (code, out, error.count("\n")) == (1, "", 1)
+    hidden = "import sys; sys.modules['torch'] = None; from spikeclip.cli import main; main()"
+    code, out, error = process("train", "own", *SMALL, "--out", "never", code=hidden, SPIKECLIP_DATA="")
+    assert (code, out) == (1, "")
+    assert error.startswith("Error: this needs torch, which is not installed: pip install")

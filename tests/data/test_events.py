@@ -68,7 +68,7 @@ def test_recordings_that_cannot_be_are_left_out_and_named(tmp_path):
     names = np.array([7, 3, 12])
     write_events(tmp_path / "set/train.npz", [[], FOUR, [(0, 34, 0, 1)]], [0, 1, 0], sample_id=names)
     with pytest.warns(
-        UserWarning, match=r"2 unreadable pictures left out: train/7 \(no events.*\); train/12 \("
+        UserWarning, match=r"2 pictures cannot be read and are left out: train/7 \(no events.*\), train/12 \("
     ):
         pictures = load_pictures(str(tmp_path / "set"), "train", ImageFormat(32, 1), cache=tmp_path / "cache")
     assert pictures.ids == ["train/3"]

@@ -87,20 +87,32 @@ def test_what_is_no_picture_is_counted_and_named_with_the_reason(tmp_path, load)
     for hidden in ("ant/.DS_Store", "ant/Thumbs.db", "ant/._1.png"):
         (tmp_path / "s" / hidden).write_text("")
     save(tmp_path / "s/.cache/1.png", 8)
-    warning = r"8 unreadable pictures left out: wasp \(a class folder without a picture\); "
-    with pytest.warns(UserWarning, match=warning):
+    with pytest.warns(UserWarning, match="are left out") as warned:
         pictures = load_pictures(str(tmp_path / "s"), "train", ImageFormat(32), cache=tmp_path / "cache")
     assert pictures.classnames == ["ant", "bee", "fly"]
     assert pictures.skipped == {
-        "wasp": "a class folder without a picture",
-        "moth": "an empty folder",
         "loose.png": "a picture in no class folder",
-        "ant/gone": "a link that leads nowhere",
-        "ant/notes.md": "not a picture by its ending",
-        "wasp/1.mp4": "not a picture by its ending",
         "fly/1.heic": "HEIC, which Pillow alone does not read: save it as JPEG",
         "fly/2.heic": "HEIC, which Pillow alone does not read: save it as JPEG",
     }
+    assert pictures.others == {
+        "wasp": "a class folder without a picture",
+        "moth": "an empty folder",
+        "ant/gone": "a link that leads nowhere",
+        "ant/notes.md": "not a picture by its ending",
+        "wasp/1.mp4": "not a picture by its ending",
+    }
+    lost, passed = (str(each.message) for each in warned)
+    source = tmp_path / "s"
+    assert lost.startswith(
+        f"{source} train: 3 pictures cannot be read and are left out: loose.png (a picture in no"
+    )
+
+    assert "lists all" not in lost
+    assert passed.startswith(
+        f"{source} train: 5 files or folders are no pictures and are passed over: wasp (a class"
+    )
+    assert passed.endswith(f", ...; `spikeclip data show {source} --split train` lists all")
 
 
 def test_a_class_folder_may_be_a_link(tmp_path, load):
@@ -123,7 +135,7 @@ def test_links_that_lead_back_or_to_one_folder_twice_are_read_once_and_named(tmp
     pictures = load(tmp_path / "s")
     assert pictures.ids == ["ant/1.png", "ant/2.png", "bee/1.png", "bee/2.png"]
     again = "a link to a folder that is read already"
-    assert pictures.skipped == {"aaa": again, "ant/all": again, "bee/up": again}
+    assert pictures.others == {"aaa": again, "ant/all": again, "bee/up": again}
 
 
 def test_a_folder_inside_a_class_folder_belongs_to_the_class(tmp_path, load):
@@ -167,7 +179,9 @@ def test_a_name_that_is_no_text_is_read_and_named(tmp_path, load):
     classes(tmp_path / "s", "ant", "bee")
     os.rename(tmp_path / "s/ant/1.png", os.fsencode(tmp_path) + b"/s/ant/\xff\n.png")
     os.rename(tmp_path / "s/bee/1.png", os.fsencode(tmp_path) + b"/s/bee/\xff")
-    warning = r"1 unreadable pictures left out: bee/\\udcff \(not a picture by its ending"
+    warning = (
+        r"1 files or folders are no pictures and are passed over: bee/\\udcff \(not a picture by its ending"
+    )
     for _ in range(2):  # decoded, then from the cache
         with pytest.warns(UserWarning, match=warning):
             pictures = load_pictures(str(tmp_path / "s"), "train", ImageFormat(32), cache=tmp_path / "cache")
@@ -181,4 +195,5 @@ def test_a_link_to_itself_is_named_and_the_rest_is_read(tmp_path, load):
     (tmp_path / "s/ant/around").symlink_to("around")
     pictures = load(tmp_path / "s")
     assert pictures.ids == ["ant/1.png", "ant/2.png", "bee/1.png", "bee/2.png"]
-    assert pictures.skipped.keys() == {"loop", "ant/around", "ant/loop.png"}
+    assert pictures.others.keys() == {"loop", "ant/around"}
+    assert pictures.skipped.keys() == {"ant/loop.png"}

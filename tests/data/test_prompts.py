@@ -167,7 +167,7 @@ def test_a_name_that_is_no_text_is_an_error():
 @pytest.mark.parametrize(("names", "codes"), [(["0", "1"], "0, 1"), (["cat", "n01440764"], "n01440764")])
 def test_numbers_and_wordnet_ids_are_warned_of(names, codes):
     with pytest.warns(
-        UserWarning, match=rf"class names are numbers or WordNet ids \({codes}\), and a text such as 'a photo"
+        UserWarning, match=rf"class names are numbers or WordNet ids \({codes}\), which say nothing"
     ):
         build_prompts(names, ["a photo of a {c}."])
 

@@ -29,7 +29,7 @@ def test_parquet_pixels_labels_and_names_arrive_unchanged(folder, load):
 
 def test_a_damaged_picture_is_left_out_named_and_warned_about_every_time(folder, tmp_path):
     for _ in range(2):
-        with pytest.warns(UserWarning, match=r"train: 1 unreadable pictures left out: 3\.png"):
+        with pytest.warns(UserWarning, match=r"train: 1 pictures cannot be read and are left out: 3\.png"):
             pictures = load_pictures(str(folder), "train", ImageFormat(32), cache=tmp_path / "cache")
         assert list(pictures.skipped) == ["3.png"]
         assert len(pictures) == len(pictures.ids) == len(pictures.labels) == 11

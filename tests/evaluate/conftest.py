@@ -17,7 +17,7 @@ def tokenizer(pictures) -> Tokenizer:
     return Tokenizer.train([text for texts in pictures.captions for text in texts], 300)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model(tokenizer):
     def make(**changes) -> SpikeCLIP:
         torch.manual_seed(0)

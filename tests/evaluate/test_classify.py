@@ -82,6 +82,7 @@ def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path):
     ("labels", "message"),
     [
         ([], "no labels"),
+        (["cat"], "'cat' is the only label, .* give at least two"),
         (["cat", " "], "an empty label"),
         (["cat", "dog", "Cat "], "label 'Cat' is given twice"),
     ],

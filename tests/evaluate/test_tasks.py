@@ -107,3 +107,8 @@ def test_what_a_task_needs(task, encoder, few, training):
         other = dataclasses.replace(training[0], classnames=NAMES[::-1])
         with pytest.raises(InputError, match="have different classes"):
             evaluate_tasks(encoder, few, [task], TaskSettings(training=(other, other)))
+        tested = dataclasses.replace(few, split="train")
+        with pytest.raises(
+            InputError, match=f"{task} would learn from the pictures .* tested on, shapes train"
+        ):
+            evaluate_tasks(encoder, tested, ["corruption", task], TaskSettings(training=training))

@@ -80,6 +80,19 @@ def test_an_ablation_and_its_continuation(file, tmp_path, monkeypatch):
         report(plan(file, ["seed=0", "vocab_size=300"], AXES, [0]), out)
 
 
+@pytest.mark.parametrize("first", [[], ["model.neuron=ilif", "model.T=1"]], ids=["short", "in full"])
+def test_a_default_that_is_written_out_is_the_recipe_itself(first, file, tmp_path):
+    """Whichever of both was trained, earlier versions too, the other one finds its result."""
+    axes = {"neuron": {"I-LIF": ["model.neuron=ilif", "model.T=1"]}}
+    assert "T" not in yaml.safe_load(file.read_text())["model"]
+    run_ablation(plan(file, ["stages.align_text=null", *first], {}, [0]), tmp_path / "out", quiet=True)
+    cells = plan(file, ["stages.align_text=null"], axes, [0])
+    for train in (True, False):
+        base, same = run_ablation(cells, tmp_path / "out", quiet=True, train=train)["rows"]
+        assert base["runs"] == same["runs"] != {"recipe-0": None}
+    assert [folder.name for folder in (tmp_path / "out").glob("*-0")] == ["recipe-0"]
+
+
 def test_built_in_axes_fit_a_recipe_of_both_steps(recipe, tmp_path):
     stages = [{"stage": stage} for stage in ("align_text", "align_image", "finetune")]
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe(*stages)))

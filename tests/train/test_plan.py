@@ -56,7 +56,7 @@ def table(tmp_path):
 
 @pytest.mark.parametrize("classes", FOLDERS, ids=str)
 def test_every_class_keeps_pictures_and_some_validate(classes):
-    sizes = sized(classes, validated=False)
+    sizes = sized(classes, validation=None)
     held = [round(sizes.val_fraction * n) for n in classes]
     assert all(n - h >= 1 for n, h in zip(classes, held, strict=True))
     learned = sum(classes) - sum(held)
@@ -66,17 +66,36 @@ def test_every_class_keeps_pictures_and_some_validate(classes):
 
 
 def test_more_pictures_take_larger_batches_and_fewer_epochs():
-    sizes = [sized([n] * 10, validated=False) for n in (4, 30, 500, 5000)]
+    sizes = [sized([n] * 10, validation=None) for n in (4, 30, 500, 5000)]
     assert sorted(s.batch_size for s in sizes) == [s.batch_size for s in sizes]
     assert sorted((s.epochs for s in sizes), reverse=True) == [s.epochs for s in sizes]
     assert sizes[0].batch_size < sizes[-1].batch_size
     assert sizes[0].epochs > sizes[-1].epochs
 
 
+def test_few_validation_pictures_choose_no_weights(pictures, plan):
+    assert [sized([n, n], None).select for n in (10, 247, 248)] == ["last", "last", "best"]
+    assert [sized([9, 9], validation=n).select for n in (99, 100)] == ["last", "best"]
+    folder = pictures(cat=9, dog=9)
+    found = plan(folder)
+    assert found.config.stages[0].select == "last"
+    assert "so few cannot choose among" in "\n".join(found.lines)
+    chosen = plan(folder, "stages.*.select=best")
+    assert "they choose the epoch whose weights are kept" in "\n".join(chosen.lines)
+    assert "4 validation pictures and too high, for they chose the weights" in chosen.caution
+
+
+def test_the_folder_says_which_pictures(pictures, plan):
+    folder = pictures(cat=8, dog=8)
+    for change in ("data.source=cifar10", "data={source: ./others}"):
+        with pytest.raises(InputError, match=r"the pictures are those of .*mine: leave out data.source="):
+            plan(folder, change)
+
+
 def test_single_pictures_need_a_validation_split():
     with pytest.raises(InputError, match="no class has a second picture"):
-        sized([1, 1, 1], validated=False)
-    assert sized([1, 1, 1], validated=True).batch_size == 3
+        sized([1, 1, 1], validation=None)
+    assert sized([1, 1, 1], validation=3).batch_size == 3
 
 
 def test_class_folders_alone(pictures, plan):
@@ -90,9 +109,13 @@ def test_class_folders_alone(pictures, plan):
     assert "28 to train with, 3 classes" in text
     assert "few pictures of 1 classes: 2 (4)" in text
     assert "validation  5 of them, 20% of each class" in text
-    assert "there is no test/, so accuracies are of the validation pictures" in text
-    assert "teacher     none: no table and no sentence encoder was found" in text
-    assert "numbers or WordNet ids" in text
+    assert (
+        "test        none: there is no test/, so the accuracy is that of the 5 validation pictures: where"
+        in text
+    )
+    assert "90 %, 46% to 99% of other such pictures may be right (95 % interval)" in text
+    assert found.caution in text
+    assert "teacher     none: no table was found, and no sentence encoder is installed" in text
 
 
 def test_what_the_plan_says_is_held_out_is_held_out(pictures, plan):
@@ -111,7 +134,9 @@ def test_splits_of_its_own_are_used(pictures, plan):
     folder = pictures(**{f"{split}/{name}": 4 for split in ("train", "valid", "test") for name in "ab"})
     found = plan(folder)
     assert found.config.data.test_split == "test"
-    assert "validation  8 pictures of its own split; they select the weights" in found.lines
+    assert "validation  8 pictures of its own split; the weights of the last epoch are kept" in "\n".join(
+        found.lines
+    )
     assert "test        8 pictures of test/, read once at the end" in found.lines
     assert found.lines[-1].startswith(f"training    {found.config.stages[0].epochs} epochs of 8 pictures")
 
@@ -167,6 +192,23 @@ def test_a_given_table_that_lacks_names_is_refused_or_helped(pictures, plan, tab
     assert "it lacks 1 of the class names ('panda'), which minilm places" in "\n".join(helped.lines)
 
 
+@pytest.mark.parametrize("made_with", [["a photo of a {c}."], ["{c}", "one {c} on its own"]])
+def test_a_table_made_with_other_prompts_teaches_by_those(made_with, pictures, plan, tmp_path):
+    names = ["cat", "sea horse", "catfish"]
+    texts = [template.replace("{c}", name) for name in names for template in made_with]
+    path = tmp_path / "made.npz"
+    rows = np.random.default_rng(0).standard_normal((len(texts), 8), np.float32)
+    np.savez(path, texts=np.array(texts), text_embeddings=rows)
+    folder = pictures(Cat=8, sea_horse=8, catfish=8)
+    found = plan(folder, f"teacher.path={path}")
+    assert found.config.data.templates == made_with
+    assert f"which has all class names, in the prompts {made_with[0]!r}" in "\n".join(found.lines)
+    with pytest.raises(InputError) as error:
+        plan(folder, f"teacher.path={path}", 'data.templates=["a {c}"]')
+    assert "made.npz does not hold 'a {c}' with 3 of 3 class names" in str(error.value)
+    assert str(error.value).endswith(f"data.templates='{json.dumps(made_with)}'")
+
+
 def test_the_order_of_teachers(table, tmp_path, monkeypatch):
     monkeypatch.setenv("SPIKECLIP_DATA", str(tmp_path))
     (tmp_path / "text").mkdir()
@@ -175,7 +217,7 @@ def test_the_order_of_teachers(table, tmp_path, monkeypatch):
     assert choose_teacher(["cat", "dog"]).path == str(tmp_path / "text" / "nouns.npz")
     alone = choose_teacher(["cat", "panda"])
     assert alone.path is None
-    assert "nouns.npz lacks 1 of 2 class names: 'panda'" in alone.why
+    assert alone.why.startswith("none: nouns.npz lacks class names, and no sentence encoder is installed; ")
     monkeypatch.setattr(choose, "installed_encoder", lambda: "/lib/minilm/model")
     helped = choose_teacher(["cat", "panda"])
     assert (helped.path, helped.encoder) == (str(tmp_path / "text" / "nouns.npz"), "/lib/minilm/model")

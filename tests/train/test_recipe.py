@@ -8,7 +8,7 @@ import yaml
 
 from spikeclip.config import DataConfig, OptimizerConfig, RunConfig, StageConfig
 from spikeclip.errors import InputError
-from spikeclip.train.recipe import built_in_recipes, load_recipe
+from spikeclip.train.recipe import BUILT_IN, built_in_recipes, find_recipe, load_recipe
 from spikeclip.train.recipe_checks import check_files, check_run
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
@@ -261,7 +261,6 @@ def test_a_recipe_is_found_by_its_name_wherever_one_works(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     assert built_in_recipes().keys() == {path.stem for path in RECIPES}
     assert all(built_in_recipes().values())
-    (tmp_path / "shapes").mkdir()
     assert load_recipe("shapes").data.source == load_recipe(" shapes.yaml").data.source == "shapes"
     (tmp_path / "shapes.yaml").write_text(GOOD.replace("shapes", "./mine"))
     assert load_recipe("shapes.yaml").data.source == "./mine"
@@ -291,3 +290,25 @@ def test_missing_recipe(tmp_path):
         load_recipe(tmp_path / "none.yaml")
     with pytest.raises(InputError, match="is a folder, not a file of YAML"):
         load_recipe(tmp_path)
+
+
+def test_a_folder_of_pictures_in_place_of_a_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "cifar10"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "r.yaml").write_text("")
+    for name in ("mine", "./cifar10", "cifar10/", str(tmp_path / "mine"), "r.yaml"):
+        assert find_recipe(name).samefile(name)
+    with pytest.warns(UserWarning, match=r"cifar10 is a built-in recipe; the folder is ./cifar10"):
+        assert find_recipe("cifar10") == BUILT_IN / "cifar10.yaml"
+    for name in ("cat.jpg", "r.txt"):
+        (tmp_path / name).write_text("seed: 0")
+        with pytest.raises(
+            InputError, match=f"^{name} is neither a recipe, which ends in .yaml, nor a folder"
+        ):
+            find_recipe(name)
+    with pytest.raises(InputError, match=r"^no such folder of pictures, and no such recipe: ./nothing"):
+        find_recipe("./nothing")
+    for name in ("", " "):
+        with pytest.raises(InputError, match="the name of the recipe is empty"):
+            find_recipe(name)

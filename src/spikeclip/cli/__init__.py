@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 import warnings
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -102,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     Whatever goes wrong is one line on stderr that starts with "Error:"; SPIKECLIP_DEBUG=1 adds the traceback.
     """
-    warnings.showwarning = _warn
+    warnings.showwarning = partial(_warn, set())
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: no name makes printing fail
     command = typer.main.get_command(app)
@@ -176,5 +177,9 @@ def _one_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
-def _warn(message: Any, category: type[Warning], *rest: Any) -> None:
-    print(f"Warning: {_one_line(str(message))}", file=sys.stderr)
+def _warn(told: set[str], message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+    """Print a warning as one line, unless it was `told` before in this command."""
+    line = _one_line(str(message))
+    if line not in told:
+        told.add(line)
+        print(f"Warning: {line}", file=sys.stderr)

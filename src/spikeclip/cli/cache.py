@@ -31,18 +31,14 @@ def cache(
     """Show or clear the cache."""
     from spikeclip.cache import KINDS, clear_cache, kept
     from spikeclip.cli.tables import print_table
-    from spikeclip.errors import unknown
 
-    for kind in kinds or ():
-        if kind not in KINDS:
-            raise unknown("kind of cache", kind, KINDS)
+    chosen = kinds or tuple(KINDS)
     if clear:
-        print(f"{_size(clear_cache(kinds or tuple(KINDS), folder))} freed in {folder}")
+        print(f"{_size(clear_cache(chosen, folder))} freed in {folder}")
         return
     rows = [
         (row.kind, KINDS[row.kind], row.files, _size(row.bytes), f"{row.used:%Y-%m-%d}" if row.used else "-")
-        for row in kept(folder)
-        if not kinds or row.kind in kinds
+        for row in kept(chosen, folder)
     ]
     print_table(folder, ("kind", "what", "files", "size", "last used"), rows, numbers=(2, 3))
     print("--clear deletes it; what is needed is computed again.")

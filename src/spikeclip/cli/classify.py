@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,8 @@ from spikeclip.cli.options import Engine, Templates, known_engine
 
 HELP = """Say which of your labels fits a picture best.
 
-The labels are any words you like. PICTURE is a file, a folder (with its subfolders) or a quoted pattern.
+A model that learned from a teacher takes any words as labels; one that was trained without knows the words of its
+class names alone, and a warning says so. PICTURE is a file, a folder (with its subfolders) or a quoted pattern.
 Formats: JPEG, PNG, WebP, GIF, BMP, TIFF, PPM and AVIF, up to 150 million pixels
 (PPM 75, progressive JPEG 60, TIFF 35, WebP and AVIF 30).
 A picture that cannot be read is named, counted and skipped; the exit code is 1 only when none could be
@@ -60,6 +60,7 @@ def classify(
             'no labels to choose from: give --labels "cat,dog", or --prompts with a known data set'
         )
     precision = known_engine(engine)
+    from spikeclip.data.readers.listing import listed
     from spikeclip.encode.classify import check_labels, classify_files
     from spikeclip.encode.pictures import find_pictures
 
@@ -67,8 +68,8 @@ def classify(
     check_labels(names)
     files, missing, others = find_pictures(pictures)
     if others:
-        first = [f"{printable(str(file))} ({why})" for file, why in islice(others.items(), 3)]
-        print(f"passed over {len(others)}: {', '.join(first + ['...'] * (len(others) > 3))}", file=sys.stderr)
+        reasons = [f"{printable(str(file))} ({why})" for file, why in others.items()]
+        print(f"passed over {len(others)}: {listed(reasons)}", file=sys.stderr)
     for name, reason in missing.items():
         _skip(name, reason, alone=len(pictures) == 1)
     if not files:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spikeclip.cli.options import Cache
+from spikeclip.cli.options import Cache, naming_split
 from spikeclip.defaults import CACHE
 from spikeclip.errors import printable
 
@@ -44,7 +43,7 @@ contact sheet of it."""
 
 app = typer.Typer(rich_markup_mode=None)
 
-_SHOWN = 20  # classes, and pictures that cannot be read
+_SHOWN = 20  # classes
 
 
 @app.callback(invoke_without_command=True)
@@ -103,16 +102,18 @@ def show_dataset(
     from spikeclip.data.sheet import contact_sheet
     from spikeclip.data.sources import load_pictures
     from spikeclip.errors import InputError
-    from spikeclip.figures import save_figure
+    from spikeclip.figures import check_drawing, save_figure
 
     if out.suffix != ".png":
         raise InputError(f"--out names the .png file of the contact sheet, got {out}")
+    check_drawing()
     source = None if name == "shapes" else find_source(name)
     known = source.known if source else None
     events = source is not None and source.events
     usual = SENSOR if events else (known.pixels if known else None) or (96 if source else 32)
     format = ImageFormat(image_size or usual, 1 if events else None)
-    pictures = load_pictures(name, split, format, cache=cache, limit=limit)
+    with naming_split(split=split):
+        pictures = load_pictures(name, split, format, cache=cache, limit=limit)
     title = f"{known.title} ({name})" if known else pictures.name
     print(f"{title}, {f'from {source.place}' if source else 'built in'}")
     if source is not None:
@@ -158,9 +159,10 @@ def _about(pictures: Pictures, source: Source | None, every_class: bool) -> Iter
         yield f"captions: {sum(map(len, pictures.captions)):,}"
     what = "recordings" if source and source.events else "pictures"
     yield f"read: {len(pictures):,} {what} of {pictures.split}, {len(pictures.skipped):,} unreadable"
-    yield from (f"  {printable(name)}: {why}" for name, why in islice(pictures.skipped.items(), _SHOWN))
-    if len(pictures.skipped) > _SHOWN:
-        yield f"  and {len(pictures.skipped) - _SHOWN:,} more"
+    yield from (f"  {printable(name)}: {why}" for name, why in pictures.skipped.items())
+    if pictures.others:
+        yield f"passed over, for they are no pictures: {len(pictures.others):,}"
+        yield from (f"  {printable(name)}: {why}" for name, why in pictures.others.items())
 
 
 def _templates(pictures: Pictures, source: Source | None) -> list[str]:

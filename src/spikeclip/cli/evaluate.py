@@ -91,14 +91,10 @@ class EvaluateOptions(NamedTuple):
 @with_options(EvaluateOptions)
 def evaluate(options: EvaluateOptions) -> None:
     """Evaluate models."""
-    from spikeclip.errors import InputError
-
     renamed, engine = renames(options.rename), known_engine(options.engine)
-    if options.out.is_dir():
-        raise InputError(f"{options.out} is a folder; --out names the file of the result")
     from spikeclip.cli.tables import print_comparison, print_record
     from spikeclip.evaluate.label_sets import load_distractors, load_near_names
-    from spikeclip.evaluate.models import Evaluation, draw_results, evaluate_models, save_results
+    from spikeclip.evaluate.models import Evaluation, check_out, draw_results, evaluate_models, save_results
     from spikeclip.evaluate.tasks import TaskSettings
 
     withheld = options.withheld.split(",") if options.withheld else None
@@ -124,6 +120,7 @@ def evaluate(options: EvaluateOptions) -> None:
         bf16=options.bf16,
         cache=options.cache,
     )
+    check_out(evaluation, options.out)
     records = evaluate_models(evaluation)
     rows = save_results(records, options.out)
     if rows:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import Parameter, Signature
 from typing import Annotated, TypeVar
 
@@ -42,7 +43,8 @@ def with_options(options: type[Options]) -> Callable[[Callable[[Options], None]]
 
     def decorate(command: Callable[[Options], None]) -> Callable[..., None]:
         def run(**given: typing.Any) -> None:
-            command(options(**given))  # pyright: ignore[reportCallIssue]
+            with naming_split(**given):
+                command(options(**given))  # pyright: ignore[reportCallIssue]
 
         hints = typing.get_type_hints(options, include_extras=True)
         defaults = options._field_defaults  # type: ignore[attr-defined]
@@ -62,6 +64,27 @@ def with_options(options: type[Options]) -> Callable[[Callable[[Options], None]]
         return run
 
     return decorate
+
+
+@contextmanager
+def naming_split(**given: typing.Any) -> Iterator[None]:
+    """Let the error for a split that a data set lacks end with the option that names another one.
+
+    given: the options of a command, of which `split` and `train_split` name splits.
+    """
+    from spikeclip.errors import InputError
+
+    try:
+        yield
+    except InputError as error:
+        from spikeclip.data.locate import NoSplit
+
+        for name in ("split", "train_split"):
+            if isinstance(error, NoSplit) and given.get(name) == error.wanted:
+                option = f"--{name.replace('_', '-')}"
+                value = error.found[0] if len(error.found) == 1 else "with one of these"
+                raise InputError(f"{error}; add {option} {value}") from error
+        raise
 
 
 def renames(pairs: list[str] | None) -> dict[str, str]:

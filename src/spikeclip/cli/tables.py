@@ -14,22 +14,22 @@ from rich.table import Table
 
 from spikeclip.evaluate.compare import short_names
 
-_WIDE = 200  # into a file or a pipe: no line is folded
+_WIDE = 10**5  # columns, into a file or a pipe: no line is folded
 
 
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[int] = ()
 ) -> None:
     """Print rows to stdout; `numbers` are the columns to align on the right. Nothing is read as markup."""
-    header = any(columns)
-    table = Table(
-        title=escape(title), title_justify="left", title_style="bold", box=SIMPLE, show_header=header
-    )
+    table = Table(box=SIMPLE, show_header=any(columns))
     for i, column in enumerate(columns):
         table.add_column(escape(column), justify="right" if i in numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
-    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE).print(table)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    if title:  # its own line: a table folds its title to the width of its columns
+        console.print(title, style="bold", markup=False, soft_wrap=True)
+    console.print(table)
 
 
 def print_record(record: Mapping[str, Any]) -> None:
@@ -63,6 +63,8 @@ def print_comparison(rows: Sequence[Mapping[str, Any]]) -> None:
         shown.append((data, row["task"], row["metric"], *cells))
     names = short_names(models)
     title = f"in brackets, points against {names[0]}" if len(models) > 1 else models[0]
+    if not all(row["same_words"] for row in rows):
+        title += "; each model is asked with the prompts and class names it was taught with, and they differ"
     print_table(title, ("data", "task", "metric", *names), shown, numbers=range(3, 3 + len(models)))
 
 
@@ -82,20 +84,30 @@ def print_networks(title: str, networks: Sequence[Mapping[str, Any]]) -> None:
     print_table(title, columns, rows, numbers=(1, 2, 3, 4))
 
 
-def print_own(title: str, networks: Sequence[Mapping[str, Any]]) -> None:
-    """Print the rows of `train_own`."""
-    columns = ("network", "validation", "test", "spikes per neuron and step", "training", "folder")
-    rows = [
+def print_own(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the rows of `train_own`; the title says of which pictures the interval and the spikes are."""
+    split = "test" if rows[0]["test"] is not None else "validation"
+    columns = (
+        "network",
+        "validation",
+        "test",
+        "95 % interval",
+        "spikes per neuron and step",
+        "training",
+        "folder",
+    )
+    cells = [
         (
             row["name"],
             *map(_percent, (row["validation"], row["test"])),
+            "-" if row["interval"] is None else "{:.0%} to {:.0%}".format(*row["interval"]),
             _number(row["mean_rate"]),
             f"{row['seconds']:.0f} s",
             row["folder"],
         )
-        for row in networks
+        for row in rows
     ]
-    print_table(title, columns, rows, numbers=(1, 2, 3, 4))
+    print_table(f"{title}; interval and spikes of the {split} pictures", columns, cells, numbers=range(1, 6))
 
 
 def print_text_tower(record: Mapping[str, Any]) -> None:

@@ -217,10 +217,13 @@ def compare(
 
     if out.is_dir():
         raise InputError(f"{out} is a folder; --out names the file of the result")
+    if not run.is_dir():
+        raise InputError(f"no such folder: {run}; RUN is the folder of a finished run")
     from spikeclip.cli.tables import print_text_tower
-    from spikeclip.records import write_record
+    from spikeclip.records import check_replaced, write_record
     from spikeclip.studies.text_tower import compare_text_tower
 
+    check_replaced(out, str(run), lambda record: record["run"])
     record = compare_text_tower(run, data or [], split, renames(rename))
     write_record(record, out)
     print_text_tower(record)

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-HELP = """Train a model from a recipe, a YAML file or the name of a built-in one, or on a folder of your own pictures.
+HELP = """Train a model from a recipe or a folder of pictures.
 
-A recipe holds the model, the data, the teacher and the stages; its relative paths start at the working directory.
-`spikeclip train --list` shows the built-in recipes. key=value changes a setting for this run;
-dots go down; a number or its kind chooses a stage, * all of them, null removes one. `spikeclip train --keys`
-lists every setting with its default and range. Ctrl-C writes a checkpoint that --resume continues from.
+A recipe, a YAML file or the name of a built-in one, holds the model, the data, the teacher and the stages; its
+relative paths start at the working directory. `spikeclip train --list` shows the built-in recipes. key=value changes
+a setting for this run; dots go down; a number or its kind chooses a stage, * all of them, null removes one.
+`spikeclip train --keys` lists every setting with its default and range. Ctrl-C writes a checkpoint that --resume
+continues from.
 
 A folder with a folder of pictures for each class, or train/, val/ and test/ with such folders, needs no recipe:
 batches, epochs and validation are sized to it, the plan is shown, and the ReLU twin is trained after the network."""
@@ -83,20 +84,21 @@ def train(
 
     if resume and overwrite:
         raise InputError("--resume continues a run and --overwrite removes it: give one of them")
-    from spikeclip.cli.own import own_folder, train_on_folder
-
-    pictures = own_folder(recipe)
-    if pictures is not None:
-        train_on_folder(pictures, changes or [], out, resume=resume, overwrite=overwrite, twin=twin)
-        return
     from spikeclip.train.recipe import find_recipe, load_recipe
+
+    found = find_recipe(recipe)
+    if found.is_dir():
+        from spikeclip.cli.own import train_on_folder
+
+        train_on_folder(found, changes or [], out, resume=resume, overwrite=overwrite, twin=twin)
+        return
     from spikeclip.train.recipe_checks import check_files
 
-    config = load_recipe(recipe, changes or [])  # before PyTorch: a mistake in it shows at once
+    config = load_recipe(found, changes or [])  # before PyTorch: a mistake in it shows at once
     check_files(config)
     from spikeclip.train.run import train_run
 
-    folder = out or Path("runs") / find_recipe(recipe).stem
+    folder = out or Path("runs") / found.stem
     result = train_run(config, folder, resume=resume, overwrite=overwrite)
     from accelerate import PartialState
 

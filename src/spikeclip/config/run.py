@@ -152,6 +152,8 @@ class StageConfig:
     """Round the weights that read spikes to int8 in every pass, as the engine does: for the last stage of a network."""
     recompute_statistics: bool = False
     """Compute BatchNorm's statistics anew before each validation, from 4,096 samples: for batches below 4."""
+    select: Literal["best", "last"] = "best"
+    """Weights that the stage leaves: best on the validation pictures, or last, which a few of those cannot judge."""
     keep_better: bool = True
     """Keep the weights from before a stage that validates worse than they do (not with loss.rate, which trades it)."""
     logit_scale: Scale | None = None

@@ -37,6 +37,10 @@ class Taught:
     """Seed of the training."""
     scores: dict[str, float] = field(default_factory=dict)
     """What was measured, by its name in words; accuracy and recall as fractions."""
+    costs: dict[str, str] = field(default_factory=dict)
+    """What one picture costs, counted (see `spikeclip.energy.costs`): what it is in words, and how much."""
+    classnames: list[str] = field(default_factory=list)
+    """Class names of its training, where their words are all that it learned: it had no teacher and no captions."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "taught.")
@@ -53,18 +57,32 @@ class Taught:
         """Return the renames that fit class names: the old one is among them, and the new one is not."""
         return {old: new for old, new in self.renames.items() if old in classnames and new not in classnames}
 
-    def warn_of_other(self, templates: Sequence[str], name: str) -> bool:
-        """Warn where the model `name` is asked with other templates than it was taught with; whether it is."""
-        if not self.templates or list(templates) == self.templates:
-            return False
-        taught, asked = (", ".join(map(repr, prompts[:3])) for prompts in (self.templates, list(templates)))
-        warnings.warn(f"{name} was taught with the prompts {taught}, and is asked with {asked}", stacklevel=3)
-        return True
+    def warn_of_other(
+        self, templates: Sequence[str], classnames: Sequence[str], renames: Mapping[str, str], name: str
+    ) -> bool:
+        """Warn where the model `name` is asked with other words than it was taught with; whether it is.
+
+        classnames: of the data, before `renames` replaced them, old name: new name.
+        """
+        taught, asked = [], []
+        if self.templates and list(templates) != self.templates:
+            taught.append(f"the prompts {', '.join(map(repr, self.templates[:3]))}")
+            asked.append(", ".join(map(repr, list(templates)[:3])))
+        for old, new in self.renames_of(classnames).items():
+            if renames.get(old) != new:
+                taught.append(f"{new!r} for {old!r}")
+                asked.append(repr(renames.get(old, old)))
+        if taught:
+            told = f"{name} was taught with {', '.join(taught[:4])}, and is asked with {', '.join(asked[:4])}"
+            warnings.warn(told, stacklevel=3)
+        return bool(taught)
 
     def after(self, before: Taught) -> Taught:
-        """Return this with the data sets, stages and renames of the training before it added."""
+        """Return this with the data sets, stages, renames and class names of the training before it added."""
+        known = [*before.classnames, *self.classnames] if before.classnames and self.classnames else []
         return replace(
             self,
+            classnames=list(dict.fromkeys(known)) if before.stages else self.classnames,
             renames={**before.renames, **self.renames},
             sources=list(dict.fromkeys([*before.sources, *self.sources])),
             teacher=self.teacher or before.teacher,

@@ -79,9 +79,11 @@ def write(
         "captions": None if listing.captions is None else [listing.captions[i] for i in kept],
         "skipped": skipped,
     }
-    digest.update(json.dumps(about, sort_keys=True).encode())
+    digest.update(json.dumps({**about, "skipped": skipped | listing.others}, sort_keys=True).encode())
     with replacing(path.with_suffix(".json")) as file:
-        file.write(json.dumps({**about, "fingerprint": digest.hexdigest()}).encode())
+        file.write(
+            json.dumps({**about, "others": listing.others, "fingerprint": digest.hexdigest()}).encode()
+        )
 
 
 def _header(file: IO[bytes], shape: tuple[int, ...]) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from spikeclip.data.known import Known, known_datasets
@@ -20,6 +18,16 @@ from spikeclip.data.readers.parquet import count_parquet, list_parquet, parquet_
 from spikeclip.data.readers.rows import list_rows
 from spikeclip.data.readers.shards import list_shards, shard_splits
 from spikeclip.errors import InputError, nearest
+from spikeclip.files import folders_beside
+from spikeclip.hub import is_hub_name
+
+
+class NoSplit(InputError):
+    """A split `wanted` that a source lacks; it has those that were `found`."""
+
+    def __init__(self, place: str, wanted: str, found: Sequence[str]) -> None:
+        super().__init__(f"{place} has no split {wanted!r}; found: {', '.join(found)}")
+        self.wanted, self.found = wanted, found
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Source:
         """Return the name of a split in the source; raises `InputError` where there is none."""
         found = self.find(wanted)
         if found is None:
-            raise InputError(f"{self.place} has no split {wanted!r}; found: {', '.join(sorted(self.splits))}")
+            raise NoSplit(self.place, wanted, sorted(self.splits))
         return found
 
     def validation(self, *taken: str) -> str | None:
@@ -83,17 +91,14 @@ def find_source(source: str) -> Source:
         return _local(folder)
     if folder.exists():
         raise InputError(f"{source} is a file; a source is a folder, a known data set or a name on the hub")
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source) or folder.parent.is_dir():
+    if not is_hub_name(source):
         raise _missing(source, folder)
     return _hub(source)
 
 
 def _missing(source: str, folder: Path) -> InputError:
     """What is wrong with a source that is no folder, no known name, and no name of the hub, owner/name."""
-    choices = [*known_datasets(), "shapes"]
-    if folder.parent.is_dir():
-        choices += [str(path) for path in islice(folder.parent.iterdir(), 1000) if path.is_dir()]
-    near = nearest(str(folder), choices)
+    near = nearest(str(folder), [*known_datasets(), "shapes", *folders_beside(folder)])
     hint = f"; did you mean {near!r}?" if near else ""
     if "/" in source:
         return InputError(f"folder {source!r} does not exist{hint}")

@@ -101,6 +101,7 @@ def join(parts: Sequence[Pictures]) -> Pictures:
         classnames=list(classnames.values()) if all(labelled) else [],
         captions=None if None in captions else [texts for group in captions for texts in group or []],
         skipped={f"{part.name}/{key}": why for part in parts for key, why in part.skipped.items()},
+        others={f"{part.name}/{key}": why for part in parts for key, why in part.others.items()},
     )
 
 

@@ -18,8 +18,8 @@ class Pictures:
     images: (N, H, W, 3) uint8, square; of event recordings the counts of both polarities, (N, H, W, 2) or frame by
     frame (N, H, W, T, 2). An array that is passed for them becomes an `Images`. labels: (N,) int64 into `classnames`,
     or None. captions: one list of texts per picture, or None. ids: N names (path inside the source, or split/index).
-    skipped: names of pictures that could not be read, and of files that are none, with the reason. fingerprint: hash
-    of everything above.
+    skipped: names of pictures that could not be read, with the reason; others: of files and folders that are none.
+    fingerprint: hash of everything above.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Pictures:
     classnames: list[str] = field(default_factory=list)
     captions: list[list[str]] | None = None
     skipped: dict[str, str] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.images, np.ndarray):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shlex
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from spikeclip.data.shapes import shapes
 from spikeclip.defaults import CACHE
 from spikeclip.errors import InputError, printable, unknown
 
-_VERSION = 2  # part of every cache key: raise it when decoding or the files in the cache change
+_VERSION = 3  # part of every cache key: raise it when decoding or the files in the cache change
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,9 @@ def load_pictures(
         pictures = _cached(found, found.split(split), format, Path(cache).expanduser(), limit)
         if found.known and pictures.labels is not None and found.known.names == "ours":
             pictures = with_classnames(pictures, found.known.name)
-    if pictures.skipped:
-        first = "; ".join(f"{printable(name)} ({why})" for name, why in islice(pictures.skipped.items(), 3))
-        count, more = len(pictures.skipped), "; ..." if len(pictures.skipped) > 3 else ""
-        warnings.warn(f"{source} {split}: {count} unreadable pictures left out: {first}{more}", stacklevel=2)
+    _warn_of_unread(
+        pictures, f"{source} {split}", f"`spikeclip data show {shlex.quote(source)} --split {split}`"
+    )
     mute = [key for key, texts in zip(pictures.ids, pictures.captions or [], strict=False) if not texts]
     if mute:
         warnings.warn(
@@ -100,6 +99,19 @@ def load_pictures(
             stacklevel=2,
         )
     return rename(pictures, classnames or {})
+
+
+def _warn_of_unread(pictures: Pictures, where: str, shown_by: str) -> None:
+    unread = {
+        "pictures cannot be read and are left out": pictures.skipped,
+        "files or folders are no pictures and are passed over": pictures.others,
+    }
+    for what, reasons in unread.items():
+        if reasons:
+            first = listed([f"{printable(name)} ({why})" for name, why in reasons.items()])
+            more = f"; {shown_by} lists all" if len(reasons) > 3 else ""
+            # From one place, so that it is said once.
+            warnings.warn(f"{where}: {len(reasons):,} {what}: {first}{more}", stacklevel=1)
 
 
 def load_training(

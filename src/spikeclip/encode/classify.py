@@ -29,7 +29,7 @@ def classify(
 
     pictures: files, or PIL pictures of any mode. templates: prompts with {c}; None for those that the encoder was
     taught with. The scores are a softmax over all labels of the scaled cosines; `top` keeps the best. Raises
-    `InputError` for labels that are missing, empty or given twice, and for a file that cannot be read.
+    `InputError` for fewer than two labels, for one that is empty or given twice, and for a file that cannot be read.
     """
     check_labels(labels)
     images_NHWC = preprocess(encoder, pictures)
@@ -89,9 +89,13 @@ def class_scores(encoder: Encoder, images_ND: np.ndarray, classes_KD: np.ndarray
 
 
 def check_labels(labels: Sequence[str]) -> None:
-    """Raise `InputError` for labels that are missing, empty or given twice."""
+    """Raise `InputError` for fewer than two labels, and for one that is empty or given twice."""
     if not labels:
         raise InputError("no labels to choose from: give at least two, such as 'cat,dog'")
+    if len(labels) == 1:
+        raise InputError(
+            f"{labels[0]!r} is the only label, and a single one always gets 100 %: give at least two, such as 'cat,dog'"
+        )
     if any(not label.strip() for label in labels):
         raise InputError(f"an empty label in {list(labels)}: remove the comma too many, or name the label")
     seen = [label.strip().lower() for label in labels]

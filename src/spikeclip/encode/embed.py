@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spikeclip.data.pictures import Pictures
-from spikeclip.data.prompts import build_prompts
+from spikeclip.data.prompts import build_prompts, text_key
 from spikeclip.data.readers.listing import listed
 from spikeclip.encode.encoder import Encoder, format_of, text_list
 from spikeclip.encode.pixels import Picture, as_pixels
@@ -62,9 +62,11 @@ def zero_shot_classifier(encoder: Encoder, classnames: Sequence[str], templates:
 
     Each prompt's embedding is normalised, the prompts of a class are averaged, the average is normalised.
     Raises `InputError` for no classes, no templates or a template without {c}. Warns of classes that the encoder
-    cannot tell apart: names that differ by upper case or "_" alone, or after the context length.
+    cannot tell apart: names that differ by upper case or "_" alone, or after the context length; and of names with
+    words that it never learned, where it is known which it did.
     """
     prompts = build_prompts(classnames, templates)
+    _warn_of_new_words(encoder, classnames)
     classes_KD = class_means(
         embed_texts(encoder, [text for group in prompts for text in group]), len(prompts)
     )
@@ -75,6 +77,18 @@ def zero_shot_classifier(encoder: Encoder, classnames: Sequence[str], templates:
             stacklevel=1,  # one place, so that it is said once
         )
     return classes_KD
+
+
+def _warn_of_new_words(encoder: Encoder, classnames: Sequence[str]) -> None:
+    taught = encoder.taught.classnames
+    words = {word for name in taught for word in text_key(name).split()}
+    new = [name for name in classnames if not words.issuperset(text_key(name).split())] if taught else []
+    if new:
+        warnings.warn(
+            f"{encoder.name} learned no words but those of its {len(taught)} class names ({listed(taught)}), so what "
+            f"it says of {listed([repr(name) for name in new])} is a guess",
+            stacklevel=1,  # one place, so that it is said once
+        )
 
 
 def equal_rows(rows_KD: np.ndarray) -> list[tuple[int, int]]:

@@ -68,9 +68,8 @@ def account(
     if pictures.labels is not None:
         metrics["acc1"] = float(((images_ND @ classes_KD.T).argmax(1) == pictures.labels).mean())
     image = tower_energy(graphs.image, image_groups, conventions)
-    text = tower_energy(
-        graphs.text, text_groups, conventions, baselines(graphs.image)
-    )  # it may have no neuron
+    # The text tower may have no neuron, so its twins are those of the image tower.
+    text = tower_energy(graphs.text, text_groups, conventions, baselines(graphs.image))
     values = to_dict(conventions)
     return {
         "metrics": metrics,

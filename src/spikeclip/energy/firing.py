@@ -95,19 +95,19 @@ class Group:
 
 
 def spiking_run(
-    graph: Graph, precision: Literal["fp32", "int8"] = "fp32"
+    graph: Graph, precision: Literal["fp32", "int8"] = "fp32", dense: bool = False
 ) -> Callable[[np.ndarray, Watch], np.ndarray]:
     """Return a function that embeds inputs and shows every layer's spikes (T, B, ...) to its second argument.
 
-    It is the engine by events, or without numba the dense executor, which has no int8. Raises `InputError` for a
-    network that does not spike.
+    It is the engine by events, or without numba and where `dense` the dense executor, which has no int8. Raises
+    `InputError` for a network that does not spike.
     """
     relu = next((op for op in graph.ops if isinstance(op, ops.Neuron) and op.kind == "relu"), None)
     if relu is not None:
         raise InputError(
             f"{relu.name} is a ReLU: this network does not spike, and a spiking one's ledger holds its ordinary twins"
         )
-    if find_spec("numba") is not None or precision == "int8":
+    if (find_spec("numba") is not None and not dense) or precision == "int8":
         from spikeclip.engine import Engine
 
         return Engine(graph, precision=precision, mode="events")

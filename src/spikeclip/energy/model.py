@@ -17,7 +17,7 @@ from spikeclip.energy.report import write_report
 from spikeclip.errors import InputError, unknown
 from spikeclip.graph.saved import open_graphs
 from spikeclip.pretrained.resolve import resolve
-from spikeclip.records import read_record, write_record
+from spikeclip.records import check_replaced, read_record, write_record
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,18 @@ def account_for(settings: EnergySettings, out: Path, into: Path | None = None) -
     """
     if out.is_file():
         raise InputError(f"{out} is a file; --out names a folder")
+    source = Path(settings.data).expanduser().resolve().name
+    check_replaced(
+        out / "energy.json",
+        f"{settings.model} on {source}",
+        lambda result: f"{result['model']} on {Path(result['data']['source']).name}",
+    )
     found = resolve(settings.model)
     if not (found.folder / "tokenizer.json").is_file():
         raise no_tokenizer(settings.model)
     conventions = load_conventions(settings.conventions)
-    record = read_record(into) if into else None
-    twin = _twin(settings)
+    record = _record(into) if into else None
+    twin = _twin(settings.twin) if settings.twin else None
     graphs = open_graphs(found.folder)
     pictures = load_pictures(
         settings.data,
@@ -76,9 +82,15 @@ def account_for(settings: EnergySettings, out: Path, into: Path | None = None) -
         cache=settings.cache,
         limit=settings.limit,
     )
-    pictures = rename(pictures, dict(settings.rename) or graphs.taught.renames_of(pictures.classnames))
+    if twin and (twin["data"], twin["split"]) != (pictures.name, pictures.split):
+        raise InputError(
+            f"{twin['run']} was tested on {twin['data']} {twin['split']}, and this is {pictures.name} "
+            f"{pictures.split}: leave out --twin"
+        )
+    renames = dict(settings.rename) or graphs.taught.renames_of(pictures.classnames)
     templates = settings.templates or graphs.taught.prompts
-    graphs.taught.warn_of_other(templates, settings.model)
+    graphs.taught.warn_of_other(templates, pictures.classnames, renames, settings.model)
+    pictures = rename(pictures, renames)
     if settings.teacher:
         cost = teacher_cost(settings.teacher, pictures, templates)
         conventions = dataclasses.replace(conventions, teacher=cost)
@@ -102,14 +114,30 @@ def account_for(settings: EnergySettings, out: Path, into: Path | None = None) -
     return result
 
 
-def _twin(settings: EnergySettings) -> dict[str, Any] | None:
-    """Return run, pictures and metrics of the twin's test."""
-    if settings.twin is None:
-        return None
-    test = read_record(settings.twin / "results.json").get("test") or {}
-    data = test.get("provenance", {}).get("data", {})
-    if data.get("split") != settings.split:
+def _twin(run: Path) -> dict[str, Any]:
+    """Return run, data set, split, pictures and metrics of the twin's test."""
+    result = read_record(run / "results.json")
+    test = result.get("test")
+    if not isinstance(test, Mapping):
         raise InputError(
-            f"{settings.twin} has no result on the split {settings.split!r}: --twin names a finished run"
+            f"{run} was trained without a test, so there is no accuracy to compare with: leave out --twin"
+            if "stages" in result
+            else f"{run / 'results.json'} is no result of a training: --twin names the run of the ReLU twin"
         )
-    return {"run": str(settings.twin), "pictures": data["pictures"], **test["metrics"]}
+    data = test["provenance"]["data"]
+    tested = {"data": data["source"], "split": data["split"], "pictures": data["pictures"]}
+    return {"run": str(run), **tested, **test["metrics"]}
+
+
+def _record(file: Path) -> dict[str, Any]:
+    """Read the record that energy goes into."""
+    record = read_record(file)
+    if several := record.get("records"):
+        raise InputError(
+            f"{file} holds {len(several)} records: --into takes that of one model, one data set and one task"
+        )
+    if not isinstance((record.get("test") or record).get("provenance"), Mapping):
+        raise InputError(
+            f"{file} is no record of `spikeclip evaluate`, nor the result of a run that was tested: --into takes one"
+        )
+    return record

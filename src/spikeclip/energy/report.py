@@ -23,6 +23,7 @@ from spikeclip.energy.figures import (
     rates_figure,
 )
 from spikeclip.energy.words import amounts, break_even, pairs, summary
+from spikeclip.figures import can_draw
 from spikeclip.files import replacing
 from spikeclip.graph.inputs import picture_batches
 from spikeclip.graph.ops import Graph, Image
@@ -52,20 +53,13 @@ def write_report(
     """Write the report of an account (see `spikeclip.energy.account`) as one HTML file.
 
     graph: the image tower, whose spikes for one picture (uint8) are drawn. log: metrics.jsonl of its training, for the
-    firing rate and accuracy of its checkpoints; left out where there is none.
+    firing rate and accuracy of its checkpoints; left out where there is none. Without matplotlib the figures are left
+    out, and a warning says so.
     """
-    data, teacher = account["data"], account["energy"]["conventions"]["teacher"]
-    figures = [
-        (levels_figure(account), "Energy of one picture at every level, as each network. L0 is comparable with papers "
-         "and no claim." + (" The teacher has no L2: its memory is not counted." if teacher else "")),
-        (layers_figure(account), "The same by layer of the image tower, at L2 tiled."),
-        (kinds_figure(account), "What the energy is spent on, image tower."),
-        (rates_figure(account), "Firing rate of every layer, with 95 % confidence intervals over the inputs."),
-        (raster_figure(graph, next(picture_batches(graph, image_HWC[None]))),
-         "Spikes of one picture in three layers: a row is a neuron, a column a time step or sub-step, black a spike."),
-    ]  # fmt: skip
-    if epochs := training_epochs(log):
-        figures.append((epochs_figure(epochs), "Validation accuracy and firing rate in training."))
+    data = account["data"]
+    drawn = can_draw()
+    figures = _figures(account, graph, image_HWC, log) if drawn else []
+    left_out = "" if drawn else "<p>Left out, because matplotlib is not installed where this was written.</p>"
     body = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{html.escape(data['source'])} {html.escape(data['split'])}, {data['pictures']:,} pictures, "
@@ -79,6 +73,7 @@ def write_report(
         _joules_table(account),
         _break_even_table(account),
         "<h2>In pictures</h2>",
+        left_out,
         *(_figure_html(figure, caption) for figure, caption in figures),
         "<h2>What is assumed</h2>",
         "<p>Every constant below can be changed with <code>--conventions FILE</code>. Not counted: the network on the "
@@ -119,6 +114,24 @@ def figure_data(figure: Figure) -> str:
     with mpl.rc_context({"svg.hashsalt": "spikeclip"}):  # the same figure is the same file
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _figures(
+    account: Mapping[str, Any], graph: Graph[Image], image_HWC: np.ndarray, log: Path
+) -> list[tuple[Figure, str]]:
+    teacher = account["energy"]["conventions"]["teacher"]
+    figures = [
+        (levels_figure(account), "Energy of one picture at every level, as each network. L0 is comparable with papers "
+         "and no claim." + (" The teacher has no L2: its memory is not counted." if teacher else "")),
+        (layers_figure(account), "The same by layer of the image tower, at L2 tiled."),
+        (kinds_figure(account), "What the energy is spent on, image tower."),
+        (rates_figure(account), "Firing rate of every layer, with 95 % confidence intervals over the inputs."),
+        (raster_figure(graph, next(picture_batches(graph, image_HWC[None]))),
+         "Spikes of one picture in three layers: a row is a neuron, a column a time step or sub-step, black a spike."),
+    ]  # fmt: skip
+    if epochs := training_epochs(log):
+        figures.append((epochs_figure(epochs), "Validation accuracy and firing rate in training."))
+    return figures
 
 
 def _figure_html(figure: Figure, caption: str) -> str:

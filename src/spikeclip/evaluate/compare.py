@@ -28,8 +28,9 @@ def compare_records(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     """Return a row for each data set, task and metric.
 
     A row has `dataset`, `split`, `task`, `metric`, and by model `values`, `changes` against the first model and
-    `protocols`. With the model before fine-tuning first, the changes on the other data sets are what fine-tuning did to
-    zero-shot transfer. Raises `InputError` where two models were tested on different pictures or names.
+    `protocols`; `same_words` says whether all were asked with the same class names and prompts. With the model before
+    fine-tuning first, the changes on the other data sets are what fine-tuning did to zero-shot transfer. Raises
+    `InputError` where two models were tested on different pictures or classes.
     """
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     tested: dict[tuple[str, ...], Any] = {}
@@ -38,12 +39,17 @@ def compare_records(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
         place = {"dataset": record["dataset"], "split": source["data"]["split"], "task": record["task"]}
         # Counts, not fingerprints: models of two sizes read other pixels of the same pictures.
         parts = [source["data"], *(source["training_data"] or [])]
-        about = [source["prompts"], source["seeds"], [part["pictures"] for part in parts]]
-        if tested.setdefault(tuple(place.values()), about) != about:
-            raise InputError(f"the records of {' '.join(place.values())} differ in pictures, names or seeds")
+        words = source["prompts"] or {}
+        about = [len(words.get("classnames", [])), source["seeds"], [part["pictures"] for part in parts]]
+        first_about, first_words = tested.setdefault(tuple(place.values()), (about, words))
+        if first_about != about:
+            raise InputError(
+                f"the records of {' '.join(place.values())} differ in pictures, classes or seeds"
+            )
         for metric, value in record["metrics"].items():
-            new = {**place, "metric": metric, "values": {}, "protocols": {}}
+            new = {**place, "metric": metric, "values": {}, "protocols": {}, "same_words": True}
             row = rows.setdefault((*place.values(), metric), new)
+            row["same_words"] = row["same_words"] and words == first_words
             row["values"][name], row["protocols"][name] = value, source["protocol"]
     first = _model(records[0]) if records else ""
     for row in rows.values():

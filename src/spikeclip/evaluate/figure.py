@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spikeclip.data.readers.events import as_picture
-from spikeclip.errors import InputError, missing_extra
+from spikeclip.errors import InputError
+from spikeclip.figures import check_drawing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,11 +37,10 @@ def predictions_figure(
     of the pictures by default. Nothing is shown: save it with `figure.savefig("predictions.png")`. Raises
     `InputError` where the shapes do not fit.
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError as error:
-        raise missing_extra("matplotlib", "train") from error
+    check_drawing()
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     scores_NK = np.asarray(scores_NK, np.float64)
     labels = pictures.labels if labels is None else labels
     count = len(pictures)

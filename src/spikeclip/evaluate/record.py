@@ -14,7 +14,7 @@ from spikeclip.encode.embed import embed_pictures
 from spikeclip.encode.encoder import Encoder
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.errors import unknown
-from spikeclip.evaluate.tasks import LEARNING, PROMPTED, TASKS, Job, TaskSettings, run_task
+from spikeclip.evaluate.tasks import LEARNING, PROMPTED, TASKS, Job, TaskSettings, check_task
 from spikeclip.provenance import environment, protocol, training_runs, withheld_classes
 
 
@@ -74,7 +74,9 @@ def evaluate_tasks(
         settings = replace(settings, withheld=withheld_classes(runs, pictures.name))
     job = Job(encoder, pictures, settings, embed, progress)
     taught = _taught(job, pretrained or encoder.name, set(tasks))
-    outcomes = {task: run_task(task, job) for task in TASKS if task in tasks}
+    for task in tasks:
+        check_task(task, job)
+    outcomes = {task: run(job) for task, run in TASKS.items() if task in tasks}
     provenance = {
         **environment(),
         **encoder.provenance,
@@ -110,11 +112,15 @@ def evaluate_tasks(
 
 
 def _taught(job: Job, name: str, tasks: set[str]) -> dict[str, Any] | None:
-    """The prompts that the network was taught with, None where it was taught with none; other ones are told."""
-    taught, asked = job.encoder.taught, list(job.templates)
-    if not taught.templates:
+    """The words that the network was taught with, None where it was taught with none; other ones are told."""
+    taught, renames = job.encoder.taught, job.settings.renames
+    if not (taught.templates or taught.renames):
         return None
-    differs = bool(tasks & set(PROMPTED)) and taught.warn_of_other(asked, name)
+    differs = False
+    if tasks & set(PROMPTED):
+        before = {new: old for old, new in renames.items()}
+        classnames = [before.get(name, name) for name in job.pictures.classnames]
+        differs = taught.warn_of_other(job.templates, classnames, renames, name)
     return {"templates": taught.templates, "renames": taught.renames, "differs": differs}
 
 
@@ -123,6 +129,7 @@ def _prompts(job: Job, names: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "classnames": classnames,
         "templates": templates,
+        "renames": dict(job.settings.renames),
         "hash": prompts_hash(classnames, templates),
         **names,
     }

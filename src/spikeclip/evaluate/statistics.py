@@ -1,4 +1,4 @@
-"""Means over seeds with their confidence intervals."""
+"""Means over seeds, and shares of pictures, with their confidence intervals."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TypedDict
 
 import numpy as np
 
+_Z95 = 1.959964
 _ANGLES = 20_001  # of the integral below: the quantile is right to six digits
 
 
@@ -32,6 +33,17 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     if count < 2:
         return float(np.mean(values)) if count else math.nan, math.nan
     return float(np.mean(values)), t_quantile(count - 1) * float(np.std(values, ddof=1)) / math.sqrt(count)
+
+
+def share_bounds(share: float, count: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a share of `count` things, by Wilson's formula, right for few things too.
+
+    From E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927.
+    """
+    z2 = _Z95**2
+    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = _Z95 * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def t_quantile(degrees: int, level: float = 0.95) -> float:

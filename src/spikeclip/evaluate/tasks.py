@@ -40,6 +40,8 @@ class TaskSettings:
 
     templates: Sequence[str] | None = None
     """Prompts of a class; {c} is its name. None for those that the network was taught with."""
+    renames: Mapping[str, str] = field(default_factory=dict)
+    """Class names of the data that were replaced in the pictures, old name: new name; they are only noted."""
     training: tuple[Pictures, Pictures] | None = None
     """Pictures to learn from and to select by, as of `load_training`, for linear_probe and few_shot."""
     seeds: int = 5
@@ -208,8 +210,8 @@ PROMPTED = tuple(task for task in TASKS if task not in ("zeroshot_retrieval", "l
 """Tasks that read class names."""
 
 
-def run_task(task: str, job: Job) -> Outcome:
-    """Run a task of `TASKS`; raises `InputError` where the data lacks what it needs."""
+def check_task(task: str, job: Job) -> None:
+    """Raise `InputError` where the data lacks what a task of `TASKS` needs."""
     pictures, where = job.pictures, f"{job.pictures.name} {job.pictures.split}"
     training = job.settings.training
     if job.settings.seeds < 1:
@@ -228,7 +230,11 @@ def run_task(task: str, job: Job) -> Outcome:
     if task in LEARNING:
         if training is None or training[0].labels is None:
             raise InputError(f"{task} learns from labelled pictures: give it a training split")
+        if (training[0].name, training[0].split) == (pictures.name, pictures.split):
+            raise InputError(
+                f"{task} would learn from the pictures that it is tested on, {where}: test on another split than the "
+                "training split (--split, --train-split)"
+            )
         if training[0].classnames != pictures.classnames:
             raise InputError(f"{where} and its training split {training[0].split} have different classes")
         warn_of_new_classes(pictures, [pictures.classnames[i] for i in np.unique(training[0].labels)])
-    return TASKS[task](job)

@@ -29,8 +29,11 @@ def is_ours(folder: Path) -> bool:
     return _MARK in text or _HUB in text
 
 
-def model_card(config: ModelConfig, taught: Taught, parameters: Mapping[str, int]) -> str:
-    """Return the card of a model as Markdown; parameters: numbers that were learned, of `image` and `text`."""
+def model_card(config: ModelConfig, taught: Taught, parameters: Mapping[str, int], megabytes: float) -> str:
+    """Return the card of a model as Markdown.
+
+    parameters: numbers that were learned, of `image` and `text`; megabytes: 10^6 bytes of all weights.
+    """
     millions = {tower: f"{count / 1e6:.1f} M parameters" for tower, count in parameters.items()}
     rows = {
         "image tower": f"{_image(config.image)}, {millions['image']}",
@@ -48,7 +51,7 @@ def model_card(config: ModelConfig, taught: Taught, parameters: Mapping[str, int
         "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows.items()),
         "## Training\n\n" + _training(taught),
         "## Scores\n\n" + (_list(_score(k, v) for k, v in taught.scores.items()) or "Not measured."),
-        "## Energy\n\nNot measured. `spikeclip energy MODEL --data SOURCE` does it.",
+        "## Costs of a picture\n\n" + _costs(taught, megabytes),
         "## Use\n\n```python\nimport spikeclip\nfrom PIL import Image\n\n"
         'encoder = spikeclip.open_encoder("MODEL")  # this folder, or its name on the hub\n'
         'spikeclip.classify(encoder, [Image.open("picture.png")], ["a label", "another label"])\n```',
@@ -67,6 +70,17 @@ def _training(taught: Taught) -> str:
         "class names replaced": ", ".join(f"{_line(a)} by {_line(b)}" for a, b in taught.renames.items()),
     }
     return _list(f"{name}: {value}" for name, value in facts.items() if value) or "Not known, or none."
+
+
+def _costs(taught: Taught, megabytes: float) -> str:
+    counted = (
+        "The image tower, counted from its operations and spikes; time and joules (L4) are not measured."
+    )
+    more = (
+        "`spikeclip energy MODEL --data SOURCE` gives the account, with the text tower; `--measure` adds L4."
+    )
+    lines = [f"weights: {megabytes:.1f} MB", *(f"{_line(k)}: {_line(v)}" for k, v in taught.costs.items())]
+    return "\n\n".join([_list(lines), f"{counted if taught.costs else 'Energy is not counted.'} {more}"])
 
 
 def _image(image: ImageConfig) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from spikeclip.config import PRESETS
 from spikeclip.errors import InputError, nearest
+from spikeclip.files import folders_beside
+from spikeclip.hub import is_hub_name
 from spikeclip.pretrained.hub import download
 from spikeclip.records import read_json
 
@@ -51,11 +51,7 @@ def resolve(source: str | Path, **options: Any) -> Found:
         raise InputError(
             f"{name!r} is a file; a model is a folder or a name on the hub (an .npz table is a teacher)"
         )
-    if (
-        not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)
-        or os.path.isdir(folder.parent)
-        or name.startswith("runs/")
-    ):
+    if not is_hub_name(name) or name.startswith("runs/"):
         raise _missing(name, folder)
     downloaded = download(name, options)
     return Found(downloaded, _kind(downloaded))
@@ -68,10 +64,9 @@ def _missing(name: str, folder: Path) -> InputError:
             f"{name!r} is a preset, a network that has yet to be trained (`spikeclip train RECIPE model.name={name}`); "
             "a model is the folder of a run, a saved model, or owner/name on the Hugging Face hub"
         )
-    beside = folder.parent if os.path.isdir(folder.parent) else Path()
-    names = [str(path) for path in islice(beside.iterdir(), 1000) if path.is_dir()]
-    if "/" not in name and Path("runs").is_dir():
-        names += [str(path) for path in islice(Path("runs").iterdir(), 1000)]
+    names = folders_beside(folder) or folders_beside(Path(folder.name))
+    if "/" not in name:
+        names += folders_beside(Path("runs", name))
     near = nearest(str(folder), names) or next(
         (path for path in names if Path(path).name == folder.name), None
     )

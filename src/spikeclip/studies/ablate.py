@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spikeclip.config import RunConfig, to_dict
+from spikeclip.config import RunConfig
 from spikeclip.config.read import read_yaml
 from spikeclip.errors import InputError, unknown
 from spikeclip.evaluate.statistics import mean_interval
@@ -21,7 +21,7 @@ from spikeclip.figures import COLOURS, error_bars, panels, save_figure
 from spikeclip.provenance import environment
 from spikeclip.records import write_record
 from spikeclip.studies.grid import finished, run_once, study
-from spikeclip.train.recipe import load_recipe, recipe_values
+from spikeclip.train.recipe import full_values, load_recipe, recipe_values
 from spikeclip.train.recipe_checks import check_run
 
 if TYPE_CHECKING:
@@ -76,24 +76,23 @@ def plan(
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError(f"expected different seeds, got {list(seeds)}")
-    names: dict[str, str] = {}
+    known: dict[str, tuple[str, dict[str, RunConfig]]] = {}
 
     def cell(axis: str, value: str, its_changes: Sequence[str]) -> Cell:
         try:
             config = load_recipe(recipe, [*changes, *its_changes])
         except InputError as error:
             raise InputError(f"{axis}: {value}: {error}" if axis else str(error)) from error
-        # A setting that equals the default is as good as none.
-        model = config.model if config.model.pretrained else config.model.resolve()
-        content = json.dumps({**to_dict(config), "model": to_dict(model)})
-        name = _slug(f"{axis}-{value}") if axis else _BASE
-        if content not in names and name in names.values():
-            raise InputError(f"{axis}: {value}: another value is called {name} too; change its name")
-        name = names.setdefault(content, name)
-        runs = {f"{name}-{seed}": dataclasses.replace(config, seed=seed) for seed in seeds}
-        for run in runs.values():
-            check_run(run)
-        return Cell(axis, value, runs)
+        content = json.dumps(full_values(config), sort_keys=True)
+        if content not in known:
+            name = _slug(f"{axis}-{value}") if axis else _BASE
+            if name in (other for other, _ in known.values()):
+                raise InputError(f"{axis}: {value}: another value is called {name} too; change its name")
+            runs = {f"{name}-{seed}": dataclasses.replace(config, seed=seed) for seed in seeds}
+            for run in runs.values():
+                check_run(run)
+            known[content] = name, runs
+        return Cell(axis, value, known[content][1])
 
     base = cell("", _BASE, [])
     return [base, *(cell(axis, value, its) for axis, values in axes.items() for value, its in values.items())]
@@ -213,7 +212,8 @@ def _result(config: RunConfig, out: Path) -> tuple[float | None, float | None]:
     if result is None:
         return None, None
     if not result["test"]:
-        return result["stages"][-1]["best"], None
+        fired = result.get("validation", {}).get("spikes") or {}  # runs of an earlier version lack it
+        return result["stages"][-1]["best"], fired.get("mean_rate")
     metrics = result["test"]["metrics"]
     return metrics.get("acc1", metrics.get(_RECALL)), result["test"]["spikes"]["mean_rate"]
 

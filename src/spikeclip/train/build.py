@@ -20,12 +20,14 @@ from spikeclip.train.pictures import RunPictures
 WHITENING_PICTURES = 5000
 
 
-def taught_by(config: RunConfig) -> Taught:
+def taught_by(config: RunConfig, pictures: RunPictures, lessons: Lessons) -> Taught:
     """Return what a run teaches its model with, which is saved with the model."""
     data, path = config.data, config.teacher.path
+    names_alone = lessons.teacher_texts_ND is None and len(lessons.prompt_rows) == len(lessons.texts)
     return Taught(
         templates=list(data.templates),
         renames=dict(data.classnames),
+        classnames=list(pictures.classnames) if names_alone else [],
         sources=[data.source] if isinstance(data.source, str) else list(data.source),
         teacher=", ".join(path) if isinstance(path, list) else path,
         stages=[f"{stage.stage}, {stage.epochs} epochs" for stage in config.stages],

@@ -49,7 +49,12 @@ def locked(folder: Path, kind: str, main: bool = True) -> Iterator[None]:
         return
     check_free(folder, kind, folder.is_dir())
     empty = folder.is_dir() and not any(folder.iterdir())
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the folder {folder} cannot be made ({error.strerror}): choose another --out"
+        ) from error
     lock = _lock(folder / _LOCK)
     try:
         yield
@@ -88,7 +93,8 @@ def check_start(
     begun = recipe.is_file() and any((folder / name).exists() for name in (CHECKPOINT, "model", RESULT))
     if begun and not overwrite:
         raise InputError(f"{folder} already holds a {kind}: --resume continues it, --overwrite replaces it")
-    if not (begun or _is_ours(recipe)) and any(entry.name != _LOCK for entry in folder.iterdir()):
+    others = folder.is_dir() and any(entry.name != _LOCK for entry in folder.iterdir())
+    if others and not (begun or _is_ours(recipe)):
         raise InputError(f"{folder} is not empty and not a {kind}: choose another --out")
 
 

@@ -14,6 +14,7 @@ from spikeclip.config import RunConfig
 from spikeclip.data.mixture import class_keys
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import build_prompts, text_key
+from spikeclip.data.readers.listing import listed
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.errors import InputError
 from spikeclip.files import read_lines
@@ -158,11 +159,22 @@ def _class_prompts(
     class_prompts = build_prompts(names, config.data.templates) if names else []
     if teacher is None or config.teacher.encoder or prototypes_KD is None:
         return class_prompts
+    has_K = prototypes_KD.isfinite().all(1).tolist()
+    lacking = [
+        name
+        for name, prompts, has in zip(names, class_prompts, has_K, strict=True)
+        if not has and not all(map(teacher.knows, prompts))
+    ]
+    if lacking and config.data.limit:
+        raise InputError(
+            f"data.limit={config.data.limit} leaves {len(lacking)} classes without a picture that the teacher embeds, "
+            f"and it has no text of them either ({listed(lacking)}): raise data.limit"
+        )
     # Prompts that the teacher lacks may be missing where a prototype stands for the class. Where none does they
     # stay, and embedding them raises an error that names them.
     return [
         [prompt for prompt in prompts if teacher.knows(prompt)] if has_prototype else prompts
-        for prompts, has_prototype in zip(class_prompts, prototypes_KD.isfinite().all(1), strict=True)
+        for prompts, has_prototype in zip(class_prompts, has_K, strict=True)
     ]
 
 

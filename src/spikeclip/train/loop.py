@@ -31,8 +31,8 @@ LOG_EVERY = 20
 class Progress:
     """Where a stage stands; with the weights and optimisers this is all that a checkpoint holds.
 
-    loss_sum: of the steps of the epoch under way. history: of each finished epoch its number from 1, the mean `loss`
-    and the validation score by its name.
+    best_*: of the weights that are selected so far. loss_sum: of the steps of the epoch under way. history: of each
+    finished epoch its number from 1, the mean `loss` and the validation score by its name.
     """
 
     step: int = 0
@@ -84,7 +84,7 @@ def run_stage(
     save: Callable[[dict[str, Any]], None],
     state: dict[str, Any] | None = None,
 ) -> Progress:
-    """Train one stage and leave the weights with the best validation score in `model`.
+    """Train one stage and leave the weights with the best validation score in `model`, or the last, as it selects.
 
     model: has `logit_scale`, the factor on its cosines, and, where the stage fixes it, the parameter `log_scale`
     behind it. index: number of the stage in its run. save(state): writes a checkpoint; `state` is one that was
@@ -205,6 +205,8 @@ def _validate(network: StageNetwork, progress: Progress, session: Session, steps
     progress.history.append({"epoch": epoch, "loss": loss, stage.score_name: score})
     session.report.epoch(epoch, last, {"train_loss": loss, stage.score_name: score}, model)
     # A ReLU is no candidate for a network that is to spike, unless the whole stage is a ReLU.
-    if (not relu or steps.relu >= steps.total) and score >= progress.best_score:
+    if relu and steps.relu < steps.total:
+        return
+    if score >= progress.best_score or stage.config.select == "last":
         progress.best_score, progress.best_step = score, progress.step
         progress.best_state = {name: value.clone() for name, value in model.state_dict().items()}

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from spikeclip.config import RunConfig
 from spikeclip.data.locate import find_source
 from spikeclip.data.mixture import join, load_sources
+from spikeclip.data.readers.listing import listed
 from spikeclip.errors import InputError
+from spikeclip.evaluate.statistics import share_bounds
 from spikeclip.teacher.choose import Teaching, choose_teacher
 from spikeclip.train.recipe import BUILT_IN, load_recipe, read_model_config
 from spikeclip.train.recipe_checks import check_files
@@ -24,6 +26,8 @@ ALONE, TAUGHT = BUILT_IN / "folder.yaml", BUILT_IN / "folder-teacher.yaml"
 """What is the same for all folders: without a teacher, and with one."""
 FEW = 10
 """Classes with fewer training pictures are named."""
+FEW_TO_CHOOSE = 100
+"""Fewer validation pictures choose no weights: the best of many epochs would be the luckiest."""
 _NAMED = 8
 
 
@@ -38,21 +42,26 @@ class Folder:
 
 @dataclass(frozen=True)
 class Sizes:
-    """val_fraction: share of each class that validates. text_epochs: over a teacher's texts."""
+    """val_fraction: share of each class that validates. select: as of a stage. text_epochs: over a teacher's texts."""
 
     val_fraction: float
     batch_size: int
     epochs: int
     text_epochs: int
+    select: Literal["best", "last"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run that was planned: its recipe, the class names it learns, and what a person is told of it."""
+    """A run that was planned: its recipe, the class names it learns, and what a person is told of it.
+
+    caution: what the accuracy of the validation pictures is worth, which a run without a test split ends with.
+    """
 
     config: RunConfig
     classnames: list[str]
     lines: list[str]
+    caution: str
 
 
 def plan_folder(folder: Path, changes: Sequence[str] = ()) -> Plan:
@@ -60,8 +69,8 @@ def plan_folder(folder: Path, changes: Sequence[str] = ()) -> Plan:
 
     folder: class/*.jpg, or splits of those, of which only "train" is needed; or another labelled source. changes: of
     the recipe, as for `load_recipe`, on top of what is planned. The same folder, changes and teachers at hand give the
-    same plan. Raises `InputError` as `load_recipe`, `load_pictures` and `choose_teacher` do, for pictures without
-    classes, and where no class has a picture to spare for validation.
+    same plan. Raises `InputError` as `load_recipe`, `load_pictures` and `choose_teacher` do, for changes that name
+    other pictures, for pictures without classes, and where no class has a picture to spare for validation.
     """
     # A bare name is a known set's.
     source = str(folder) if folder.is_absolute() else os.path.join(".", folder)
@@ -72,15 +81,19 @@ def plan_folder(folder: Path, changes: Sequence[str] = ()) -> Plan:
     if "model.pretrained" in starts_with:
         start.append("model={}")
     asked = load_recipe(ALONE, [*start, *(change for change in changes if not change.startswith("stages"))])
+    if asked.data.source != source:
+        raise InputError(
+            f"the pictures are those of {folder}: leave out data.source={asked.data.source}, or give that folder"
+        )
     check_files(asked)
     found = read_folder(asked)
     given = asked.teacher if "teacher.path" in starts_with else None
     templates = asked.data.templates if "data.templates" in starts_with else None
     teaching = choose_teacher(list(found.classes), given, templates)
-    sizes = sized(list(found.classes.values()), found.validation is not None, teaching.texts)
+    sizes = sized(list(found.classes.values()), found.validation, teaching.texts)
     planned = planned_changes(sizes, found.test is not None, teaching, "model.pretrained" in starts_with)
     config = load_recipe(TAUGHT if teaching.path else ALONE, [*start, *planned, *changes])
-    return Plan(config, list(found.classes), _lines(config, found, teaching))
+    return Plan(config, list(found.classes), _lines(config, found, teaching), _caution(config, found))
 
 
 def read_folder(config: RunConfig) -> Folder:
@@ -114,25 +127,26 @@ def read_folder(config: RunConfig) -> Folder:
     )
 
 
-def sized(classes: Sequence[int], validated: bool, texts: int = 0) -> Sizes:
+def sized(classes: Sequence[int], validation: int | None, texts: int = 0) -> Sizes:
     """Return the sizes of a training from the numbers of its pictures.
 
-    classes: training pictures of each class. validated: whether there is a validation split. texts: how many texts a
-    teacher has. Few pictures take many epochs and small batches, or there are not the few hundred steps that a network
-    needs. Raises `InputError` where no class can spare a picture for validation.
+    classes: training pictures of each class. validation: pictures of a validation split, None without one. texts: how
+    many texts a teacher has. Few pictures take many epochs and small batches, or there are not the few hundred steps
+    that a network needs. Raises `InputError` where no class can spare a picture for validation.
     """
     count = sum(classes)
     # Of most classes with a picture or two a fifth is none.
     fraction = next((f for f in (0.1 if count > 2000 else 0.2, 0.5) if _held(classes, f)), 0.2)
-    held = 0 if validated else _held(classes, fraction)
-    if not validated and not held:
+    held = 0 if validation is not None else _held(classes, fraction)
+    if validation is None and not held:
         raise InputError(
-            "no class has a second picture, so there is none to select the weights by: add some, or a folder val/"
+            "no class has a second picture, so there is none to validate with: add some, or a folder val/"
         )
     learned = count - held
     batch = min(128, max(8, 2 ** round(math.log2(learned / 8))), learned)
     epochs = min(120, max(6, round(300 / learned ** (1 / 3))))
-    return Sizes(fraction, batch, epochs, max(10, round(150 / max(1, texts // 256))))
+    select = "best" if (validation or held) >= FEW_TO_CHOOSE else "last"
+    return Sizes(fraction, batch, epochs, max(10, round(150 / max(1, texts // 256))), select)
 
 
 def planned_changes(sizes: Sizes, tested: bool, teaching: Teaching, pretrained: bool) -> list[str]:
@@ -147,12 +161,13 @@ def planned_changes(sizes: Sizes, tested: bool, teaching: Teaching, pretrained: 
         "data.test_split": "test" if tested else None,
         f"{stage}.batch_size": sizes.batch_size,
         f"{stage}.epochs": sizes.epochs,
+        f"{stage}.select": sizes.select,
     }
     if teaching.path:
         changes |= {"teacher.path": teaching.path, "teacher.encoder": teaching.encoder}
         changes["stages.align_text.epochs"] = sizes.text_epochs
-    if teaching.template:
-        changes["data.templates"] = [teaching.template]
+    if teaching.templates:
+        changes["data.templates"] = teaching.templates
     if pretrained:
         changes |= {
             f"{stage}.optimizer.lr": 0.02,
@@ -170,30 +185,25 @@ def _lines(config: RunConfig, found: Folder, teaching: Teaching) -> list[str]:
     """What a person is told before the training starts."""
     classes, stage = found.classes, config.stages[-1]
     count, share = sum(classes.values()), config.data.val_fraction
-    learned = count - (_held(classes.values(), share) if found.validation is None else 0)
+    held = _validating(config, found)
+    learned = count - (held if found.validation is None else 0)
     steps = max(1, learned // stage.batch_size) * stage.epochs
-    lines = [f"pictures    {count} to train with, {len(classes)} classes: {_shortened(list(classes))}"]
+    lines = [f"pictures    {count} to train with, {len(classes)} classes: {listed(list(classes), _NAMED)}"]
     few = [f"{name} ({n})" for name, n in classes.items() if n < FEW]
     if few:
-        lines.append(f"            few pictures of {len(few)} classes: {_shortened(few)}")
-    numbers = [name for name in classes if re.fullmatch(r"\d+|n\d{8}", name)]
-    if numbers:
-        lines.append(
-            f"            names that are numbers or WordNet ids: {_shortened(numbers)}; a teacher knows words: "
-            f"data.classnames='{{\"{numbers[0]}\": word}}'"
-        )
+        lines.append(f"            few pictures of {len(few)} classes: {listed(few, _NAMED)}")
+    use = "they choose the epoch whose weights are kept"
+    if stage.select == "last":
+        use = f"the weights of the last epoch are kept, for so few cannot choose among {stage.epochs}"
     if found.validation is None:
-        held = f"{count - learned} of them, {share:.0%} of each class, drawn by the seed"
-        lines.append(f"validation  {held}; they select the weights")
+        lines.append(f"validation  {held} of them, {share:.0%} of each class, drawn by the seed; {use}")
         unseen = [name for name, n in classes.items() if not round(share * n)]
         if unseen:
-            lines.append(f"            too few to hold one out: {_shortened(unseen)}")
+            lines.append(f"            too few to hold one out: {listed(unseen, _NAMED)}")
     else:
-        lines.append(f"validation  {found.validation} pictures of its own split; they select the weights")
+        lines.append(f"validation  {found.validation} pictures of its own split; {use}")
     if found.test is None:
-        lines.append(
-            "test        none: there is no test/, so accuracies are of the validation pictures, a little too high"
-        )
+        lines.append(f"test        {_caution(config, found)}")
     else:
         lines.append(f"test        {found.test} pictures of test/, read once at the end")
     lines.append(f"teacher     {teaching.why}")
@@ -206,8 +216,19 @@ def _lines(config: RunConfig, found: Folder, teaching: Teaching) -> list[str]:
     return lines
 
 
-def _shortened(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f", and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+def _validating(config: RunConfig, found: Folder) -> int:
+    return found.validation or _held(found.classes.values(), config.data.val_fraction)
+
+
+def _caution(config: RunConfig, found: Folder) -> str:
+    count = _validating(config, found)
+    low, high = share_bounds(0.9, count)
+    chosen = " and too high, for they chose the weights" if config.stages[-1].select == "best" else ""
+    return (
+        f"none: there is no test/, so the accuracy is that of the {count} validation pictures{chosen}: where it is "
+        f"90 %, {low:.0%} to {high:.0%} of other such pictures may be right (95 % interval); more pictures, in test/, "
+        "say more"
+    )
 
 
 def _gives(changes: Sequence[str], key: str) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import reprlib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from spikeclip.train.recipe_checks import check_run
 
 BUILT_IN = Path(__file__).parents[1] / "recipes"
 """In a checkout a link to the repository's recipes/."""
+_ENDINGS = (".yaml", ".yml", ".json")
 
 
 def built_in_recipes() -> dict[str, str]:
@@ -26,25 +29,36 @@ def built_in_recipes() -> dict[str, str]:
 
 
 def find_recipe(name: str | Path) -> Path:
-    """Return the file of a recipe: a path, or the name of a built-in one.
+    """Return the file of a recipe, a path or the name of a built-in one; or the folder of pictures in place of it.
 
-    The name of a built-in one never means a file or folder of the working directory, as a known data set's does not.
-    Raises `InputError` where there is neither.
+    The name of a built-in one never means a file or folder of the working directory, as a known data set's does not:
+    that is written with a slash. Raises `InputError` where there is neither, and for a file of another kind.
     """
-    path = Path(str(name).strip()).expanduser()
+    given = str(name).strip()
+    if not given:
+        raise InputError("the name of the recipe is empty; `spikeclip train --list` names those built in")
+    path = Path(given).expanduser()
+    bare = not {"/", os.sep} & set(given)
     built_in = BUILT_IN / f"{path.name.removesuffix('.yaml')}.yaml"
-    here = len(path.parts) == 1 and built_in.is_file()
-    if path.exists() and not (here and not path.suffix):
-        return path
-    if here:
+    if bare and built_in.is_file() and not (path.suffix and path.exists()):
+        if path.is_dir():
+            warnings.warn(f"{path} is a built-in recipe; the folder is ./{path}", stacklevel=2)
         return built_in
+    is_yaml = path.suffix in _ENDINGS
+    if path.is_file() and path.suffix and not is_yaml:
+        raise InputError(
+            f"{name} is neither a recipe, which ends in .yaml, nor a folder with a folder of pictures for each class"
+        )
+    if path.exists():
+        return path
     near = nearest(built_in.stem, built_in_recipes())
     hint = (
         f"did you mean {near!r}, which is built in?"
         if near
         else "`spikeclip train --list` names those built in"
     )
-    raise InputError(f"no such recipe: {name}; {hint}")
+    missing = "recipe" if bare or is_yaml else "folder of pictures, and no such recipe"
+    raise InputError(f"no such {missing}: {name}; {hint}")
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
@@ -84,9 +98,24 @@ def recipe_values(config: RunConfig) -> dict[str, Any]:
 
 def changed_settings(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
     """Return the keys in which a saved recipe, as JSON has it, differs; one that it lacks had its default."""
-    old = to_dict(from_dict(RunConfig, saved))
-    new = json.loads(json.dumps(to_dict(config)))
-    return [key for key, value in json.loads(json.dumps(old)).items() if new[key] != value]
+    old, new = full_values(from_dict(RunConfig, saved)), full_values(config)
+    return [key for key in old if new[key] != old[key]]
+
+
+def changed_training(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
+    """Return `changed_settings` but for the split to test: the pictures tell where that matters."""
+    if isinstance(saved.get("data"), dict):
+        saved = {**saved, "data": {**saved["data"], "test_split": config.data.test_split}}
+    return changed_settings(saved, config)
+
+
+def full_values(config: RunConfig) -> dict[str, Any]:
+    """Return a run's settings as JSON reads them, its model in full: equal for recipes that train the same.
+
+    A setting that is written out and equals the default, such as T: 1, makes no other recipe.
+    """
+    model = config.model if config.model.pretrained else config.model.resolve()
+    return json.loads(json.dumps({**to_dict(config), "model": to_dict(model)}))
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

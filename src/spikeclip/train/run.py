@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,13 @@ from spikeclip.config import ImageFormat, RunConfig
 from spikeclip.data.mixture import join, load_sources
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.sources import warn_of_new_classes
+from spikeclip.encode.embed import embed_pictures
+from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.encode.student import Student
+from spikeclip.energy.costs import picture_costs
 from spikeclip.errors import InputError
 from spikeclip.evaluate.record import evaluate_model
+from spikeclip.graph.lower import lower
 from spikeclip.model import SpikeCLIP, from_pretrained
 from spikeclip.neurons import relu_phase
 from spikeclip.records import write_record
@@ -29,7 +34,7 @@ from spikeclip.train.lessons import Lessons, gather_lessons
 from spikeclip.train.loop import Progress, run_stage
 from spikeclip.train.pictures import RunPictures, load_run_pictures
 from spikeclip.train.precision import resolve_precision
-from spikeclip.train.recipe import changed_settings, read_model_config, recipe_values
+from spikeclip.train.recipe import changed_training, read_model_config, recipe_values
 from spikeclip.train.recipe_checks import check_files, check_run
 from spikeclip.train.report import Report
 from spikeclip.train.session import Session, open_session
@@ -59,7 +64,8 @@ def train_run(
     `resume` continues an interrupted run from its checkpoint with the same recipe and ends with the weights an
     uninterrupted run would have; only `data.test_split` may be another. `overwrite` removes what an earlier run wrote
     in `out`. `test` reports the test split once, at the end. Returns {"stages": [...], "seconds": training time,
-    "precision": of the training, "test": record or None}. Raises `InputError`, also where another process trains in
+    "precision": of the training, "test": record or None}, and without a test split "validation": how many `pictures`
+    that split has, and the `spikes` on them. Raises `InputError`, also where another process trains in
     `out`, and `Interrupted` after Ctrl-C.
     """
     check_run(config)
@@ -69,7 +75,7 @@ def train_run(
     report = Report(out, main, title, quiet)
     with locked(out, "run", main):
         if main:
-            check_start(out, "run", lambda saved: _changed(saved, config), resume, overwrite)
+            check_start(out, "run", lambda saved: changed_training(saved, config), resume, overwrite)
         accelerator.wait_for_everyone()
         state = load_checkpoint(out / CHECKPOINT, _HELD) if resume and (out / CHECKPOINT).exists() else None
         set_seed(config.seed)
@@ -84,7 +90,7 @@ def train_run(
                 f"the pictures are not those that the run in {out} began with, so it cannot go on"
             )
         model = build_model(config.model, pictures, lessons).to(accelerator.device)
-        model.taught = taught_by(config).after(model.taught)
+        model.taught = taught_by(config, pictures, lessons).after(model.taught)
         if state:
             with fitting():
                 model.load_state_dict(state["weights"])
@@ -105,21 +111,17 @@ def train_run(
         }
         if main:
             result["test"] = _save(config, model, out / "model", done, tested)
+            if config.data.test_split is None:
+                result["validation"] = _fired(out / "model", pictures.splits["val"])
             result["recipe"] = recipe_values(config)
             write_record(result, out / RESULT)
+            _add_costs(out / "model", tested or pictures.splits["val"])
     return result
 
 
 def stage_seed(seed: int, index: int) -> int:
     """Return the seed of stage `index` of a run, independent of those of other stages and runs."""
     return int(np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _changed(saved: dict[str, Any], config: RunConfig) -> list[str]:
-    """The settings in which a saved recipe differs, but for the split to test: the pictures tell where that matters."""
-    if isinstance(saved.get("data"), dict):
-        saved = {**saved, "data": {**saved["data"], "test_split": config.data.test_split}}
-    return changed_settings(saved, config)
 
 
 def _load_test(config: RunConfig, format: ImageFormat, trained: list[str]) -> Pictures | None:
@@ -252,6 +254,22 @@ def _save(
     model.taught = with_scores(model.taught, done, record)
     model.save_taught(folder)
     return record
+
+
+def _add_costs(folder: Path, pictures: Pictures) -> None:
+    """Add to a saved model and its card what a picture costs it."""
+    model = from_pretrained(folder)
+    graph = lower(model.image, model.config.image)
+    costs = picture_costs(graph, pictures.images, f"{pictures.name} {pictures.split}")
+    model.taught = dataclasses.replace(model.taught, costs=costs)
+    model.save_taught(folder)
+
+
+def _fired(model: Path, pictures: Pictures) -> dict[str, Any]:
+    """How many pictures there are and how the saved model fires on them, as `SpikeCounts.summary` has it."""
+    spikes = SpikeCounts()
+    embed_pictures(Student(from_pretrained(model)), pictures, spikes=spikes)
+    return {"pictures": len(pictures), "spikes": spikes.summary()}
 
 
 def _test(config: RunConfig, student: Student, pictures: Pictures) -> dict[str, Any]:

@@ -120,8 +120,8 @@ def _warn_of_codes(classnames: Sequence[str], templates: Sequence[str]) -> None:
     codes = [name for name in classnames if re.fullmatch(rf"{numbers}n[0-9]{{8}}", name.strip())]
     if codes:
         warnings.warn(
-            f"{len(codes)} of {len(classnames)} class names are numbers or WordNet ids ({listed(codes)}), and a text "
-            f"such as {templates[0].replace('{c}', codes[0])!r} says nothing of a picture: give the classes words",
+            f"{len(codes)} of {len(classnames)} class names are numbers or WordNet ids ({listed(codes)}), which say "
+            "nothing of a picture: give the classes words (data.classnames in a recipe, --rename elsewhere)",
             stacklevel=1,  # one place, so that it is said once
         )
 

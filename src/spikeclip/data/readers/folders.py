@@ -90,8 +90,8 @@ def picture_splits(folder: Path) -> dict[str, list[ClassFolder]]:
 def list_folder(folder: Path, splits: dict[str, list[ClassFolder]], split: str) -> Listing:
     """List the pictures of a folder; classes as in names.json, or those of all splits, in order (2 before 10).
 
-    What is no picture in a class folder is skipped, with the reason. Raises `InputError` for a single class and for
-    a class that is not in names.json.
+    What is no picture in a class folder is among the others, with the reason. Raises `InputError` for a single class
+    and for a class that is not in names.json.
     """
     found = in_order(_name(each) for classes in splits.values() for each in classes if each.pictures)
     classnames = read_names(folder) or found
@@ -104,14 +104,16 @@ def list_folder(folder: Path, splits: dict[str, list[ClassFolder]], split: str) 
         raise InputError(f"{folder}: class folder {missing[0]!r} is not in names.json")
     labelled = [(path, index[_name(each)]) for each in splits[split] for path in each.pictures]
     empty = [each.place for each in splits[split] if each.place and not each.pictures]
-    skipped = {path: "a class folder without a picture" for path in empty}
-    skipped |= {path: why_not(path) for each in splits[split] for path in each.others}
+    unread = {path: "a class folder without a picture" for path in empty}
+    unread |= {path: why_not(path) for each in splits[split] for path in each.others}
+    reasons = {path.relative_to(folder).as_posix(): why for path, why in unread.items()}
     return Listing(
         ids=[path.relative_to(folder).as_posix() for path, _ in labelled],
         read=lambda indices: (labelled[i][0] for i in indices),
         labels=np.array([label for _, label in labelled], np.int64),
         classnames=classnames,
-        skipped={path.relative_to(folder).as_posix(): why for path, why in skipped.items()},
+        skipped={name: why for name, why in reasons.items() if is_picture(Path(name))},
+        others={name: why for name, why in reasons.items() if not is_picture(Path(name))},
     )
 
 

@@ -44,7 +44,7 @@ class Recording:
 class Listing:
     """One split, pictures still encoded. `read` yields the pictures or recordings at the given indices, in order.
 
-    skipped: what was found beside them and is not read, by name, with the reason.
+    skipped: pictures beside them that are not read, by name, with the reason; others: files that are no pictures.
     """
 
     ids: list[str]
@@ -53,6 +53,7 @@ class Listing:
     classnames: list[str] = field(default_factory=list)
     captions: list[list[str]] | None = None
     skipped: dict[str, str] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)
 
 
 def in_order(names: Iterable[str]) -> list[str]:
