@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from spikeclip.errors import InputError
-from spikeclip.towers.efficientnet_lite import is_ordinary, network_names, open_ordinary, weights_file
+from spikeclip.towers.efficientnet_lite import network_names, open_ordinary, weights_file
 from tests.lite_weights import write_lite0
 
 
@@ -44,9 +44,3 @@ def test_what_is_no_such_network_is_said(tmp_path, monkeypatch):
     torch.save({**weights, "_fc.weight": torch.zeros(10, 1280)}, tmp_path / "ten.pth")
     with pytest.raises(InputError, match=r"readout.linear.weight is \(10, 1280\), expected \(1000, 1280\)"):
         open_ordinary(tmp_path / "ten.pth")
-
-
-def test_names_and_files_are_told_from_other_sources():
-    assert is_ordinary("efficientnet-lite0")
-    assert is_ordinary("x/lite.pth")
-    assert not any(map(is_ordinary, ["efficientnet-lite9", "runs/demo", "table.npz"]))

