@@ -35,7 +35,7 @@ def open_encoder(
     """
     if engine and bf16:
         raise InputError("bf16 is for networks in PyTorch, and the engine runs fp32 or int8: choose one")
-    if _is_teacher(source):
+    if not isinstance(source, (str, Path)) or _is_teacher(source):
         return _teacher(source, engine)
     found = resolve(source)
     if found.kind == "teacher":
@@ -64,7 +64,7 @@ def taught_with(source: Source) -> Taught:
 
     source: as of `open_encoder`. Raises `InputError` where there is no model, or one that is damaged.
     """
-    if _is_teacher(source):
+    if not isinstance(source, (str, Path)) or _is_teacher(source):
         return Taught()
     found = resolve(source)
     if found.kind == "teacher":
@@ -74,9 +74,9 @@ def taught_with(source: Source) -> Taught:
     return graphs_taught(found.folder)
 
 
-def _is_teacher(source: Source) -> bool:
-    """Whether a source is no folder of a model and no name on the hub: tables, an image network, or both."""
-    return not isinstance(source, (str, Path)) or Path(source).suffix == ".npz" or is_image_network(source)
+def _is_teacher(source: str | Path) -> bool:
+    """Whether a source is no folder of a model and no name on the hub, but a table or an image network."""
+    return Path(source).suffix == ".npz" or is_image_network(source)
 
 
 def _runtime(found: Found, precision: Literal["fp32", "int8"]) -> Encoder:

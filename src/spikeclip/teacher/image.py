@@ -15,12 +15,14 @@ from spikeclip.config import ImageFormat
 from spikeclip.data.known import FOLDER_VARIABLE
 from spikeclip.data.pictures import Pictures
 from spikeclip.data.prompts import load_prompts
+from spikeclip.data.transforms import normalize
 from spikeclip.encode.pixels import Picture, as_pixels
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.encode.vectors import unit
 from spikeclip.errors import InputError
 from spikeclip.teacher.base import Teacher
 from spikeclip.teacher.folder import combined
+from spikeclip.teacher.ridge import Readout
 from spikeclip.teacher.table import TableTeacher
 from spikeclip.towers.efficientnet_lite import open_ordinary
 
@@ -33,7 +35,7 @@ PROTOTYPES = Path("clip_teacher") / "imagenet1k_prototypes.npz"
 class ImageTeacher(Teacher):
     """A network of the ImageNet classes that embeds any picture by way of a table's embeddings of these classes.
 
-    With p_k the softmax over the TOP most probable classes k and c_k their embeddings, a picture is the unit vector
+    With p_k the probabilities of the TOP most probable classes k and c_k their embeddings, a picture is the unit vector
     along sum_k p_k c_k. Texts are those of the tables, and so are stored embeddings of pictures (`find_images`).
     """
 
@@ -44,9 +46,11 @@ class ImageTeacher(Teacher):
         self.tables = TableTeacher(tables or _found_tables(source))
         network = open_ordinary(source)
         self.name = f"{network.name}+{self.tables.name}"
+        linear = network.tower.readout.linear
+        self.head = Readout(linear.weight.numpy().copy(), linear.bias.numpy().copy())
         self.network, self.config = network.tower.to(device), network.config
         self.device, self.precision = device, precision
-        self.prototypes_KD = torch.from_numpy(_prototypes(self.tables, network.name)).to(device)
+        self.prototypes_KD = _prototypes(self.tables, network.name)
         self.dim, self.texts, self.logit_scale = self.tables.dim, self.tables.texts, self.tables.logit_scale
         self.image_format = ImageFormat(network.config.image_size)
         what = (network.sha256, str(network.config.image_size), str(TOP), precision)
@@ -62,19 +66,23 @@ class ImageTeacher(Teacher):
         """Embed pictures -> (N, dim): uint8 (N, H, W, 3) of any size, or files."""
         assert self.image_format is not None
         images_NHWC = as_pixels(images, self.image_format)
-        out_ND = np.empty((len(images_NHWC), self.dim), np.float32)
+        batches = (images_NHWC[i : i + batch_size] for i in range(0, len(images_NHWC), batch_size))
+        rows = [self.embed_features(self.features(batch)) for batch in batches]
+        return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
+
+    def features(self, images_BHWC: np.ndarray) -> np.ndarray:
+        """Return what the network's head reads of a batch of pictures, uint8 of any size (B, C)."""
+        x_BCHW = self._pixels(images_BHWC)
         device = torch.device(self.device).type
-        for i in range(0, len(images_NHWC), batch_size):
-            with (
-                torch.inference_mode(),
-                torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"),
-            ):
-                logits_BK = self.network(self._pixels(images_NHWC[i : i + batch_size])).float()
-            top = logits_BK.topk(TOP, dim=1)
-            rows_BKD = self.prototypes_KD[top.indices]
-            y_BD = (top.values.softmax(1)[..., None] * rows_BKD).sum(1)
-            out_ND[i : i + batch_size] = F.normalize(y_BD, dim=1).cpu().numpy()
-        return out_ND
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.network.features(x_BCHW)[0].float().cpu().numpy()
+
+    def embed_features(self, features_NC: np.ndarray) -> np.ndarray:
+        """Embed pictures by the features that the network's head reads -> (N, dim)."""
+        logits_NK = self.head(features_NC)
+        top = np.argpartition(-logits_NK, TOP, axis=1)[:, :TOP]
+        p_NT = np.exp(np.take_along_axis(logits_NK, top, 1) - logits_NK.max(1, keepdims=True))
+        return unit((p_NT[..., None] * self.prototypes_KD[top]).sum(1))
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """Look texts up in the tables -> (N, dim)."""
@@ -102,9 +110,8 @@ class ImageTeacher(Teacher):
             size = (side * height // short, side * width // short)
             x_BCHW = F.interpolate(x_BCHW, size, mode="bicubic", antialias=True)
         top, left = ((length - side) // 2 for length in x_BCHW.shape[2:])
-        x_BCHW = x_BCHW[:, :, top : top + side, left : left + side].to(self.device).float() / 255
-        mean, std = (torch.tensor(v, device=self.device)[:, None, None] for v in self.config.normalization)
-        return (x_BCHW - mean) / std
+        x_BCHW = x_BCHW[:, :, top : top + side, left : left + side].to(self.device)
+        return normalize(x_BCHW.permute(0, 2, 3, 1), *self.config.normalization)
 
 
 def _found_tables(source: str | Path) -> list[Path]:
