@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from spikeclip import open_encoder
-from spikeclip.config import RunConfig, from_dict
+from spikeclip.config import ImageFormat, RunConfig, from_dict
 from spikeclip.data import Pictures
 from spikeclip.data.prompts import load_prompts
 from spikeclip.errors import InputError
 from spikeclip.teacher import open_teacher, teacher_image_embeddings
+from spikeclip.train.lessons import gather_lessons
+from spikeclip.train.pictures import load_run_pictures
 from spikeclip.train.recipe_checks import check_run
 from tests.lite_weights import write_lite0
 
@@ -115,3 +119,36 @@ def test_a_recipe_takes_one_image_network_beside_tables():
     for path in (["efficientnet-lite0", "efficientnet-lite1"], ["a.npz", "some/clip"]):
         with pytest.raises(InputError, match="npz tables and at most one image network, got"):
             check_run(from_dict(RunConfig, recipe(path)))
+
+
+def test_the_lessons_of_a_recipe_come_from_the_network_and_the_tables(lite, tmp_path):
+    folder, _, rows = lite
+    rng = np.random.default_rng(3)
+    for name, i in itertools.product(("cat", "dog"), range(4)):
+        file = tmp_path / "animals" / name / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(file)
+    np.savez(tmp_path / "texts.npz", texts=["a cat", "a dog", "a car"], text_embeddings=rows[:3])
+    data = {
+        "source": str(tmp_path / "animals"),
+        "templates": ["a {c}"],
+        "cache": str(tmp_path),
+        "val_fraction": 0.25,
+    }
+    path = [str(folder / "lite0.pth"), str(folder / "classes.npz"), str(tmp_path / "texts.npz")]
+    values = {
+        "data": data,
+        "teacher": {"path": path},
+        "vocab_size": 300,
+        "stages": [{"stage": "align_image"}],
+    }
+    config = from_dict(RunConfig, values)
+    pictures = load_run_pictures(config, ImageFormat(32))
+    lessons = gather_lessons(config, pictures)
+    assert lessons.texts == ["a cat", "a dog", "a car"]
+    np.testing.assert_allclose(lessons.teacher_texts_ND, rows[:3], atol=1e-6)
+    images = np.asarray(pictures.splits["val"].images)
+    np.testing.assert_allclose(
+        lessons.teacher_images["val"], open_teacher(path).encode_image(images), atol=1e-5
+    )
+    assert lessons.prototypes_KD.shape == (2, DIM)
