@@ -252,7 +252,7 @@ def readout(
             centre=teacher.prototypes_KD.mean(0),
             teacher=teacher.fingerprint,
         )
-    rows = [tuple(row.values()) for row in learned.sets]
+    rows = [(*list(row.values())[:-1], f"{row['cosine']:.3f}") for row in learned.sets]
     print_table(f"readout: {out}", ("set", "embeddings", "pictures", "cosine"), rows, numbers=(2, 3))
 
 

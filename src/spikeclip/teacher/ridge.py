@@ -87,8 +87,8 @@ def fit_readout(
     prior_CD = prior.weight_DC.T.astype(np.float64)
     length = sum(share * np.sum((y - y_D) ** 2) for share, _, y in pairs)
     prior_CD = prior_CD * np.sqrt(length / np.sum(prior_CD * (xx_CC @ prior_CD)))
-    pull = strength * np.trace(xx_CC) / len(xx_CC)
-    w_CD = np.linalg.solve(xx_CC + pull * np.eye(len(xx_CC)), xy_CD + pull * prior_CD)
+    pull = strength * np.trace(xx_CC) / len(prior_CD)
+    w_CD = np.linalg.solve(xx_CC + pull * np.eye(len(prior_CD)), xy_CD + pull * prior_CD)
     return Readout(w_CD.T.astype(np.float32), (y_D - x_C @ w_CD - centre_D).astype(np.float32))
 
 
