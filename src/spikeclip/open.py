@@ -12,6 +12,7 @@ from spikeclip.encode.encoder import Encoder
 from spikeclip.errors import InputError, install_hint
 from spikeclip.graph.saved import graphs_taught
 from spikeclip.pretrained.resolve import Found, has_graphs, resolve
+from spikeclip.teacher import is_image_network
 
 Source = str | Path | Sequence[str | Path]
 
@@ -25,7 +26,8 @@ def open_encoder(
 ) -> Encoder:
     """Open a spiking network, a teacher, or tables of embeddings, by what `resolve` finds.
 
-    source: a folder with a model, the folder of a run, a name on the Hugging Face hub; or `.npz` tables. engine: run a
+    source: a folder with a model, the folder of a run, a name on the Hugging Face hub; or `.npz` tables and an image
+    network (see `open_teacher`). engine: run a
     spiking network's graphs on the event-driven engine, with weights of that precision. Without PyTorch, or where the
     graphs are all there is, the engine runs by itself, in fp32, which fires the same spikes up to rounding. bf16,
     batch_size: of a spiking network in PyTorch, matrix products in bfloat16 and inputs at a time. Raises `InputError`
@@ -33,7 +35,7 @@ def open_encoder(
     """
     if engine and bf16:
         raise InputError("bf16 is for networks in PyTorch, and the engine runs fp32 or int8: choose one")
-    if not isinstance(source, (str, Path)) or Path(source).suffix == ".npz":
+    if not isinstance(source, (str, Path)) or _is_teacher(source):
         return _teacher(source, engine)
     found = resolve(source)
     if found.kind == "teacher":
@@ -62,7 +64,7 @@ def taught_with(source: Source) -> Taught:
 
     source: as of `open_encoder`. Raises `InputError` where there is no model, or one that is damaged.
     """
-    if not isinstance(source, (str, Path)) or Path(source).suffix == ".npz":
+    if not isinstance(source, (str, Path)) or _is_teacher(source):
         return Taught()
     found = resolve(source)
     if found.kind == "teacher":
@@ -70,6 +72,11 @@ def taught_with(source: Source) -> Taught:
     if (found.folder / "config.json").is_file():
         return read_saved(found.folder).taught
     return graphs_taught(found.folder)
+
+
+def _is_teacher(source: str | Path) -> bool:
+    """Whether a source is no folder of a model and no name on the hub, but a table or an image network."""
+    return Path(source).suffix == ".npz" or is_image_network(source)
 
 
 def _runtime(found: Found, precision: Literal["fp32", "int8"]) -> Encoder:

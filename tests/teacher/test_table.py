@@ -166,7 +166,9 @@ def test_tables_that_do_not_go_together(tmp_path):
     np.savez(tmp_path / "b.npz", texts=["a cat"], embeddings=EYE[:1, :4])
     with pytest.raises(InputError, match=r"need one dimension, got \{'a.npz': 8, 'b.npz': 4\}"):
         open_teacher([tmp_path / "a.npz", tmp_path / "b.npz"])
-    with pytest.raises(InputError, match=r"several teachers in one must be \.npz tables"):
+    with pytest.raises(
+        InputError, match=r"several teachers in one are \.npz tables and at most one image network"
+    ):
         open_teacher([tmp_path / "a.npz", tmp_path])
 
 

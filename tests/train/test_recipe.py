@@ -175,7 +175,10 @@ def test_mistakes_in_an_override(override, message, load):
         ("data.templates=[a photo]", "data.templates.0 is 'a photo', without {c}"),
         ("teacher.path=null", "stages.0: stage align_text needs a teacher: set teacher.path"),
         ("teacher.path=[]", "stages.0: stage align_text needs a teacher: set teacher.path"),
-        ("teacher.path=[a.npz, b]", "several teachers in one must be .npz tables, got 'b'"),
+        (
+            "teacher.path=[a.npz, b]",
+            "several teachers in one are .npz tables and at most one image network, got 'b'",
+        ),
         ("stages.0.loss={cosine: 0}", "stages.0.loss: stage align_text has nothing to learn; one of cosine"),
         (
             "stages.1.augment.crop=32",

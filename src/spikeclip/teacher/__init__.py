@@ -6,12 +6,13 @@ from spikeclip.teacher.cache import (
     cached_text_embeddings,
     teacher_image_embeddings,
 )
-from spikeclip.teacher.open import open_teacher
+from spikeclip.teacher.open import is_image_network, open_teacher
 
 __all__ = [
     "Teacher",
     "cached_image_embeddings",
     "cached_text_embeddings",
+    "is_image_network",
     "open_teacher",
     "teacher_image_embeddings",
 ]

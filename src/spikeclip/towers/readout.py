@@ -21,10 +21,14 @@ class Readout(nn.Module):
         self.linear = nn.Linear(width, embed_dim)
 
     def forward(self, x_TBC: Tensor) -> Tensor:
+        return self.linear(self.over_time(x_TBC))
+
+    def over_time(self, x_TBC: Tensor) -> Tensor:
+        """(T, B, C) -> (B, C), the weighted mean over time that the linear map reads."""
         T = x_TBC.shape[0]
         steps_T = torch.arange(T, device=x_TBC.device, dtype=torch.float32)
         weights_T11 = (self.slope * steps_T).softmax(0).view(T, 1, 1)
-        return self.linear((x_TBC * weights_T11).sum(0))
+        return (x_TBC * weights_T11).sum(0)
 
 
 class PublishedReadout(nn.Module):

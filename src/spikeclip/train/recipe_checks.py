@@ -21,6 +21,7 @@ from spikeclip.config import (
 )
 from spikeclip.config.ranges import check_ranges
 from spikeclip.errors import InputError, unknown
+from spikeclip.teacher.open import is_image_network
 
 _TERMS = {
     "align_text": ("cosine", "interactive", "relational"),
@@ -70,7 +71,7 @@ def check_files(config: RunConfig) -> None:
     ]
     for key, given, is_file in places:
         for text in [given] if isinstance(given, str) else given or []:
-            is_path = is_file or text.endswith(".npz") or text[0] in "./~" or text.count("/") > 1
+            is_path = is_file or text.endswith((".npz", ".pth")) or text[0] in "./~" or text.count("/") > 1
             if is_path and not Path(text).expanduser().exists():
                 start = "" if text[0] in "/~" else f", looked for from {Path.cwd()}"
                 raise InputError(f"{key}: {text} does not exist{start}; set {key}={_EXAMPLES[key]}")
@@ -140,9 +141,12 @@ def _check_teacher(teacher: TeacherConfig, stages: list[StageConfig]) -> None:
     if teacher.encoder is not None and not teacher.path:
         raise InputError("teacher.encoder adds texts to the tables of teacher.path: set that too")
     several = teacher.path if isinstance(teacher.path, list) else []
-    others = [path for path in several if not path.endswith(".npz")]
-    if len(several) > 1 and others:
-        raise InputError(f"teacher.path: several teachers in one must be .npz tables, got {others[0]!r}")
+    others = [path for path in several if not path.endswith(".npz") and not is_image_network(path)]
+    if len(several) > 1 and (others or sum(map(is_image_network, several)) > 1):
+        raise InputError(
+            "teacher.path: several teachers in one are .npz tables and at most one image network, got "
+            f"{', '.join(map(repr, others or several))}"
+        )
 
 
 def _check_stage(key: str, stage: StageConfig, config: RunConfig, model: ModelConfig | None) -> None:
