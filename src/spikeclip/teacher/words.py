@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from spikeclip.data.nouns import frequent_nouns, meanings, synonyms
-from spikeclip.data.prompts import build_prompts, load_prompts, text_key
+from spikeclip.data.prompts import load_prompts, text_key
 from spikeclip.encode.vectors import unit
 from spikeclip.errors import InputError
 from spikeclip.files import replacing
@@ -116,7 +116,7 @@ def _prototypes(teacher: Teacher, nouns: set[str]) -> Mapping[str, np.ndarray]:
     called = {key: list(names) for key, names in synonyms().items()}
     ours = load_prompts("imagenet1k")
     for key, name in zip(ours.ids, ours.classnames, strict=True):
-        called[key].append(text_key(name))
+        called.setdefault(key, []).append(text_key(name))
     found_KD = teacher.find_classes([[key] for key in called])
     rows: dict[str, list[np.ndarray]] = {}
     for names, row in zip(called.values(), found_KD, strict=True):
@@ -148,7 +148,7 @@ def _columns(parts: Sequence[Names], held: float) -> dict[str, np.ndarray]:
             mark = is_held(name, held)
             count = 1 if mark else part.templates
             chosen = [TEMPLATES[0], *(others[(k + i) % len(others)] for i in range(count - 1))]
-            prompts = [name] if part.templates == 0 else build_prompts([name], chosen)[0]
+            prompts = [template.replace("{c}", name) for template in chosen] if part.templates else [name]
             texts += prompts
             rows += [row_D] * len(prompts)
             groups += [part.source] * len(prompts)
