@@ -243,8 +243,6 @@ def words(options: WordsOptions) -> None:
         raise InputError(f"--out names a table, an .npz file; got {out}")
     if out.exists() and not options.overwrite:
         raise InputError(f"{out} exists: --overwrite replaces it")
-    if not 0 <= options.held <= 0.9:  # typer lets NaN through
-        raise InputError(f"--held must be a number between 0 and 0.9, got {options.held}")
     from spikeclip.files import read_lines
     from spikeclip.teacher import open_teacher
     from spikeclip.teacher.choose import installed_encoder
