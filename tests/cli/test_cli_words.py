@@ -38,7 +38,7 @@ def test_words_make_a_table(process, folder, lists):
     call = ("teacher", "words", "nouns.npz", "classes.npz", "--encoder", "encoder", "--words", "6")
     code, out, error = process(*call, "--texts", "captions.txt", "--out", "words.npz", **lists)
     assert (code, error) == (0, "")
-    assert out == "words.npz: 4 nouns, 4 classes, 2 words, 5 captions\n"
+    assert out == "words.npz: 4 nouns, 4 classes, 3 words, 5 captions\n"
     table = open_teacher(folder / "words.npz")
     assert table.knows("a redbreast")
     assert table.knows("a boat at sea")
