@@ -223,7 +223,9 @@ def test_signed_neurons_are_two_populations(kind):
         s_BCHW, state = neuron.step(x_BCHW, state)
         steps.append(s_BCHW)
     assert torch.equal(torch.stack(steps), both)
-    assert float(mean_spikes(neuron, both).detach()) == pytest.approx(float(both.detach().abs().mean()) * neuron.levels)
+    assert float(mean_spikes(neuron, both).detach()) == pytest.approx(
+        float(both.detach().abs().mean()) * neuron.levels
+    )
 
 
 def test_a_channel_has_its_own_range():

@@ -66,7 +66,7 @@ def test_many_levels_approach_the_ordinary_network(small, pictures):
             neuron.range_C.fill_(float(most[name]))
             _reader(fine.image, name).mul_(float(most[name]))
         for block, (x, expected) in list(zip(fine.image.blocks, streams, strict=True))[1:]:
-            assert ((block(x) - expected).norm() / expected.norm()) < 0.02
+            assert ((block(x) - expected).norm() / expected.norm()) < 0.05
 
 
 def _neurons(tower):

@@ -9,6 +9,14 @@ from typing import Annotated, NamedTuple
 import typer
 
 from spikeclip.cli.options import Renames, Templates, renames, with_options
+from spikeclip.cli.teacher_tables import (
+    READOUT_EXAMPLES,
+    READOUT_HELP,
+    WORDS_EXAMPLES,
+    WORDS_HELP,
+    readout,
+    words,
+)
 from spikeclip.defaults import CACHE, TEMPLATE
 
 HELP = """Teachers: train a small CLIP, store embeddings, learn a readout, compare a student with its own.
@@ -51,20 +59,6 @@ EMBED_EXAMPLES = """Examples:
   spikeclip teacher embed sentence-transformers/all-MiniLM-L6-v2 --texts nouns.txt --out runs/nouns.npz
   spikeclip train recipes/cifar10.yaml teacher.path=runs/clip.npz"""
 
-READOUT_HELP = """Learn a linear readout of an image network: from its pooled features into the space of tables.
-
-NETWORK is efficientnet-lite0, -lite1 or -lite2, where its package is installed, or a .pth file. The tables hold
-embeddings of the ImageNet classes, and of some of the pictures. Every picture draws the readout to its stored
-embedding, or else to what the network's ten most probable classes give; and the network's own head is what it starts
-from. The result, an .npz with weight, bias and centre, turns a tower with these features into an image encoder."""
-READOUT_EXAMPLES = """Example:
-
-\b
-  spikeclip teacher readout efficientnet-lite0 --out runs/readout.npz \\
-      --table ../shared/data/clip_teacher/imagenet1k_prototypes.npz \\
-      --table ../shared/data/clip_teacher/caltech101.npz \\
-      --data ../shared/data/imagenet_sample --data ../shared/data/caltech101"""
-
 COMPARE_HELP = """Compare the text tower of a run with its teacher's.
 
 First the cosine between them: of texts that training learned, and of those it held out. Then how many of the teacher's
@@ -75,7 +69,8 @@ COMPARE_EXAMPLES = """Examples:
 
 \b
   spikeclip teacher compare runs/pretrain
-  spikeclip teacher compare runs/pretrain --data ../shared/data/caltech101 --out texts.json"""
+  spikeclip teacher compare runs/pretrain --data ../shared/data/caltech101 --out texts.json
+  spikeclip teacher compare runs/words --teacher nouns.npz --teacher pictures.npz --data ../shared/data/caltech101"""
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -214,46 +209,8 @@ def embed(options: EmbedOptions) -> None:
     print(f"{out}: {counts['images']} pictures and {counts['texts']} texts of {teacher.name}")
 
 
-@app.command("readout", help=READOUT_HELP, epilog=READOUT_EXAMPLES)
-def readout(
-    network: Annotated[str, typer.Argument(metavar="NETWORK", help="Name or .pth file.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="The readout, an .npz file.", show_default=False)],
-    table: Annotated[list[Path], typer.Option(help="Embeddings, .npz; repeatable.", show_default=False)],
-    data: Annotated[
-        list[str],
-        typer.Option(metavar="SOURCE", help="Pictures; their split train. Repeatable.", show_default=False),
-    ],
-    limit: Annotated[int | None, typer.Option(min=1, help="Pictures of each source.")] = None,
-    cache: Annotated[str, typer.Option(help="Folder of decoded pictures and of features.")] = CACHE,
-) -> None:
-    """Learn a readout."""
-    import numpy as np
-
-    from spikeclip.cli.tables import print_table
-    from spikeclip.config import DataConfig, ImageFormat
-    from spikeclip.data.mixture import load_sources
-    from spikeclip.errors import InputError
-    from spikeclip.files import replacing
-    from spikeclip.teacher.image import ImageTeacher
-    from spikeclip.teacher.readout import learn_readout
-
-    if out.suffix != ".npz":
-        raise InputError(f"--out names an .npz file; got {out}")
-    teacher = ImageTeacher(network, [path.expanduser() for path in table])
-    format = ImageFormat(teacher.config.image_size)
-    parts = load_sources(DataConfig(source=data, cache=cache), "train", format, limit)
-    learned = learn_readout(teacher, parts, Path(cache).expanduser())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as file:
-        np.savez(
-            file,
-            weight=learned.readout.weight_DC,
-            bias=learned.readout.bias_D,
-            centre=teacher.prototypes_KD.mean(0),
-            teacher=teacher.fingerprint,
-        )
-    rows = [(*list(row.values())[:-1], f"{row['cosine']:.3f}") for row in learned.sets]
-    print_table(f"readout: {out}", ("set", "embeddings", "pictures", "cosine"), rows, numbers=(2, 3))
+app.command("readout", help=READOUT_HELP, epilog=READOUT_EXAMPLES)(readout)
+app.command("words", help=WORDS_HELP, epilog=WORDS_EXAMPLES)(words)
 
 
 @app.command("compare", help=COMPARE_HELP, epilog=COMPARE_EXAMPLES)
@@ -267,6 +224,12 @@ def compare(
     ] = None,
     split: Annotated[str, typer.Option(help="Split of every source.")] = "test",
     rename: Renames = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TABLE", help="Its texts and pictures; repeatable.", show_default="the recipe's teacher"
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where the record goes.")] = Path("texts.json"),
 ) -> None:
     """Compare text towers."""
@@ -281,7 +244,7 @@ def compare(
     from spikeclip.studies.text_tower import compare_text_tower
 
     check_replaced(out, str(run), lambda record: record["run"])
-    record = compare_text_tower(run, data or [], split, renames(rename))
+    record = compare_text_tower(run, data or [], split, renames(rename), teacher)
     write_record(record, out)
     print_text_tower(record)
     print(f"result: {out}")

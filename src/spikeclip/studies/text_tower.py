@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,18 @@ from spikeclip.train.pictures import load_run_pictures
 
 
 def compare_text_tower(
-    run: Path, sources: Sequence[str] = (), split: str = "test", classnames: dict[str, str] | None = None
+    run: Path,
+    sources: Sequence[str] = (),
+    split: str = "test",
+    classnames: dict[str, str] | None = None,
+    recogniser: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Compare the text tower of a finished run with the teacher of its recipe.
 
     Returns `texts`, see `text_agreement`, and `recognition`: rows as of `recognised_by_text` for the teacher's
     prototypes of the classes of each training source, and for its embeddings of pictures of `split` of `sources`,
-    with class names replaced by `classnames`, or as in the recipe. Nothing passes the student's image tower. Raises
+    with class names replaced by `classnames`, or as in the recipe; `recogniser` names tables that hold these and texts
+    in place of the recipe's teacher. Nothing passes the student's image tower. Raises
     `InputError` for a run that has not finished or had no teacher, and for a source of whose pictures the teacher
     holds none.
     """
@@ -43,7 +48,8 @@ def compare_text_tower(
     config = from_dict(RunConfig, read_record(run / "recipe.json"))
     if config.teacher.path is None:
         raise InputError(f"{run} was trained without a teacher: there is nothing to compare its texts with")
-    teacher = open_teacher(config.teacher.path)
+    taught_by = open_teacher(config.teacher.path)
+    teacher = open_teacher(recogniser) if recogniser else taught_by
     format = format_of(student)
 
     def row(
@@ -73,34 +79,42 @@ def compare_text_tower(
         rows.append(row(f"pictures of {part.name} {part.split}", found_ND, part.labels, part.classnames))
     return {
         "run": str(run),
-        "texts": text_agreement(student, gather_lessons(config, pictures)),
+        "texts": text_agreement(student, gather_lessons(config, pictures), taught_by.groups),
         "recognition": rows,
         "provenance": environment(),
     }
 
 
-def text_agreement(student: Encoder, lessons: Lessons) -> dict[str, dict[str, float]]:
+def text_agreement(
+    student: Encoder, lessons: Lessons, groups: Mapping[str, str] | None = None
+) -> dict[str, dict[str, float]]:
     """Return `cosine` and `centred_cosine` of student and teacher, means over the `texts` of a group.
 
     The groups are those that the teacher itself embeds and the student learned, `learned`, and those that training held
-    out, `held_out`, where it held out any. Centred: less the mean of the teacher's embeddings of the learned ones, as a
-    tower that answers any text with that mean has a cosine of 0.86 to CLIP ViT-B/32.
+    out, `held_out`, where it held out any; for texts in `groups` of the teacher each of them, `learned, nouns`.
+    Centred: less the mean of the teacher's embeddings of the learned ones of the group, as a tower that answers any
+    text with that mean has a cosine of 0.86 to CLIP ViT-B/32.
     """
     assert lessons.teacher_texts_ND is not None
-    learned = lessons.known_texts[~torch.isin(lessons.known_texts, lessons.held_texts)]
-    groups = {"learned": learned, "held_out": lessons.held_texts}
-    if not len(learned):  # the texts were too few to hold any out
-        groups = {"learned": lessons.known_texts}
-    mean_D = lessons.teacher_texts_ND[groups["learned"]].mean(0)
+    held_out = torch.isin(lessons.known_texts, lessons.held_texts)
+    if held_out.all():  # the texts were too few to hold any out
+        held_out[:] = False
+    group_of = [(groups or {}).get(text_key(lessons.texts[i])) for i in lessons.known_texts]
     agreement = {}
-    for name, rows in groups.items():
-        student_ND = torch.from_numpy(embed_texts(student, [lessons.texts[i] for i in rows]))
-        teacher_ND = lessons.teacher_texts_ND[rows]
-        agreement[name] = {
-            "texts": len(rows),
-            "cosine": F.cosine_similarity(student_ND, teacher_ND).mean().item(),
-            "centred_cosine": F.cosine_similarity(student_ND - mean_D, teacher_ND - mean_D).mean().item(),
-        }
+    for group in dict.fromkeys(group_of):
+        among = torch.tensor([name == group for name in group_of])
+        mean_D = lessons.teacher_texts_ND[lessons.known_texts[among & ~held_out]].mean(0)
+        for name, which in (("learned", ~held_out), ("held_out", held_out)):
+            rows = lessons.known_texts[among & which]
+            if not len(rows):
+                continue
+            student_ND = torch.from_numpy(embed_texts(student, [lessons.texts[i] for i in rows]))
+            teacher_ND = lessons.teacher_texts_ND[rows]
+            agreement[f"{name}, {group}" if group else name] = {
+                "texts": len(rows),
+                "cosine": F.cosine_similarity(student_ND, teacher_ND).mean().item(),
+                "centred_cosine": F.cosine_similarity(student_ND - mean_D, teacher_ND - mean_D).mean().item(),
+            }
     return agreement
 
 

@@ -38,6 +38,10 @@ class Teacher:
     """A teacher is used with the prompts that one gives it."""
     texts: list[str] | None = None
     """All the texts a table knows; None for a teacher that reads any text."""
+    groups: Mapping[str, str] = {}
+    """Of the texts that a table has in groups, the group; agreement with a student is reported for each."""
+    held: frozenset[str] | None = None
+    """Those of `texts` that a table says are to be held out, so that no others are; None where training chooses."""
 
     @property
     def provenance(self) -> Mapping[str, Any]:

@@ -31,6 +31,8 @@ class _Rows:
     text: dict[str, np.ndarray] = field(default_factory=dict)
     image: dict[tuple[str, str, str], np.ndarray] = field(default_factory=dict)
     class_: dict[str, np.ndarray] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    held: set[str] | None = None
     logit_scale: float | None = None
 
 
@@ -39,7 +41,8 @@ class TableTeacher(Teacher):
 
     A table is an `.npz` with any of these groups of arrays (N rows, D dimensions, any float type):
 
-        texts (N,), text_embeddings (N, D)
+        texts (N,), text_embeddings (N, D)                                 and if given their groups (N,) and whether
+                                                                           they are held out of training, held (N,)
         images (N,), splits (N,), image_embeddings (N, D) or (N, A, D)     paths and splits as in the data set, and
                                                                            if given its name, sources (N,);
                                                                            A augmentations are averaged
@@ -66,6 +69,8 @@ class TableTeacher(Teacher):
             digest.update(path.read_bytes())
         self.fingerprint = digest.hexdigest()
         self.texts = list(dict.fromkeys(self._rows.texts))
+        self.groups = self._rows.groups
+        self.held = None if self._rows.held is None else frozenset(self._rows.held)
         self.logit_scale = self._rows.logit_scale or Teacher.logit_scale
 
     def knows(self, text: str) -> bool:
@@ -139,6 +144,7 @@ def _add(rows: _Rows, columns: Mapping[str, np.ndarray], path: Path) -> int:
 
     if {"texts", "text_embeddings"} <= columns.keys():
         _add_texts(rows, *take("text_embeddings", "texts"))
+        _add_marks(rows, columns, path)
     elif {"texts", "embeddings"} <= columns.keys():
         _add_texts(rows, *take("embeddings", "texts"))
     elif {"names", "embeddings"} <= columns.keys():
@@ -179,6 +185,22 @@ def _add_texts(rows: _Rows, x_ND: np.ndarray, texts: np.ndarray) -> None:
     for row, text in zip(x_ND, map(text_key, map(str, texts)), strict=True):
         rows.text.setdefault(text, row)
         rows.texts.append(text)
+
+
+def _add_marks(rows: _Rows, columns: Mapping[str, np.ndarray], path: Path) -> None:
+    """What a table says of its texts; where several tables do, the first one counts."""
+    texts = [text_key(str(text)) for text in columns["texts"]]
+    for name, kind, expected in (("groups", "U", "texts"), ("held", "b", "true and false")):
+        if name in columns and (columns[name].shape != (len(texts),) or columns[name].dtype.kind != kind):
+            found = f"{columns[name].dtype} of shape {columns[name].shape}"
+            raise InputError(
+                f"{path}: {name} must be {expected}, one for each of {len(texts)} texts, got {found}"
+            )
+    for text, group in zip(texts, columns.get("groups", []), strict="groups" in columns):
+        rows.groups.setdefault(text, str(group))
+    if "held" in columns:
+        held = {text for text, mark in zip(texts, columns["held"], strict=True) if mark}
+        rows.held = held | (rows.held or set())
 
 
 def _add_nouns(rows: _Rows, x_ND: np.ndarray, names: np.ndarray, raw: np.ndarray, unique: np.ndarray) -> None:

@@ -102,7 +102,10 @@ def gather_lessons(config: RunConfig, pictures: RunPictures, device: str = "cpu"
     text_of = _text_rows(texts, class_prompts, pictures)
     known = [i for i, text in enumerate(texts) if teacher is None or teacher.knows(text)]
     known_texts = torch.tensor(known, dtype=torch.long)
-    held_texts = _held_texts(texts, known, prompts, config)
+    if teacher is not None and teacher.held is not None:
+        held_texts = torch.tensor([i for i in known if text_key(texts[i]) in teacher.held], dtype=torch.long)
+    else:
+        held_texts = _held_texts(texts, known, prompts, config)
     embeddings_ND = None
     if teacher is not None:
         learned = known_texts[~torch.isin(known_texts, held_texts)]
