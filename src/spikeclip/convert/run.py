@@ -1,0 +1,289 @@
+"""A conversion from start to end: ranges, then part after part, then the whole network; a kill loses one part."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spikeclip.config import ImageConfig, ModelConfig, to_dict
+from spikeclip.convert.checkpoint import Checkpoint
+from spikeclip.convert.distil import Distillation, spikes_and_neurons
+from spikeclip.convert.fit import Fitted, reconstruct, relative_error
+from spikeclip.convert.network import Network, folded
+from spikeclip.convert.parts import parts_of
+from spikeclip.convert.ranges import choose_ranges
+from spikeclip.convert.report import Report
+from spikeclip.convert.sample import Sample
+from spikeclip.convert.settings import ConvertSettings
+from spikeclip.data.images import Images
+from spikeclip.data.transforms import normalize
+from spikeclip.errors import InputError
+from spikeclip.neurons import ILIF, record
+from spikeclip.towers import image_tower
+from spikeclip.towers.separable import SeparableTower
+from spikeclip.towers.weights import weights_hash
+
+_RANGE_PICTURES = 48
+"""Pictures that the first ranges are chosen from."""
+_EVERY = 25
+"""Steps of the whole network between checkpoints."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted tower; `config.embed_dim` are the classes of the ordinary network.
+
+    record: per part the relative squared error of its output, agreement with the ordinary network on pictures held
+    out, after each phase, and the settings.
+    """
+
+    config: ModelConfig
+    tower: SeparableTower
+    record: dict[str, Any]
+
+
+def convert(
+    network: Network,
+    pictures: Sample,
+    held_out: Sample,
+    settings: ConvertSettings,
+    *,
+    checkpoint: Path | None = None,
+    report: Report | None = None,
+) -> Conversion:
+    """Turn an ordinary network into a spiking tower, fitted on `pictures` and measured on `held_out`.
+
+    checkpoint: file that the same call goes on from after a kill; the caller removes it. Raises `InputError` for
+    pictures of another size, none at all, and for the checkpoint of another conversion.
+    """
+    for sample in (pictures, held_out):
+        _check(sample, network.config.image)
+    if settings.neuron == "relu":
+        return _unchanged(network, held_out, settings)
+    job = _Job(
+        network, pictures, held_out, settings, Checkpoint(checkpoint, _key(network, pictures, settings))
+    )
+    with report or Report() as told:
+        return job.run(told)
+
+
+@torch.no_grad()
+def set_readout(tower: SeparableTower, weight_EC: Tensor, bias_E: Tensor) -> None:
+    """Give a tower a linear map of the ordinary network's pooled features, (B, C) -> (B, E); its ranges go into it."""
+    range_C = tower.head_spike.range_C
+    assert range_C is not None
+    linear = nn.Linear(weight_EC.shape[1], weight_EC.shape[0])
+    linear.weight.copy_(weight_EC.double() * range_C.double())
+    linear.bias.copy_(bias_E)
+    tower.readout.linear = linear
+
+
+@torch.no_grad()
+def ordinary_features(tower: SeparableTower, x: Tensor) -> Tensor:
+    """Return a tower's pooled features (B, C) of pictures (B, 3, H, W) in the ordinary network's scale."""
+    assert tower.head_spike.range_C is not None
+    return tower.features(x).mean(0) * tower.head_spike.range_C
+
+
+class _Job:
+    """One conversion: what it works on, and its three phases."""
+
+    def __init__(
+        self,
+        network: Network,
+        pictures: Sample,
+        held_out: Sample,
+        settings: ConvertSettings,
+        checkpoint: Checkpoint,
+    ) -> None:
+        self.network, self.pictures, self.held_out = network, pictures, held_out
+        self.settings, self.checkpoint = settings, checkpoint
+        ordinary = folded(network.tower)
+        self.config = spiking_config(network, settings)
+        tower = image_tower(self.config.image, self.config.neuron, self.config.embed_dim)
+        assert isinstance(tower, SeparableTower)
+        tower.load_state_dict(ordinary.state_dict())
+        self.tower, self.ordinary = tower.eval().requires_grad_(False), ordinary.requires_grad_(False)
+        self.parts, self.models = parts_of(self.tower), parts_of(self.ordinary)
+        self.progress: dict[str, Any] = {"phase": 0, "done": 0, "before": [], "after": [], "agreement": {}}
+
+    def run(self, report: Report) -> Conversion:
+        self.report = report
+        if (state := self.checkpoint.load()) is not None:
+            self.tower.load_state_dict(state["tower"])
+            self.progress = state["progress"]
+            report.line(f"going on from {self.checkpoint.file}")
+        report.begin(self._costs())
+        if self.progress["phase"] == 0:
+            self._ranges()
+        if self.progress["phase"] == 1:
+            self._fit_parts()
+        if self.progress["phase"] == 2:
+            self._distil(state.get("distillation") if state is not None else None)
+        self._set_readout()
+        return Conversion(self.config, self.tower, self._record())
+
+    def _ranges(self) -> None:
+        x = self._batches(_RANGE_PICTURES)[0]
+        wanted = x
+        for part, model in zip(self.parts, self.models, strict=True):
+            x, wanted = choose_ranges(part, model, x), model.module(wanted)
+            self.progress["before"].append(float(relative_error(x, wanted)))
+        self._next_phase("ranges")
+
+    def _fit_parts(self) -> None:
+        settings, first = self.settings, self.progress["done"]
+        found = self._batches(settings.batch_size)
+        wanted = list(found)
+        for index, (part, model) in enumerate(zip(self.parts, self.models, strict=True)):
+            wanted = [model.module(x) for x in wanted]
+            if index >= first:
+                pairs = list(zip(found, wanted, strict=True))
+                fitted = Fitted([part], [model])
+                steps = reconstruct(fitted, pairs, settings.steps, settings.rate, settings.seed + index)
+                for error in steps if settings.steps else ():
+                    self.report.step(part.name, index, f"error {error:.4f}")
+            with torch.no_grad():
+                found = [part.module(x) for x in found]
+            if index >= first:
+                errors = [float(relative_error(x, y)) for x, y in zip(found, wanted, strict=True)]
+                self.progress["after"].append(float(np.mean(errors)))
+                self.progress["done"] = index + 1
+                before, after = self.progress["before"][index], self.progress["after"][index]
+                self.report.line(f"{part.name}: error {before:.3f} by ranges alone, {after:.3f} fitted")
+                self._save()
+        self._next_phase("parts")
+
+    def _distil(self, state: dict[str, Any] | None) -> None:
+        if not self.settings.distil_steps:
+            return
+        self._set_readout()
+        work = Distillation(Fitted(self.parts, self.models), self.network.tower.readout.linear, self.settings)
+        if state is not None:
+            work.load(state)
+        for losses in work.run(self.pictures.images, self.config.image):
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+            self.report.step("whole network", len(self.parts), shown)
+            if work.step % _EVERY == 0:
+                self._save(distillation=work.state())
+        self._next_phase("whole network")
+
+    def _next_phase(self, name: str) -> None:
+        """Measure the agreement after a phase, and keep what it made."""
+        self._set_readout()
+        result = agreement(self.tower, self.network.tower, self.held_out, self.config.image)
+        self.progress["agreement"][name] = result
+        self.progress["phase"] += 1
+        shown = f"{100 * result['top1']:.1f} % of the answers, cosine of features {result['cosine']:.3f}"
+        self.report.line(f"after {name}: {shown}, {result['mean_spikes']:.2f} spikes per neuron")
+        self._save()
+
+    def _set_readout(self) -> None:
+        linear = self.network.tower.readout.linear
+        set_readout(self.tower, linear.weight, linear.bias)
+        self.tower.requires_grad_(False)
+
+    def _batches(self, size: int) -> list[Tensor]:
+        images, config = self.pictures.images, self.config.image
+        return [x[None] for x in normalized(images, size, config)]
+
+    def _save(self, **more: Any) -> None:
+        self.checkpoint.save({"tower": self.tower.state_dict(), "progress": self.progress, **more})
+
+    def _costs(self) -> list[tuple[float, int, int]]:
+        """Return (cost of a step, steps, steps done) of every part and of the whole network, as far as they differ."""
+        side = self.config.image.image_size
+        x, costs = torch.zeros(1, 1, 3, side, side), []
+        for model in self.models:
+            with (
+                record(model.module, lambda neuron, s: torch.tensor(float(s.numel()))) as sizes,
+                torch.no_grad(),
+            ):
+                x = model.module(x)
+            costs.append(sum(float(size) for size in sizes.values()))
+        done, phase = self.progress["done"], self.progress["phase"]
+        steps = self.settings.steps
+        parts = [(cost, steps, steps if i < done else 0) for i, cost in enumerate(costs)]
+        whole = self.settings.distil_steps
+        return [*parts, (1.3 * sum(costs), whole, whole if phase > 2 else 0)]
+
+    def _record(self) -> dict[str, Any]:
+        names = [part.name for part in self.parts]
+        after = self.progress["after"] or [None] * len(names)
+        errors = zip(names, self.progress["before"], after, strict=True)
+        return {
+            "network": self.network.name,
+            "settings": to_dict(self.settings),
+            "levels": {name: n.D for name, n in self.tower.named_modules() if isinstance(n, ILIF)},
+            "pictures": len(self.pictures.images),
+            "held_out": len(self.held_out.images),
+            "errors": [{"part": name, "ranges": start, "fitted": end} for name, start, end in errors],
+            "agreement": self.progress["agreement"],
+        }
+
+
+def spiking_config(network: Network, settings: ConvertSettings) -> ModelConfig:
+    """Return the configuration of the tower that a network becomes: levels and all."""
+    neuron = replace(network.config.neuron, kind=settings.neuron, T=1, D=settings.D, range=1.0)
+    tower = image_tower(network.config.image, neuron, 1)
+    found = [module for module in tower.modules() if isinstance(module, ILIF)]
+    if len(settings.first_D) > len(found):
+        raise InputError(f"first_D has {len(settings.first_D)} levels, and the tower {len(found)} neurons")
+    levels = [settings.stream_D or settings.D if module.signed else settings.D for module in found]
+    levels[: len(settings.first_D)] = settings.first_D
+    while levels and levels[-1] == settings.D:
+        levels.pop()
+    return replace(network.config, neuron=replace(neuron, first_D=tuple(levels)))
+
+
+@torch.no_grad()
+def agreement(
+    tower: SeparableTower, ordinary: SeparableTower, sample: Sample, config: ImageConfig
+) -> dict[str, float]:
+    """Compare a tower with the ordinary network: share of equal top-1 answers, cosine of features, mean spikes."""
+    same = cosine = spikes = neurons = 0.0
+    for x in normalized(sample.images, 16, config):
+        with record(tower, spikes_and_neurons) as counts:
+            found = ordinary_features(tower, x)
+            answers = tower(x).argmax(1)
+        wanted = ordinary_features(ordinary, x)
+        same += float((answers == ordinary(x).argmax(1)).sum())
+        cosine += float(F.cosine_similarity(found, wanted).sum())
+        spikes += sum(float(count[0]) for count in counts.values())
+        neurons += sum(float(count[1]) for count in counts.values())
+    count = len(sample.images)
+    return {"top1": same / count, "cosine": cosine / count, "mean_spikes": spikes / neurons}
+
+
+def normalized(images: Images, size: int, config: ImageConfig) -> list[Tensor]:
+    """Return pictures as normalised batches (B, 3, H, W) of at most `size`."""
+    starts = range(0, len(images), size)
+    arrays = (torch.from_numpy(np.array(images[start : start + size])) for start in starts)
+    return [normalize(array, config.mean, config.std) for array in arrays]
+
+
+def _unchanged(network: Network, held_out: Sample, settings: ConvertSettings) -> Conversion:
+    """The twin: the ordinary network as it is."""
+    result = agreement(network.tower, network.tower, held_out, network.config.image)
+    record = {"network": network.name, "settings": to_dict(settings), "agreement": {"ordinary": result}}
+    return Conversion(network.config, network.tower, record)
+
+
+def _check(sample: Sample, config: ImageConfig) -> None:
+    if not len(sample.images):
+        raise InputError("no pictures to convert with, or none left to compare on: more are needed")
+    if sample.images.shape[1:] != config.shape:
+        raise InputError(f"expected pictures of shape {config.shape}, got {sample.images.shape[1:]}")
+
+
+def _key(network: Network, pictures: Sample, settings: ConvertSettings) -> str:
+    about = [weights_hash(network.tower), to_dict(network.config), pictures.fingerprint, to_dict(settings)]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
