@@ -36,7 +36,7 @@ class Options(NamedTuple):
     pictures: Annotated[
         list[str],
         typer.Option(
-            metavar="SOURCE", help="Folder or data set of pictures; repeatable.", show_default=False
+            metavar="SOURCE", help="Pictures, a folder or data set; repeatable.", show_default=False
         ),
     ]
     out: Annotated[Path, typer.Option(help="Folder of the tower.", show_default=False)]
@@ -54,7 +54,7 @@ class Options(NamedTuple):
     image_size: Annotated[
         int | None, typer.Option(help="Side of the pictures, pixels.", show_default="the network's")
     ] = None
-    split: Annotated[str, typer.Option(help="Split of every source.")] = "train"
+    split: Annotated[str, typer.Option(help="Split of data sets.")] = "train"
     limit: Annotated[int, typer.Option(min=1, help="Pictures to fit on.")] = 384
     held_out: Annotated[int, typer.Option(min=1, help="Other pictures, to compare on.")] = 100
     steps: Annotated[int, typer.Option(help="Steps on each part.")] = 100
@@ -77,7 +77,7 @@ def convert(options: Options) -> None:
     from spikeclip.convert.folder import check_out, convert_into
     from spikeclip.convert.network import read_network
     from spikeclip.convert.report import Report
-    from spikeclip.convert.sample import draw_samples
+    from spikeclip.convert.sample import Drawing, draw_samples
     from spikeclip.convert.settings import ConvertSettings
 
     settings = ConvertSettings(
@@ -93,15 +93,9 @@ def convert(options: Options) -> None:
     )
     check_out(options.out, options.overwrite)
     network = read_network(options.network, options.image_size)
-    pictures, held_out = draw_samples(
-        options.pictures,
-        network.config.image.image_size,
-        split=options.split,
-        limit=options.limit,
-        held_out=options.held_out,
-        cache=Path(options.cache).expanduser(),
-        seed=options.seed,
-    )
+    drawing = Drawing(options.limit, options.held_out, options.split, options.seed, options.cache)
+    side = network.config.image.image_size
+    pictures, held_out = draw_samples(options.pictures, side, drawing)
     convert_into(options.out, network, pictures, held_out, settings, report=Report(shown=True))
     print(f"tower: {options.out}")
 

@@ -74,6 +74,10 @@ def parts_of(tower: nn.Module) -> list[Part]:
 def _separable(tower: nn.Module) -> list[Part]:
     assert isinstance(tower, SeparableTower)
     first, *blocks = tower.blocks
+    if isinstance(first, InvertedResidual) and first.residual and not first.expands:
+        raise InputError(
+            "the first block adds the stem's spikes to a sum: a stem of its width cannot be converted"
+        )
     start = {"stem_spike": "block.filter"} if not _expands(first) else {}
     start |= {f"block.{neuron}": f"block.{synapse}" for neuron, synapse in _readings(first).items()}
     return [

@@ -30,9 +30,9 @@ class ConvertSettings:
     """Steps of Adam on the whole network afterwards."""
     batch_size: Annotated[int, Range(1, 4096)] = 16
     """Pictures a step."""
-    rate: Annotated[float, Range(0, 1, low_open=True)] = 6e-3
+    rate: Annotated[float, Range(0, 1, low_open=True)] = 4e-3
     """Largest step of a weight or bias, in root mean squares of its tensor, and of the logarithm of a range."""
-    distil_rate: Annotated[float, Range(0, 1, low_open=True)] = 2e-3
+    distil_rate: Annotated[float, Range(0, 1, low_open=True)] = 5e-4
     """The same of the whole network's steps."""
     mean_spikes: Annotated[float, Range(0, 255, low_open=True)] | None = None
     """Mean spikes per neuron above which the steps of the whole network are penalised; None for any."""
