@@ -36,7 +36,7 @@ def made(tmp_path_factory):
 def test_a_tower_and_its_twin(process, made, tmp_path):
     out = tmp_path / "tower"
     given = (str(made / "weights.pth"), "--pictures", str(made / "pictures"), *QUICK)
-    levels = ("--D", "4", "--stream-D", "6", "--first-D", "16,12", "--steps", "2", "--distil-steps", "1")
+    levels = ("--D", "4", "--place", "*.spike=6", "--first-D", "16,12", "--steps", "2", "--distil-steps", "1")
     code, said, told = process("convert", *given, *levels, "--out", str(out))
     assert code == 0, told
     assert said == f"tower: {out}\n"
@@ -52,6 +52,8 @@ def test_a_tower_and_its_twin(process, made, tmp_path):
     record = json.loads((out / "conversion.json").read_text())
     assert (record["network"], record["pictures"], record["held_out"]) == ("efficientnet-lite0", 12, 3)
     assert len(record["errors"]) == 17
+    levels = record["levels"]
+    assert (levels["blocks.1.filter_spike"], levels["blocks.2.filter_spike"], levels["spike"]) == (8, 4, 4)
 
     code, _, told = process("convert", *given, "--out", str(out))
     assert (code, told) == (1, f"Error: {out} holds a converted tower: --overwrite replaces it\n")
@@ -69,6 +71,10 @@ def test_a_tower_and_its_twin(process, made, tmp_path):
         (
             ("weights.pth", "--first-D", "4,x"),
             "--first-D expects whole numbers with commas, such as 16,16; got '4,x'",
+        ),
+        (
+            ("weights.pth", "--place", "spike"),
+            "--place expects PATTERN=D, such as blocks.0.*=16; got 'spike'",
         ),
         (("weights.pth", "--neuron", "lif"), "unknown neuron of a conversion 'lif'; "),
         (("pictures/any/0.png",), "pictures/any/0.png is not a readable file of weights ("),

@@ -9,7 +9,14 @@ import torch
 
 from spikeclip.convert.folder import check_out, convert_into
 from spikeclip.convert.ranges import best_range
-from spikeclip.convert.run import agreement, convert, normalized, ordinary_features, set_readout
+from spikeclip.convert.run import (
+    agreement,
+    convert,
+    normalized,
+    ordinary_features,
+    set_readout,
+    spiking_config,
+)
 from spikeclip.convert.saved import load_conversion
 from spikeclip.convert.settings import ConvertSettings
 from spikeclip.errors import InputError, Interrupted
@@ -96,14 +103,23 @@ def test_the_tower_is_lowered_and_verified(done, samples):
 
 
 def test_levels_of_the_places(network, samples):
-    settings = ConvertSettings(D=4, stream_D=6, first_D=(16, 12), steps=0, distil_steps=0)
+    settings = ConvertSettings(
+        D=4, first_D=(16, 12), places={"*.spike": 6, "spike": 6}, steps=0, distil_steps=0
+    )
     found = convert(network, *samples, settings)
     neurons = [m for m in found.tower.modules() if isinstance(m, ILIF)]
     assert [n.D for n in neurons[:2]] == [16, 12]
     assert {n.D for n in neurons[2:] if n.signed} == {6}
     assert {n.D for n in neurons[2:] if not n.signed} == {4}
+    finer = dataclasses.replace(network, finer=("head_spike",))
+    assert spiking_config(finer, ConvertSettings(D=4)).neuron.first_D == (4,) * 24 + (8,)
+    assert spiking_config(finer, ConvertSettings(D=4, finer=False)).neuron.first_D == ()
     with pytest.raises(InputError, match="first_D has 60 levels, and the tower 25 neurons"):
         convert(network, *samples, ConvertSettings(first_D=(8,) * 60))
+    with pytest.raises(
+        InputError, match=r"no neuron is called 'stem'; they are stem_spike, blocks.0.filter_spike, "
+    ):
+        convert(network, *samples, ConvertSettings(places={"stem": 8}))
 
 
 def test_the_twin_is_the_ordinary_network_itself(network, samples):
@@ -199,6 +215,7 @@ def test_a_saved_tower_is_read_again(done, network, samples, tmp_path):
         ({"D": 17}, "D.* 17"),
         ({"neuron": "lif"}, "unknown neuron of a conversion 'lif'"),
         ({"first_D": (0,)}, "first_D"),
+        ({"places": {"spike": 0}}, "places"),
         ({"mean_spikes": 0.0}, "mean_spikes"),
     ],
 )

@@ -5,8 +5,10 @@ import pytest
 import torch
 from public_weights import public_state
 
-from spikeclip.convert.network import as_network, folded, network_names, read_network
+from spikeclip.config import model_config
+from spikeclip.convert.network import as_network, families, folded, network_names, read_network
 from spikeclip.errors import InputError
+from spikeclip.towers import image_tower
 from spikeclip.towers.separable import SeparableConv
 
 
@@ -14,11 +16,17 @@ def test_the_known_networks():
     assert network_names() == ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
 
 
+@pytest.mark.parametrize("scale", [0, 1, 2])
+def test_the_finer_places_are_the_first_block_and_those_behind_a_stride(scale):
+    config = model_config(f"spikeclip-lite{scale}", embed_dim=1)
+    tower = image_tower(config.image, config.neuron, 1)
+    strided = [i for i, block in enumerate(tower.blocks) if block.filter.conv.stride[0] == 2]
+    wanted = ["stem_spike", *(f"blocks.{i}.filter_spike" for i in (0, *strided))]
+    assert families()[0].networks[f"efficientnet-lite{scale}"]["finer"] == wanted
+
+
 @pytest.fixture(scope="module")
 def lite0():
-    from spikeclip.config import model_config
-    from spikeclip.towers import image_tower
-
     torch.manual_seed(0)
     config = model_config("spikeclip-lite0", neuron="relu", embed_dim=3)
     return as_network("lite0", config, image_tower(config.image, config.neuron, 3))
@@ -75,8 +83,6 @@ def test_a_package_that_is_not_installed(monkeypatch):
 
 
 def test_a_spiking_tower_is_no_ordinary_network(network):
-    from spikeclip.config import model_config
-
     with pytest.raises(InputError, match="has neuron=relu, got ilif"):
         as_network("x", model_config("spikeclip-lite0"), network.tower)
 

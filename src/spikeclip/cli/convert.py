@@ -25,7 +25,8 @@ EXAMPLES = """Examples:
 \b
   spikeclip convert efficientnet-lite0 --pictures ./photographs --out runs/lite0
   spikeclip convert efficientnet-lite0 --pictures ./photographs --D 16 --out runs/lite0-16
-  spikeclip convert efficientnet-lite0 --pictures ./photographs --D 8 --stream-D 16 --first-D 16,16 --out runs/mixed
+  spikeclip convert efficientnet-lite0 --pictures ./photographs --no-finer --first-D 16,16 \\
+      --place 'blocks.*.spike=12' --out runs/mixed
   spikeclip convert weights.pth --pictures ./photographs --neuron relu --out runs/lite0-relu"""
 
 
@@ -44,13 +45,20 @@ class Options(NamedTuple):
         "ilif"
     )
     D: Annotated[int, typer.Option("--D", help="Levels of a neuron, 2 to 16.")] = 8
-    stream_D: Annotated[
-        int | None,
-        typer.Option("--stream-D", help="Levels of the signed neurons between blocks.", show_default="D"),
-    ] = None
+    finer: Annotated[
+        bool, typer.Option("--finer/--no-finer", help="Twice the levels at the places where they bring most.")
+    ] = True
     first_D: Annotated[
         str, typer.Option("--first-D", metavar="16,16,...", help="Levels of the first neurons, in order.")
     ] = ""
+    place: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN=D",
+            help="Levels of neurons by name, such as 'blocks.*.spike=16'; repeatable.",
+            show_default=False,
+        ),
+    ] = None
     image_size: Annotated[
         int | None, typer.Option(help="Side of the pictures, pixels.", show_default="the network's")
     ] = None
@@ -58,7 +66,7 @@ class Options(NamedTuple):
     limit: Annotated[int, typer.Option(min=1, help="Pictures to fit on.")] = 384
     held_out: Annotated[int, typer.Option(min=1, help="Other pictures, to compare on.")] = 100
     steps: Annotated[int, typer.Option(help="Steps on each part.")] = 100
-    distil_steps: Annotated[int, typer.Option(help="Steps on the whole network.")] = 150
+    distil_steps: Annotated[int, typer.Option(help="Steps on the whole network.")] = 50
     mean_spikes: Annotated[
         float | None,
         typer.Option(help="Penalise more spikes per neuron in the steps on the whole network."),
@@ -83,8 +91,9 @@ def convert(options: Options) -> None:
     settings = ConvertSettings(
         neuron=options.neuron,  # type: ignore[arg-type]
         D=options.D,
-        stream_D=options.stream_D,
+        finer=options.finer,
         first_D=_levels(options.first_D),
+        places=_places(options.place or []),
         steps=options.steps,
         distil_steps=options.distil_steps,
         mean_spikes=options.mean_spikes,
@@ -109,3 +118,15 @@ def _levels(text: str) -> tuple[int, ...]:
         raise InputError(
             f"--first-D expects whole numbers with commas, such as 16,16; got {text!r}"
         ) from None
+
+
+def _places(pairs: list[str]) -> dict[str, int]:
+    from spikeclip.errors import InputError
+
+    places = {}
+    for pair in pairs:
+        pattern, equals, D = pair.partition("=")
+        if not (pattern and equals and D.isdecimal()):
+            raise InputError(f"--place expects PATTERN=D, such as blocks.0.*=16; got {pair!r}")
+        places[pattern] = int(D)
+    return places

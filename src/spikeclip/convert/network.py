@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,7 +29,7 @@ _FAMILIES = Path(__file__).with_name("families")
 class Family:
     """Networks of one architecture; the data files in families/ explain the fields."""
 
-    networks: Mapping[str, Mapping[str, str]]
+    networks: Mapping[str, Mapping[str, Any]]
     epsilon: float
     modules: Mapping[str, str]
     unread: tuple[str, ...]
@@ -37,11 +37,15 @@ class Family:
 
 @dataclass(frozen=True)
 class Network:
-    """An ordinary network as a tower with ReLU neurons; its readout is the classifier, `config.embed_dim` classes."""
+    """An ordinary network as a tower with ReLU neurons; its readout is the classifier, `config.embed_dim` classes.
+
+    finer: names of the neurons where more levels bring most.
+    """
 
     name: str
     config: ModelConfig
     tower: SeparableTower
+    finer: tuple[str, ...] = ()
 
 
 @cache
@@ -98,7 +102,7 @@ def folded(tower: SeparableTower) -> SeparableTower:
     return tower
 
 
-def _package_file(name: str, known: Mapping[str, str]) -> Path:
+def _package_file(name: str, known: Mapping[str, Any]) -> Path:
     """Return the file of weights of an installed package, without importing it."""
     spec = find_spec(known["module"])
     if spec is None or not spec.submodule_search_locations:
@@ -190,4 +194,4 @@ def _network(
     tower = load_state(
         lambda: _ordinary(family.networks[name]["preset"], image_size, classes)[1], values, where
     )
-    return Network(name, replace(config, name=family.networks[name]["preset"]), tower.eval())
+    return Network(name, config, tower.eval(), tuple(family.networks[name]["finer"]))

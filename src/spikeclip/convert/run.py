@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -234,11 +235,20 @@ def spiking_config(network: Network, settings: ConvertSettings) -> ModelConfig:
     """Return the configuration of the tower that a network becomes: levels and all."""
     neuron = replace(network.config.neuron, kind=settings.neuron, T=1, D=settings.D, range=1.0)
     tower = image_tower(network.config.image, neuron, 1)
-    found = [module for module in tower.modules() if isinstance(module, ILIF)]
-    if len(settings.first_D) > len(found):
-        raise InputError(f"first_D has {len(settings.first_D)} levels, and the tower {len(found)} neurons")
-    levels = [settings.stream_D or settings.D if module.signed else settings.D for module in found]
+    names = [name for name, module in tower.named_modules() if isinstance(module, ILIF)]
+    if len(settings.first_D) > len(names):
+        raise InputError(f"first_D has {len(settings.first_D)} levels, and the tower {len(names)} neurons")
+    finer = network.finer if settings.finer else ()
+    levels = [2 * settings.D if name in finer else settings.D for name in names]
     levels[: len(settings.first_D)] = settings.first_D
+    for pattern, D in settings.places.items():
+        found = [i for i, name in enumerate(names) if fnmatchcase(name, pattern)]
+        if not found:
+            raise InputError(
+                f"no neuron is called {pattern!r}; they are {', '.join(names[:4])}, ... {names[-1]}"
+            )
+        for i in found:
+            levels[i] = D
     while levels and levels[-1] == settings.D:
         levels.pop()
     return replace(network.config, neuron=replace(neuron, first_D=tuple(levels)))

@@ -61,7 +61,7 @@ def draw_samples(sources: Sequence[str], image_size: int, drawing: Drawing) -> t
             raise InputError(
                 f"{source}: {len(images)} pictures are too few: some are fitted on, others compared"
             )
-        held = min(others, len(images) // 5 or 1)
+        held = others if len(images) == share + others else min(others, len(images) // 5 or 1)
         chosen[0].append(images.subset(np.arange(held, min(len(images), held + share))))
         chosen[1].append(images.subset(np.arange(held)))
     fitted, compared = map(Images.join, chosen)

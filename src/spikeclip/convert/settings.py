@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from spikeclip.config.model import Levels
@@ -19,20 +19,22 @@ class ConvertSettings:
     neuron: Literal["ilif", "quant_relu", "relu"] = "ilif"
     """ilif: integer spikes; quant_relu: the quantised twin; relu: the ordinary network itself, nothing is fitted."""
     D: Annotated[int, Range(2, 16)] = 8
-    """Integer levels of every neuron."""
-    stream_D: Levels | None = None
-    """Levels of the signed neurons between the blocks, if others; of the ON and of the OFF population each."""
+    """Integer levels of a neuron."""
+    finer: bool = True
+    """Twice the levels where they bring most, by the network's data file."""
     first_D: tuple[Levels, ...] = ()
     """Levels of the first neurons in their order, if others."""
+    places: dict[str, Levels] = field(default_factory=dict)
+    """Levels of the neurons whose names fit a pattern, such as "blocks.*.spike"; the last one that fits counts."""
     steps: Annotated[int, Range(0, 100_000)] = 100
     """Steps of Adam on each part; 0 leaves it at the chosen ranges."""
-    distil_steps: Annotated[int, Range(0, 1_000_000)] = 150
+    distil_steps: Annotated[int, Range(0, 1_000_000)] = 50
     """Steps of Adam on the whole network afterwards."""
     batch_size: Annotated[int, Range(1, 4096)] = 16
     """Pictures a step."""
     rate: Annotated[float, Range(0, 1, low_open=True)] = 4e-3
     """Largest step of a weight or bias, in root mean squares of its tensor, and of the logarithm of a range."""
-    distil_rate: Annotated[float, Range(0, 1, low_open=True)] = 5e-4
+    distil_rate: Annotated[float, Range(0, 1, low_open=True)] = 3e-4
     """The same of the whole network's steps."""
     mean_spikes: Annotated[float, Range(0, 255, low_open=True)] | None = None
     """Mean spikes per neuron above which the steps of the whole network are penalised; None for any."""
