@@ -50,7 +50,7 @@ def test_a_tower_and_its_twin(process, made, tmp_path):
         (16, 12, 6),
     )
     record = json.loads((out / "conversion.json").read_text())
-    assert (record["network"], record["pictures"], record["held_out"]) == ("efficientnet-lite0", 12, 3)
+    assert (record["network"], record["pictures"], record["held_out"]) == ("efficientnet-lite0", 12, 4)
     assert len(record["errors"]) == 17
     levels = record["levels"]
     assert (levels["blocks.1.filter_spike"], levels["blocks.2.filter_spike"], levels["spike"]) == (8, 4, 4)

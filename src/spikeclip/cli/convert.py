@@ -73,6 +73,7 @@ class Options(NamedTuple):
     ] = None
     batch_size: Annotated[int, typer.Option(help="Pictures a step.")] = 16
     seed: Annotated[int, typer.Option(help="Seed of the pictures and their order.")] = 0
+    device: Annotated[str, typer.Option(help="Where it is computed: cpu, cuda.")] = "cpu"
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier tower or checkpoint.")
     ] = False
@@ -105,7 +106,7 @@ def convert(options: Options) -> None:
     drawing = Drawing(options.limit, options.held_out, options.split, options.seed, options.cache)
     side = network.config.image.image_size
     pictures, held_out = draw_samples(options.pictures, side, drawing)
-    convert_into(options.out, network, pictures, held_out, settings, report=Report(shown=True))
+    convert_into(options.out, network, pictures, held_out, settings, options.device, Report(shown=True))
     print(f"tower: {options.out}")
 
 

@@ -35,7 +35,7 @@ class Distillation:
     def run(self, images: Images, config: ImageConfig) -> Iterator[dict[str, float]]:
         """Do the steps that are left on crops of pictures (N, H, W, 3); yields the losses of each."""
         while self.step < self.settings.distil_steps:
-            yield self.learn(crops(images, self.step, self.settings, config))
+            yield self.learn(crops(images, self.step, self.settings, config).to(self.readout.weight.device))
         self.fitted.write()
 
     def learn(self, x_TBCHW: Tensor) -> dict[str, float]:

@@ -30,12 +30,13 @@ def convert_into(
     pictures: Sample,
     held_out: Sample,
     settings: ConvertSettings,
+    device: str = "cpu",
     report: Report | None = None,
 ) -> Conversion:
     """Convert as `convert` does and save the tower in `out`; the same call goes on after a kill or Ctrl-C."""
     file = _checkpoint(out)
     try:
-        done = convert(network, pictures, held_out, settings, checkpoint=file, report=report)
+        done = convert(network, pictures, held_out, settings, device=device, checkpoint=file, report=report)
     except KeyboardInterrupt:
         kept = f"; the same command goes on from {file}" if file.is_file() else ""
         raise Interrupted(f"Interrupted{kept}.") from None

@@ -29,7 +29,7 @@ def best_range(x_TBCHW: Tensor, D: int, signed: bool, ceiling: float | None = No
     wanted_CN = x_CN if signed else x_CN.clamp(0, ceiling)
     top_C1 = wanted_CN.abs().amax(1, keepdim=True)
     fires_C = top_C1[:, 0] > SMALLEST
-    usual = top_C1[fires_C].median() if bool(fires_C.any()) else torch.ones(())
+    usual = top_C1[fires_C].median() if bool(fires_C.any()) else top_C1.new_ones(())
     top_C1 = torch.where(fires_C[:, None], top_C1, usual)
     best_C, error_C = top_C1[:, 0].clone(), torch.full_like(top_C1[:, 0], math.inf)
     for fraction in _FRACTIONS:

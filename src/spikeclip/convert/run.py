@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from spikeclip.config import ImageConfig, ModelConfig, to_dict
 from spikeclip.convert.checkpoint import Checkpoint
-from spikeclip.convert.distil import Distillation, spikes_and_neurons
+from spikeclip.convert.distil import Distillation
+from spikeclip.convert.features import agreement, normalized, set_readout
 from spikeclip.convert.fit import Fitted, reconstruct, relative_error
 from spikeclip.convert.network import Network, folded
 from spikeclip.convert.parts import parts_of
@@ -24,8 +24,6 @@ from spikeclip.convert.ranges import choose_ranges
 from spikeclip.convert.report import Report
 from spikeclip.convert.sample import Sample
 from spikeclip.convert.settings import ConvertSettings
-from spikeclip.data.images import Images
-from spikeclip.data.transforms import normalize
 from spikeclip.errors import InputError
 from spikeclip.neurons import ILIF, record
 from spikeclip.towers import image_tower
@@ -57,41 +55,25 @@ def convert(
     held_out: Sample,
     settings: ConvertSettings,
     *,
+    device: str = "cpu",
     checkpoint: Path | None = None,
     report: Report | None = None,
 ) -> Conversion:
     """Turn an ordinary network into a spiking tower, fitted on `pictures` and measured on `held_out`.
 
-    checkpoint: file that the same call goes on from after a kill; the caller removes it. Raises `InputError` for
-    pictures of another size, none at all, and for the checkpoint of another conversion.
+    device: where it is computed, "cpu" or "cuda"; the tower comes back to the processor. checkpoint: file that the same
+    call goes on from after a kill; the caller removes it. Raises `InputError` for pictures of another size, none at
+    all, a device that is not there, and the checkpoint of another conversion.
     """
     for sample in (pictures, held_out):
         _check(sample, network.config.image)
+    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
+        raise InputError(f"no device {device!r} here: it is cpu, or cuda where PyTorch finds a GPU")
     if settings.neuron == "relu":
         return _unchanged(network, held_out, settings)
-    job = _Job(
-        network, pictures, held_out, settings, Checkpoint(checkpoint, _key(network, pictures, settings))
-    )
+    kept = Checkpoint(checkpoint, _key(network, pictures, settings))
     with report or Report() as told:
-        return job.run(told)
-
-
-@torch.no_grad()
-def set_readout(tower: SeparableTower, weight_EC: Tensor, bias_E: Tensor) -> None:
-    """Give a tower a linear map of the ordinary network's pooled features, (B, C) -> (B, E); its ranges go into it."""
-    range_C = tower.head_spike.range_C
-    assert range_C is not None
-    linear = nn.Linear(weight_EC.shape[1], weight_EC.shape[0])
-    linear.weight.copy_(weight_EC.double() * range_C.double())
-    linear.bias.copy_(bias_E)
-    tower.readout.linear = linear
-
-
-@torch.no_grad()
-def ordinary_features(tower: SeparableTower, x: Tensor) -> Tensor:
-    """Return a tower's pooled features (B, C) of pictures (B, 3, H, W) in the ordinary network's scale."""
-    assert tower.head_spike.range_C is not None
-    return tower.features(x).mean(0) * tower.head_spike.range_C
+        return _Job(network, pictures, held_out, settings, kept, told, device).run()
 
 
 class _Job:
@@ -104,25 +86,28 @@ class _Job:
         held_out: Sample,
         settings: ConvertSettings,
         checkpoint: Checkpoint,
+        report: Report,
+        device: str,
     ) -> None:
         self.network, self.pictures, self.held_out = network, pictures, held_out
-        self.settings, self.checkpoint = settings, checkpoint
+        self.settings, self.checkpoint, self.report, self.device = settings, checkpoint, report, device
         ordinary = folded(network.tower)
         self.config = spiking_config(network, settings)
         tower = image_tower(self.config.image, self.config.neuron, self.config.embed_dim)
         assert isinstance(tower, SeparableTower)
         tower.load_state_dict(ordinary.state_dict())
-        self.tower, self.ordinary = tower.eval().requires_grad_(False), ordinary.requires_grad_(False)
+        self.tower, self.ordinary = (
+            each.eval().requires_grad_(False).to(device) for each in (tower, ordinary)
+        )
         self.parts, self.models = parts_of(self.tower), parts_of(self.ordinary)
         self.progress: dict[str, Any] = {"phase": 0, "done": 0, "before": [], "after": [], "agreement": {}}
 
-    def run(self, report: Report) -> Conversion:
-        self.report = report
+    def run(self) -> Conversion:
         if (state := self.checkpoint.load()) is not None:
             self.tower.load_state_dict(state["tower"])
             self.progress = state["progress"]
-            report.line(f"going on from {self.checkpoint.file}")
-        report.begin(self._costs())
+            self.report.line(f"going on from {self.checkpoint.file}")
+        self.report.begin(self._costs())
         if self.progress["phase"] == 0:
             self._ranges()
         if self.progress["phase"] == 1:
@@ -130,7 +115,7 @@ class _Job:
         if self.progress["phase"] == 2:
             self._distil(state.get("distillation") if state is not None else None)
         self._set_readout()
-        return Conversion(self.config, self.tower, self._record())
+        return Conversion(self.config, self.tower.cpu(), self._record())
 
     def _ranges(self) -> None:
         x = self._batches(_RANGE_PICTURES)[0]
@@ -167,7 +152,7 @@ class _Job:
         if not self.settings.distil_steps:
             return
         self._set_readout()
-        work = Distillation(Fitted(self.parts, self.models), self.network.tower.readout.linear, self.settings)
+        work = Distillation(Fitted(self.parts, self.models), self.ordinary.readout.linear, self.settings)
         if state is not None:
             work.load(state)
         for losses in work.run(self.pictures.images, self.config.image):
@@ -180,7 +165,7 @@ class _Job:
     def _next_phase(self, name: str) -> None:
         """Measure the agreement after a phase, and keep what it made."""
         self._set_readout()
-        result = agreement(self.tower, self.network.tower, self.held_out, self.config.image)
+        result = agreement(self.tower, self.ordinary, self.held_out, self.config.image)
         self.progress["agreement"][name] = result
         self.progress["phase"] += 1
         shown = f"{100 * result['top1']:.1f} % of the answers, cosine of features {result['cosine']:.3f}"
@@ -188,13 +173,13 @@ class _Job:
         self._save()
 
     def _set_readout(self) -> None:
-        linear = self.network.tower.readout.linear
+        linear = self.ordinary.readout.linear
         set_readout(self.tower, linear.weight, linear.bias)
         self.tower.requires_grad_(False)
 
     def _batches(self, size: int) -> list[Tensor]:
         images, config = self.pictures.images, self.config.image
-        return [x[None] for x in normalized(images, size, config)]
+        return [x[None].to(self.device) for x in normalized(images, size, config)]
 
     def _save(self, **more: Any) -> None:
         self.checkpoint.save({"tower": self.tower.state_dict(), "progress": self.progress, **more})
@@ -202,7 +187,7 @@ class _Job:
     def _costs(self) -> list[tuple[float, int, int]]:
         """Return (cost of a step, steps, steps done) of every part and of the whole network, as far as they differ."""
         side = self.config.image.image_size
-        x, costs = torch.zeros(1, 1, 3, side, side), []
+        x, costs = torch.zeros(1, 1, 3, side, side, device=self.device), []
         for model in self.models:
             with (
                 record(model.module, lambda neuron, s: torch.tensor(float(s.numel()))) as sizes,
@@ -252,32 +237,6 @@ def spiking_config(network: Network, settings: ConvertSettings) -> ModelConfig:
     while levels and levels[-1] == settings.D:
         levels.pop()
     return replace(network.config, neuron=replace(neuron, first_D=tuple(levels)))
-
-
-@torch.no_grad()
-def agreement(
-    tower: SeparableTower, ordinary: SeparableTower, sample: Sample, config: ImageConfig
-) -> dict[str, float]:
-    """Compare a tower with the ordinary network: share of equal top-1 answers, cosine of features, mean spikes."""
-    same = cosine = spikes = neurons = 0.0
-    for x in normalized(sample.images, 16, config):
-        with record(tower, spikes_and_neurons) as counts:
-            found = ordinary_features(tower, x)
-            answers = tower(x).argmax(1)
-        wanted = ordinary_features(ordinary, x)
-        same += float((answers == ordinary(x).argmax(1)).sum())
-        cosine += float(F.cosine_similarity(found, wanted).sum())
-        spikes += sum(float(count[0]) for count in counts.values())
-        neurons += sum(float(count[1]) for count in counts.values())
-    count = len(sample.images)
-    return {"top1": same / count, "cosine": cosine / count, "mean_spikes": spikes / neurons}
-
-
-def normalized(images: Images, size: int, config: ImageConfig) -> list[Tensor]:
-    """Return pictures as normalised batches (B, 3, H, W) of at most `size`."""
-    starts = range(0, len(images), size)
-    arrays = (torch.from_numpy(np.array(images[start : start + size])) for start in starts)
-    return [normalize(array, config.mean, config.std) for array in arrays]
 
 
 def _unchanged(network: Network, held_out: Sample, settings: ConvertSettings) -> Conversion:
