@@ -42,7 +42,7 @@ def test_a_tower_and_its_twin(process, made, tmp_path):
     assert said == f"tower: {out}\n"
     assert "stem and block 0: error" in told
     assert "head: error" in told
-    assert told.count("of the answers, cosine of features") == 3
+    assert told.count("of the answers, cosine of features") == 4
     done = load_conversion(out)
     assert (done.config.embed_dim, done.config.neuron.D, done.config.neuron.first_D[:3]) == (
         7,

@@ -9,6 +9,8 @@ import torch
 
 from spikeclip.convert.features import agreement, normalized, ordinary_features, set_readout
 from spikeclip.convert.folder import check_out, convert_into
+from spikeclip.convert.mirror import mirror
+from spikeclip.convert.parts import parts_of
 from spikeclip.convert.ranges import best_range
 from spikeclip.convert.run import convert, spiking_config
 from spikeclip.convert.saved import load_conversion
@@ -17,7 +19,7 @@ from spikeclip.errors import InputError, Interrupted
 from spikeclip.graph import execute
 from spikeclip.graph.lower import lower
 from spikeclip.graph.verify import verify
-from spikeclip.neurons import ILIF
+from spikeclip.neurons import ILIF, record
 
 SHORT = ConvertSettings(D=8, steps=10, distil_steps=3, batch_size=8)
 
@@ -56,7 +58,7 @@ def test_every_part_comes_nearer_to_the_ordinary_one(done):
     assert [entry["part"] for entry in errors][::8] == ["stem and block 0", "head"]
     assert sum(entry["fitted"] for entry in errors) < 0.95 * sum(entry["ranges"] for entry in errors)
     steps = list(done.record["agreement"])
-    assert steps == ["ranges", "parts", "whole network"]
+    assert steps == ["ranges", "parts", "whole network", "mirroring"]
 
 
 def test_the_whole_networks_steps_bring_the_answers_nearer(network, samples):
@@ -96,6 +98,28 @@ def test_the_tower_is_lowered_and_verified(done, samples):
     assert substeps is not None
 
 
+def test_mirrored_channels_fire_less_and_change_no_answer(network, samples):
+    found = convert(network, *samples, ConvertSettings(D=6, steps=0, distil_steps=0)).tower
+    with torch.no_grad():
+        for part in parts_of(found):  # turned once more by hand: every mirrored place is now busy or quiet
+            for neuron, (driving, reading) in part.mirrors.items():
+                part.synapses[driving].bn.bias += 0.7 * part.neurons[neuron].range_C
+                assert part.synapses[reading].conv.kernel_size == (1, 1)
+    tower = copy.deepcopy(found).double()
+    x = normalized(samples[0].images, 32, network.config.image)[0].double()
+    with torch.no_grad():
+        with record(tower) as before:
+            wanted = tower(x)
+        assert mirror(parts_of(tower), x[None]) > 10
+        with record(tower) as after:
+            torch.testing.assert_close(tower(x), wanted, rtol=0, atol=1e-9)
+    for name in before:
+        if name.endswith("filter_spike"):
+            assert after[name] < before[name]
+        else:
+            torch.testing.assert_close(after[name], before[name])
+
+
 def test_levels_of_the_places(network, samples):
     settings = ConvertSettings(
         D=4, first_D=(16, 12), places={"*.spike": 6, "spike": 6}, steps=0, distil_steps=0
@@ -133,7 +157,7 @@ def test_another_readout_reads_ordinary_features(done, samples):
         )
 
 
-@pytest.mark.parametrize("saves", [1, 4, 11])
+@pytest.mark.parametrize("saves", [1, 4, 11, 13])
 def test_a_kill_costs_nothing(saves, done, network, samples, tmp_path, monkeypatch):
     """After the save of the ranges, of a part, and of the parts: what goes on ends as if nothing had been."""
     from spikeclip.convert.checkpoint import Checkpoint

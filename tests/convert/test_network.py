@@ -17,11 +17,11 @@ def test_the_known_networks():
 
 
 @pytest.mark.parametrize("scale", [0, 1, 2])
-def test_the_finer_places_are_the_stem_and_those_behind_a_stride(scale):
+def test_the_finer_places_are_the_first_block_and_those_behind_a_stride(scale):
     config = model_config(f"spikeclip-lite{scale}", embed_dim=1)
     tower = image_tower(config.image, config.neuron, 1)
     strided = [i for i, block in enumerate(tower.blocks) if block.filter.conv.stride[0] == 2]
-    wanted = ["stem_spike", *(f"blocks.{i}.filter_spike" for i in strided)]
+    wanted = ["stem_spike", *(f"blocks.{i}.filter_spike" for i in (0, *strided))]
     assert families()[0].networks[f"efficientnet-lite{scale}"]["finer"] == wanted
 
 

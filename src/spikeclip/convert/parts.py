@@ -15,18 +15,21 @@ from spikeclip.errors import InputError
 from spikeclip.neurons import Neuron
 from spikeclip.towers.separable import InvertedResidual, SeparableConv, SeparableTower
 
-EXPANDING = {"spike": "expand", "expand_spike": "filter", "filter_spike": "project"}
+_EXPANDING = {"spike": "expand", "expand_spike": "filter", "filter_spike": "project"}
+_MIRRORS = {"filter_spike": ("filter", "project")}
 
 
 class Part(NamedTuple):
     """A stretch of a tower, (T, B, C, H, W) -> the same for others, or the features (T, B, C) of the last.
 
     readings: name of a neuron inside it -> the convolution, beside its BatchNorm, whose weights carry its range.
+    mirrors: neuron -> the convolution that drives it and the pointwise one that alone reads it.
     """
 
     name: str
     module: nn.Module
     readings: dict[str, str]
+    mirrors: dict[str, tuple[str, str]]
 
     @property
     def neurons(self) -> dict[str, Neuron]:
@@ -81,9 +84,14 @@ def _separable(tower: nn.Module) -> list[Part]:
     start = {"stem_spike": "block.filter"} if not _expands(first) else {}
     start |= {f"block.{neuron}": f"block.{synapse}" for neuron, synapse in _readings(first).items()}
     return [
-        Part("stem and block 0", _Start(tower), start),
-        *(Part(f"block {i}", block, _readings(block)) for i, block in enumerate(blocks, 1)),
-        Part("head", _End(tower), {"spike": "head"}),
+        Part(
+            "stem and block 0",
+            _Start(tower),
+            start,
+            {"block.filter_spike": ("block.filter", "block.project")},
+        ),
+        *(Part(f"block {i}", block, _readings(block), _MIRRORS) for i, block in enumerate(blocks, 1)),
+        Part("head", _End(tower), {"spike": "head"}, {}),
     ]
 
 
@@ -92,7 +100,7 @@ def _expands(block: nn.Module) -> bool:
 
 
 def _readings(block: nn.Module) -> dict[str, str]:
-    return EXPANDING if _expands(block) else {"filter_spike": "project"}
+    return _EXPANDING if _expands(block) else {"filter_spike": "project"}
 
 
 _PARTS: dict[type[nn.Module], Callable[[nn.Module], list[Part]]] = {SeparableTower: _separable}

@@ -1,4 +1,4 @@
-"""A conversion from start to end: ranges, then part after part, then the whole network; a kill loses one part."""
+"""A conversion from start to end: ranges, part after part, the whole network, mirrors; a kill loses one part."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from spikeclip.convert.checkpoint import Checkpoint
 from spikeclip.convert.distil import Distillation
 from spikeclip.convert.features import agreement, normalized, set_readout
 from spikeclip.convert.fit import Fitted, reconstruct, relative_error
+from spikeclip.convert.mirror import mirror
 from spikeclip.convert.network import Network, folded
 from spikeclip.convert.parts import parts_of
 from spikeclip.convert.ranges import choose_ranges
@@ -77,7 +78,7 @@ def convert(
 
 
 class _Job:
-    """One conversion: what it works on, and its three phases."""
+    """One conversion: what it works on, and its phases."""
 
     def __init__(
         self,
@@ -114,6 +115,8 @@ class _Job:
             self._fit_parts()
         if self.progress["phase"] == 2:
             self._distil(state.get("distillation") if state is not None else None)
+        if self.progress["phase"] == 3:
+            self._mirror()
         self._set_readout()
         return Conversion(self.config, self.tower.cpu(), self._record())
 
@@ -150,8 +153,8 @@ class _Job:
 
     def _distil(self, state: dict[str, Any] | None) -> None:
         if not self.settings.distil_steps:
+            self.progress["phase"] += 1
             return
-        self._set_readout()
         work = Distillation(Fitted(self.parts, self.models), self.ordinary.readout.linear, self.settings)
         if state is not None:
             work.load(state)
@@ -161,6 +164,11 @@ class _Job:
             if work.step % _EVERY == 0:
                 self._save(distillation=work.state())
         self._next_phase("whole network")
+
+    def _mirror(self) -> None:
+        count = mirror(self.parts, self._batches(_RANGE_PICTURES)[0])
+        self.report.line(f"{count} channels fire the levels that they did not")
+        self._next_phase("mirroring")
 
     def _next_phase(self, name: str) -> None:
         """Measure the agreement after a phase, and keep what it made."""
