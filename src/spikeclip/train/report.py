@@ -9,24 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spikeclip.errors import first_line, missing_extra
 from spikeclip.files import replacing
+from spikeclip.progress import progress_bar
 from spikeclip.records import read_rows
 from spikeclip.train.folder import LOG
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
     from torch.utils.tensorboard import SummaryWriter
-
-
-def progress_bar(console: Console, shown: bool = True) -> Progress:
-    """Return a bar of steps with an estimate; its tasks have a field `info`. Only a terminal shows it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    info = TextColumn("{task.fields[info]}")
-    return Progress(
-        *columns, info, TimeRemainingColumn(), console=console, disable=not shown or not console.is_terminal
-    )
 
 
 class Report:
