@@ -9,9 +9,9 @@ from PIL import Image
 from public_weights import public_state
 
 from spikeclip.config import model_config
-from spikeclip.convert.network import as_network
 from spikeclip.convert.saved import load_conversion
 from spikeclip.towers import image_tower
+from spikeclip.towers.network import as_network
 
 QUICK = ("--image-size", "33", "--limit", "12", "--held-out", "4", "--batch-size", "4")
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from spikeclip.data.prompts import load_prompts
-from tests.lite_weights import write_lite0
+from tests.public_weights import write_lite0
 
 
 @pytest.fixture(scope="module")

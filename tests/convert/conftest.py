@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from spikeclip.config import model_config
-from spikeclip.convert.network import as_network
 from spikeclip.convert.sample import Sample
 from spikeclip.data.images import Images
 from spikeclip.towers import image_tower
+from spikeclip.towers.network import as_network
 
 SIDE = 33
 """Odd, so that padding SAME is not the same on both sides."""

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from spikeclip.convert.network import read_network
 from spikeclip.errors import InputError
+from spikeclip.towers.network import read_network
 
 peer = pytest.importorskip(
     "efficientnet_lite_pytorch",
@@ -39,7 +39,7 @@ def test_the_packages_weights_give_their_answers(name):
         ours = read_network(f"efficientnet-{name}")
     except InputError as missing:
         pytest.skip(str(missing))
-    from spikeclip.convert.network import _package_file, families
+    from spikeclip.towers.network import _package_file, families
 
     file = _package_file(ours.name, families()[0].networks[ours.name])
     network = peer.EfficientNet.from_name(ours.name).eval()

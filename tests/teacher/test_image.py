@@ -19,7 +19,7 @@ from spikeclip.teacher import open_teacher, teacher_image_embeddings
 from spikeclip.train.lessons import gather_lessons
 from spikeclip.train.pictures import load_run_pictures
 from spikeclip.train.recipe_checks import check_run
-from tests.lite_weights import write_lite0
+from tests.public_weights import write_lite0
 
 DIM = 16
 IDS = load_prompts("imagenet1k").ids

@@ -14,7 +14,7 @@ from spikeclip.teacher.image import ImageTeacher
 from spikeclip.teacher.readout import learn_readout
 from spikeclip.teacher.ridge import Lesson, Readout, fit_readout, head_readout
 from spikeclip.towers import image_tower
-from tests.lite_weights import write_lite0
+from tests.public_weights import write_lite0
 
 RNG = np.random.default_rng(0)
 

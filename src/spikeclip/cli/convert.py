@@ -84,10 +84,10 @@ class Options(NamedTuple):
 def convert(options: Options) -> None:
     """Convert a network."""
     from spikeclip.convert.folder import check_out, convert_into
-    from spikeclip.convert.network import read_network
     from spikeclip.convert.report import Report
     from spikeclip.convert.sample import Drawing, draw_samples
     from spikeclip.convert.settings import ConvertSettings
+    from spikeclip.towers.network import read_network
 
     settings = ConvertSettings(
         neuron=options.neuron,  # type: ignore[arg-type]

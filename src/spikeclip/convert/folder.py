@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from spikeclip.convert.network import Network
 from spikeclip.convert.report import Report
 from spikeclip.convert.run import Conversion, convert
 from spikeclip.convert.sample import Sample
@@ -13,6 +12,7 @@ from spikeclip.convert.saved import is_conversion, save_conversion
 from spikeclip.convert.settings import ConvertSettings
 from spikeclip.errors import InputError, Interrupted
 from spikeclip.files import check_free
+from spikeclip.towers.network import Network
 
 
 def check_out(out: Path, overwrite: bool = False) -> None:

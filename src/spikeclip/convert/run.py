@@ -19,7 +19,6 @@ from spikeclip.convert.distil import Distillation
 from spikeclip.convert.features import agreement, normalized, set_readout
 from spikeclip.convert.fit import Fitted, reconstruct, relative_error
 from spikeclip.convert.mirror import mirror
-from spikeclip.convert.network import Network, folded
 from spikeclip.convert.parts import parts_of
 from spikeclip.convert.ranges import choose_ranges
 from spikeclip.convert.report import Report
@@ -28,6 +27,7 @@ from spikeclip.convert.settings import ConvertSettings
 from spikeclip.errors import InputError
 from spikeclip.neurons import ILIF, record
 from spikeclip.towers import image_tower
+from spikeclip.towers.network import Network, folded
 from spikeclip.towers.separable import SeparableTower
 from spikeclip.towers.weights import weights_hash
 

@@ -24,7 +24,8 @@ from spikeclip.teacher.base import Teacher
 from spikeclip.teacher.folder import combined
 from spikeclip.teacher.ridge import Readout
 from spikeclip.teacher.table import TableTeacher
-from spikeclip.towers.efficientnet_lite import open_ordinary
+from spikeclip.towers.network import read_network
+from spikeclip.towers.weights import weights_hash
 
 TOP = 10
 """Classes of a picture that count; with all 1,000, the many small probabilities pull every picture to one place."""
@@ -42,18 +43,18 @@ class ImageTeacher(Teacher):
     def __init__(
         self, source: str | Path, tables: Sequence[Path], device: str = "cpu", precision: str = "fp32"
     ) -> None:
-        """source: see `open_ordinary`. Raises `InputError` where the tables lack an ImageNet class."""
+        """source: see `read_network`. Raises `InputError` where the tables lack an ImageNet class, or it has others."""
         self.tables = TableTeacher(tables or _found_tables(source))
-        network = open_ordinary(source)
+        network = read_network(str(source))
         self.name = f"{network.name}+{self.tables.name}"
-        linear = network.tower.readout.linear
+        linear = network.tower.requires_grad_(False).readout.linear
         self.head = Readout(linear.weight.numpy().copy(), linear.bias.numpy().copy())
-        self.network, self.config = network.tower.to(device), network.config
+        self.network, self.config = network.tower.to(device), network.config.image
         self.device, self.precision = device, precision
-        self.prototypes_KD = _prototypes(self.tables, network.name)
+        self.prototypes_KD = _prototypes(self.tables, network.name, network.config.embed_dim)
         self.dim, self.texts, self.logit_scale = self.tables.dim, self.tables.texts, self.tables.logit_scale
-        self.image_format = ImageFormat(network.config.image_size)
-        what = (network.sha256, str(network.config.image_size), str(TOP), precision)
+        self.image_format = ImageFormat(self.config.image_size)
+        what = (weights_hash(network.tower), str(self.config.image_size), str(TOP), precision)
         self.fingerprint = combined("image network", *what, self.tables.fingerprint)
 
     def encode_image(
@@ -125,9 +126,13 @@ def _found_tables(source: str | Path) -> list[Path]:
     return [file]
 
 
-def _prototypes(tables: TableTeacher, network: str) -> np.ndarray:
+def _prototypes(tables: TableTeacher, network: str, classes_of_network: int) -> np.ndarray:
     """Return the embeddings of the ImageNet classes in label order (1000, dim), of unit length."""
     known = load_prompts("imagenet1k")
+    if classes_of_network != len(known.ids):
+        raise InputError(
+            f"an image teacher names the {len(known.ids)} ImageNet classes, {network} {classes_of_network}"
+        )
     classes = list(zip(known.ids, known.classnames, strict=True))
     found_KD = tables.find_classes(classes)
     lacks = [f"{i} ({name})" for (i, name), row in zip(classes, found_KD, strict=True) if np.isnan(row[0])]

