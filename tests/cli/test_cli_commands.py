@@ -19,6 +19,7 @@ COMMANDS = (
     "sweep",
     "ablate",
     "teacher",
+    "convert",
     "evaluate",
     "classify",
     "interpolate",
