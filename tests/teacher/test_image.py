@@ -95,7 +95,7 @@ def test_what_an_image_network_lacks_is_said(lite, tmp_path, monkeypatch):
     np.savez(tmp_path / "few.npz", wnid=IDS[:998], name=IDS[:998], prototype=rows[:998])
     with pytest.raises(InputError, match=r"few lacks 2 of the 1,000 ImageNet classes .* n13133613 \(ear"):
         open_teacher([folder / "lite0.pth", tmp_path / "few.npz"])
-    with pytest.raises(InputError, match="unknown image network 'efficientnet-lite9'"):
+    with pytest.raises(InputError, match="unknown network 'efficientnet-lite9'"):
         open_teacher(["efficientnet-lite9", folder / "classes.npz"])
     (tmp_path / "clip_teacher").mkdir()
     (folder / "classes.npz").rename(tmp_path / "clip_teacher" / "imagenet1k_prototypes.npz")

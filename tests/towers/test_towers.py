@@ -159,12 +159,12 @@ def test_recordings_of_another_length(small):
         (
             "spikeclip-tiny",
             {"image_size": 31},
-            "image_size must be a whole number between 32 and 224, got 31",
+            "image_size must be a whole number between 32 and 300, got 31",
         ),
         (
             "spikeclip-base",
-            {"image_size": 256},
-            "image_size must be a whole number between 32 and 224, got 256",
+            {"image_size": 301},
+            "image_size must be a whole number between 32 and 300, got 301",
         ),
         (
             "spikeclip-tiny",

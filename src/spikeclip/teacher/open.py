@@ -28,7 +28,7 @@ def open_teacher(
 ) -> Teacher:
     """Open a CLIP or SigLIP model, a sentence encoder (see `resolve`), or `.npz` tables of embeddings.
 
-    Beside tables may stand one ordinary image network (see `towers.network.read_network`), for the pictures that they lack.
+    Beside tables may stand one ordinary image network (see `read_network`), for the pictures that they lack.
     name: what results call it, the source by default. Raises `InputError` where nothing usable is found.
     """
     sources = [source] if isinstance(source, (str, Path)) else list(source)
