@@ -398,7 +398,7 @@ def test_the_card_says_what_a_model_is(make, tmp_path):
         "- data: cifar10\n- stages: align_image, 15 epochs\n- seed: 3\n- prompts: `a {c}`\n",
         "- class names replaced: automobile by car",
         "- test accuracy, cifar10: 88.55 %",
-        "- weights: 0.0 MB\n\nEnergy is not counted. `spikeclip energy",
+        f"- weights: {(tmp_path / 'model.safetensors').stat().st_size / 1e6:.1f} MB\n\nEnergy is not counted. `spikeclip",
         "Nobody has stated a licence of these weights.",
     ):
         assert part in card
