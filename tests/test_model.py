@@ -389,6 +389,7 @@ def test_the_card_says_what_a_model_is(make, tmp_path):
     )
     model.save_pretrained(tmp_path)
     card = (tmp_path / "README.md").read_text()
+    megabytes = (tmp_path / "model.safetensors").stat().st_size / 1e6
     for part in (
         "# spikeclip-tiny",
         "| image tower | conv of widths 8, 16, pictures of 32 x 32 pixels, 0.0 M parameters |",
@@ -398,7 +399,7 @@ def test_the_card_says_what_a_model_is(make, tmp_path):
         "- data: cifar10\n- stages: align_image, 15 epochs\n- seed: 3\n- prompts: `a {c}`\n",
         "- class names replaced: automobile by car",
         "- test accuracy, cifar10: 88.55 %",
-        f"- weights: {(tmp_path / 'model.safetensors').stat().st_size / 1e6:.1f} MB\n\nEnergy is not counted. `spikeclip",
+        f"- weights: {megabytes:.1f} MB\n\nEnergy is not counted. `spikeclip energy",
         "Nobody has stated a licence of these weights.",
     ):
         assert part in card
