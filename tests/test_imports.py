@@ -46,6 +46,7 @@ WITHOUT_TORCH = (
 """Rooms that a device uses, but for the files that are about PyTorch."""
 NEEDS_TORCH = {
     "spikeclip.graph.lower",
+    "spikeclip.graph.rebuild",
     "spikeclip.encode.student",
     *(f"spikeclip.evaluate.{name}" for name in ("probe", "clip_benchmark")),
 }

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from spikeclip.config import Taught, read_saved
+from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.encode.encoder import Encoder
 from spikeclip.errors import InputError, install_hint
-from spikeclip.graph.saved import graphs_taught
+from spikeclip.graph.saved import graphs_taught, load_graphs
 from spikeclip.pretrained.resolve import Found, has_graphs, resolve
+from spikeclip.pretrained.shipped import shipped
 from spikeclip.teacher import is_image_network
+
+if TYPE_CHECKING:
+    from spikeclip.model import SpikeCLIP
 
 Source = str | Path | Sequence[str | Path]
 
@@ -31,7 +37,8 @@ def open_encoder(
     spiking network's graphs on the event-driven engine, with weights of that precision. Without PyTorch, or where the
     graphs are all there is, the engine runs by itself, in fp32, which fires the same spikes up to rounding. bf16,
     batch_size: of a spiking network in PyTorch, matrix products in bfloat16 and inputs at a time. Raises `InputError`
-    where there is nothing of the kind, and where an extra is missing.
+    where there is nothing of the kind, and where an extra is missing. Models that come with the package have int8
+    weights, and run in int8.
     """
     if engine and bf16:
         raise InputError("bf16 is for networks in PyTorch, and the engine runs fp32 or int8: choose one")
@@ -47,7 +54,7 @@ def open_encoder(
             f"bf16 is for networks in PyTorch, and {source} runs on the engine here: leave it out"
         )
     if engine or alone:
-        return _runtime(found, engine or "fp32")
+        return _runtime(found, engine or ("int8" if str(source) in shipped() else "fp32"))
     if not torch:
         raise InputError(
             f"{source} has no graphs, which is what runs without PyTorch: `spikeclip lower {source}` makes them on a "
@@ -57,6 +64,27 @@ def open_encoder(
     from spikeclip.model import from_pretrained
 
     return Student(from_pretrained(found.folder), batch_size, bf16)
+
+
+def from_pretrained(source: str | Path, **options: Any) -> SpikeCLIP:
+    """Load a spiking network in PyTorch, in eval mode, by what `resolve` finds; or from its graphs alone.
+
+    options: those of `huggingface_hub.snapshot_download`. Raises `InputError` where there is no model, or one that
+    cannot be read.
+    """
+    from spikeclip import model
+
+    folder = resolve(source, **options).folder
+    if (folder / "model.safetensors").is_file() or not has_graphs(folder):
+        return model.from_pretrained(folder)
+    from spikeclip.graph.rebuild import rebuild
+
+    graphs, saved = load_graphs(folder), read_saved(folder)
+    made = model.SpikeCLIP(saved.config, Tokenizer.load(folder), saved.taught).eval()
+    rebuild(made.image, graphs.image)
+    rebuild(made.text, graphs.text)
+    made.log_scale.data.fill_(math.log(graphs.logit_scale))
+    return made
 
 
 def taught_with(source: Source) -> Taught:

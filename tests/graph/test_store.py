@@ -1,5 +1,6 @@
 """A saved graph is the graph, and a damaged file is named."""
 
+import dataclasses
 import hashlib
 import json
 import tracemalloc
@@ -299,3 +300,52 @@ def test_a_graph_without_an_input_is_refused(saved):
         save_graph(Graph(rest), path)
         with pytest.raises(InputError, match="begins with Image or Tokens"):
             load_graph(path)
+
+
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_int8_is_a_quarter_of_the_size_and_near(small, pictures, tokens, tmp_path, tower):
+    model = small("spikeclip-lite0", neuron="relu", embed_dim=64)
+    graph = lower(model.image, model.config.image) if tower == "image" else lower(model.text)
+    save_graph(graph, tmp_path / "whole")
+    save_graph(graph, tmp_path / "small", int8=True)
+    stored = load_file(tmp_path / "small.safetensors")
+    assert {array.dtype.name for array in stored.values()} == {"int8", "float32"}
+    loaded = load_graph(tmp_path / "small")
+    for before, after in zip(graph.ops, loaded.ops, strict=True):
+        for field in dataclasses.fields(before):
+            wanted, found = getattr(before, field.name), getattr(after, field.name)
+            if not isinstance(wanted, np.ndarray):
+                assert found == wanted
+                continue
+            axis = 0 if field.name == "table_VC" else -1
+            most = np.abs(np.moveaxis(wanted, axis, -1)).reshape(-1, wanted.shape[axis]).max(0)
+            error = np.abs(np.moveaxis(found - wanted, axis, -1)).reshape(-1, wanted.shape[axis]).max(0)
+            assert (error <= most / 254 * 1.001).all()
+    again = tmp_path / "again"
+    save_graph(loaded, again, int8=True)  # what is rounded stays as it is
+    for name, array in load_file(f"{again}.safetensors").items():
+        np.testing.assert_allclose(array, stored[name], rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda a: a.update({"readout.linear.weight_IO.scale": np.ones(3, np.float32)}),
+            r"expected float32 \(16,\)",
+        ),
+        (
+            lambda a: a.update({"stem.weight_RSIO.scale": np.ones(8, np.float32)}),
+            "is the scale of no array in int8",
+        ),
+        (lambda a: a.pop("head.weight_RSIO.scale"), "head: weight_RSIO is float32"),
+    ],
+)
+def test_scales_that_do_not_fit(small, tmp_path, change, message):
+    model = small("spikeclip-lite0")
+    save_graph(lower(model.image, model.config.image), tmp_path / "image", int8=True)
+    arrays = load_file(tmp_path / "image.safetensors")
+    change(arrays)
+    save_file(arrays, tmp_path / "image.safetensors")
+    with pytest.raises(InputError, match=message):
+        load_graph(tmp_path / "image")

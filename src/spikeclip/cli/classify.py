@@ -10,9 +10,11 @@ from typing import Annotated
 import typer
 
 from spikeclip.cli.options import Engine, Templates, known_engine
+from spikeclip.defaults import MODEL
 
 HELP = """Say which of your labels fits a picture best.
 
+Without --model it is spikeclip-lite0, which comes with the package and knows common words.
 A model that learned from a teacher takes any words as labels; one that was trained without knows the words of its
 class names alone, and a warning says so. PICTURE is a file, a folder (with its subfolders) or a quoted pattern.
 Formats: JPEG, PNG, WebP, GIF, BMP, TIFF, PPM and AVIF, up to 150 million pixels
@@ -22,6 +24,7 @@ read. Scores are a softmax over the labels."""
 EXAMPLES = """Examples:
 
 \b
+  spikeclip classify cat.jpg --labels "cat,dog,truck"
   spikeclip classify cat.jpg --model runs/cifar10 --labels "cat,dog,truck"
   spikeclip classify photos/ "more/*.png" --model runs/cifar10 --labels cat,dog --top 1
   spikeclip classify cat.jpg --model runs/cifar10 --labels names.txt --top 1
@@ -38,8 +41,9 @@ def classify(
         typer.Argument(metavar="PICTURE", help="Files, folders or patterns.", show_default=False),
     ],
     model: Annotated[
-        str, typer.Option(metavar="MODEL", help="Saved model, run, hub name or teacher.", show_default=False)
-    ],
+        str,
+        typer.Option(metavar="MODEL", help="Shipped name, saved model, run, hub name or teacher."),
+    ] = MODEL,
     labels: Annotated[
         str | None,
         typer.Option(metavar="A,B,...", help="Labels, or a .txt file of one a line.", show_default=False),

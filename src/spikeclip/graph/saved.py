@@ -52,8 +52,8 @@ def save_graphs(model: SpikeCLIP, folder: Path) -> Path:
     return write_graphs(lowered(model)._replace(weights=weights, fingerprint=model.fingerprint), folder)
 
 
-def write_graphs(graphs: SavedGraphs, folder: Path) -> Path:
-    """Write the graphs of a model into `folder`/graph and return that folder.
+def write_graphs(graphs: SavedGraphs, folder: Path, *, int8: bool = False) -> Path:
+    """Write the graphs of a model into `folder`/graph and return that folder. int8: see `save_graph`.
 
     model.json is removed first and written last: without it there are no graphs, so half of them are never read.
     Raises `InputError` where `folder`/graph is a symbolic link or a file, and for graphs that cannot run.
@@ -68,8 +68,8 @@ def write_graphs(graphs: SavedGraphs, folder: Path) -> Path:
         check_tower(tower)
     for left in [folder / GRAPHS, *out.glob(".*.tmp")]:  # the latter of a `lower` that was killed
         left.unlink(missing_ok=True)
-    save_graph(image, out / "image")
-    save_graph(text, out / "text")
+    save_graph(image, out / "image", int8=int8)
+    save_graph(text, out / "text", int8=int8)
     write_record({**facts, "graphs": _graphs_hash(out, facts)}, folder / GRAPHS)
     return out
 

@@ -1,4 +1,4 @@
-"""From what a person typed to the folder of a model: a run, a folder, or a name on the Hugging Face hub."""
+"""From what a person typed to the folder of a model: a run, a folder, a shipped name or one on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from spikeclip.errors import InputError, nearest
 from spikeclip.files import folders_beside
 from spikeclip.hub import is_hub_name
 from spikeclip.pretrained.hub import download
+from spikeclip.pretrained.shipped import shipped, shipped_folder
 from spikeclip.records import read_json
 
 GRAPHS = "graph/model.json"
@@ -35,9 +36,9 @@ class Found:
 def resolve(source: str | Path, **options: Any) -> Found:
     """Find the model that `source` names.
 
-    source: a folder with a model, the folder of a run, which stands for the model in it, or a name on the Hugging Face
-    hub, "owner/model". options: those of `huggingface_hub.snapshot_download`, such as `revision` and
-    `local_files_only`. Raises `InputError` where there is no model, and for a run that has not finished.
+    source: a folder with a model, the folder of a run, which stands for the model in it, a name of `list_pretrained`,
+    or a name on the Hugging Face hub, "owner/model". options: those of `huggingface_hub.snapshot_download`, such as
+    `revision` and `local_files_only`. Raises `InputError` where there is no model, and for a run that has not finished.
 
     What lies in a folder that exists, has no slash, or is no name of the hub is never asked for there.
     """
@@ -51,6 +52,8 @@ def resolve(source: str | Path, **options: Any) -> Found:
         raise InputError(
             f"{name!r} is a file; a model is a folder or a name on the hub (an .npz table is a teacher)"
         )
+    if name in shipped():
+        return Found(shipped_folder(name), "spikeclip")
     if not is_hub_name(name) or name.startswith("runs/"):
         raise _missing(name, folder)
     downloaded = download(name, options)

@@ -1,0 +1,82 @@
+"""The models that come with the package: files, memory of what they are, and pictures they name."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import spikeclip
+from spikeclip.encode.student import Student
+from spikeclip.errors import InputError
+from spikeclip.pretrained import shipped as registry
+from spikeclip.pretrained.shipped import Shipped, shipped, shipped_folder
+
+MATPLOTLIB = pytest.importorskip("matplotlib", reason="matplotlib (extra train) is not installed")
+PORTRAIT = Path(MATPLOTLIB.__file__).parent / "mpl-data" / "sample_data" / "grace_hopper.jpg"
+LABELS = "military uniform,dog,flower,car,pizza"
+
+
+def test_the_registry_names_every_file_and_says_what_it_is():
+    assert spikeclip.list_pretrained() == ["spikeclip-lite0"]
+    for name, model in shipped().items():
+        files = {str(path.relative_to(model.folder)) for path in model.folder.rglob("*") if path.is_file()}
+        assert files == set(model.files)
+        assert shipped_folder(name) == model.folder
+        assert all([model.licence, model.sources, model.training, model.made_by])
+    folders = registry.HERE / "weights"
+    assert sum(path.stat().st_size for path in folders.rglob("*") if path.is_file()) < 12e6
+
+
+def test_a_changed_file_is_refused(monkeypatch):
+    model = shipped()["spikeclip-lite0"]
+    changed = Shipped(**{**vars(model), "files": {**model.files, "config.json": "0" * 64}})
+    monkeypatch.setattr(registry, "shipped", lambda: {model.name: changed})
+    with pytest.raises(InputError, match=r"config\.json was changed, so it is not spikeclip-lite0 any more"):
+        shipped_folder.__wrapped__(model.name)
+
+
+def run(*arguments, block=()):
+    code = (
+        f"import runpy, sys\nsys.modules |= dict.fromkeys({list(block)!r})\n"
+        f"sys.argv = {['spikeclip', *map(str, arguments)]!r}\nrunpy.run_module('spikeclip', run_name='__main__')"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("block", [(), ("torch",), ("torch", "openvino", "onnxruntime")])
+def test_a_photograph_is_named_without_training_anything(block):
+    result = run("classify", PORTRAIT, "--labels", LABELS, "--json", block=block)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)[0]["label"] == "military uniform"
+    assert "Traceback" not in result.stderr
+
+
+def test_pictures_as_cameras_and_printers_store_them(tmp_path):
+    """12 megapixels, turned by EXIF, CMYK, 16 bits: the same photograph, the same answer."""
+    picture = Image.open(PORTRAIT).convert("RGB")
+    picture.resize((3024, 4032)).save(tmp_path / "large.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a viewer turns it by 90 degrees
+    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif)
+    picture.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    grey = np.asarray(picture.convert("L")).astype(np.uint16) * 257
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    result = run("classify", tmp_path, "--labels", LABELS, "--json")
+    assert result.returncode == 0, result.stderr
+    answers = {Path(file).name: rows[0]["label"] for file, rows in json.loads(result.stdout).items()}
+    assert answers == dict.fromkeys(["large.jpg", "turned.jpg", "cmyk.jpg", "deep.png"], "military uniform")
+
+
+def test_the_model_in_pytorch_is_the_one_on_the_engine():
+    model, encoder = spikeclip.from_pretrained("spikeclip-lite0"), spikeclip.open_encoder("spikeclip-lite0")
+    student = Student(model)
+    for ours, theirs in (
+        (student.encode_image([PORTRAIT]), encoder.encode_image([PORTRAIT])),
+        (student.encode_text(["a photo of a cat."]), encoder.encode_text(["a photo of a cat."])),
+    ):
+        assert float((ours * theirs).sum()) > 0.95  # levels on an edge fall to either side
+    assert student.logit_scale == pytest.approx(encoder.logit_scale)
