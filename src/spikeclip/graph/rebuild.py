@@ -46,6 +46,8 @@ def _neutral(tower: nn.Module) -> None:
             module.running_var.fill_(1 - module.eps)
         elif isinstance(module, LinearBN) and module.linear.bias is not None:
             module.linear.bias.zero_()
+        elif isinstance(module, neurons.Neuron) and module.range_C is not None:
+            module.range_C.fill_(1)
 
 
 def _unit(op: Op, unit: dict[str, float]) -> float:
