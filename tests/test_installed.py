@@ -79,6 +79,7 @@ def test_an_installation_that_cannot_be_written_by_a_user_without_a_home(place, 
     assert code == 0, error
     assert {entry["label"] for entry in json.loads(out)} == {"star", "ring"}
     assert error.count("compiling the engine") == 1
+    assert "kept for later starts" in error
     (kept,) = tmp_path.glob("spikeclip-*")
     assert kept.stat().st_mode & 0o777 == 0o700
     assert python(CLI, *classify(place, "--engine", "int8", "--json"), **where) == (0, out, "")
@@ -101,6 +102,35 @@ def test_a_neuron_without_numba_names_the_extra(modules):
     assert (code, error) == (0, "")
     assert "which is not installed: pip install '" in out
     assert "[runtime]'" in out
+
+
+# A signal that comes while LLVM compiles is seen by the first Python that LLVM calls.
+STOPPED = """import signal
+from numba.core.codegen import CPUCodeLibrary
+compiled = CPUCodeLibrary._object_compiled_hook
+def stop(*about):
+    signal.raise_signal(signal.SIGINT)
+    compiled(*about)
+CPUCodeLibrary._object_compiled_hook = staticmethod(stop)
+"""
+IMPORTING = """import signal
+class Stop:
+    def find_spec(self, name, *about):
+        if name == "typer":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Stop())
+from spikeclip.__main__ import main; main()
+"""
+
+
+def test_ctrl_c_while_kernels_compile_and_while_the_command_line_is_imported(place, tmp_path):
+    where = {"PYTHONPATH": str(Path(spikeclip.__file__).parents[1]), "NUMBA_CACHE_DIR": str(tmp_path)}
+    code, out, error = python(STOPPED + CLI, *classify(place, "--engine", "int8"), **where)
+    assert (code, out) == (130, "")
+    said = error.splitlines()
+    assert said[0].startswith("compiling")
+    assert said[1:] == ["Interrupted."]
+    assert python(IMPORTING, "--help", **where) == (130, "", "Interrupted.\n")
 
 
 WITHOUT = {

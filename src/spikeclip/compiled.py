@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import stat
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,13 @@ def compiled(function: Callable, **options: Any) -> Any:
             break
         except (RuntimeError, OSError):  # numba has no place to keep it
             continue
+    dispatcher.compile = _signals_held()(dispatcher.compile)  # type: ignore[method-assign]
     return dispatcher
+
+
+def has_place(dispatcher: Any) -> bool:
+    """Whether there is a place on disk for the code of a `compiled` function."""
+    return isinstance(dispatcher._cache, _Cache)
 
 
 def is_kept(dispatcher: Any, kinds: tuple) -> bool:
@@ -42,6 +50,25 @@ def is_kept(dispatcher: Any, kinds: tuple) -> bool:
         return found._cache_file.load(key) is not None
     except Exception:  # not kept at all, or damaged
         return False
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM come a moment later: LLVM calls back into Python, where an exception would be lost."""
+    held: dict[int, Any] = {}
+    came: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(handler := signal.getsignal(number)):
+                held[number] = handler
+                signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+    for number in dict.fromkeys(came):
+        signal.raise_signal(number)
 
 
 class _Cache(FunctionCache):

@@ -150,7 +150,7 @@ def test_calibration_decides_what_runs(monkeypatch, fastest):
 
 
 def test_a_later_engine_runs_what_was_chosen(monkeypatch, choices):
-    graph, x = image_graph(15, "ilif", 2, (6, 7), 48, 4), pictures(15, 4, (6, 7))
+    graph, x = image_graph(15, "ilif", 2, (6, 7), 48, 4), pictures(15, 16, (6, 7))
     monkeypatch.setattr("spikeclip.engine.engine.clearly_fastest", lambda times: "dense")
     kept = set(choices.iterdir())
     first = Engine(graph)
@@ -170,13 +170,27 @@ def test_a_later_engine_runs_what_was_chosen(monkeypatch, choices):
     for engine, batch in (
         (Engine(other), x),
         (Engine(graph, precision="fp32"), x),
-        (Engine(graph), pictures(1, 1, (6, 7))),
+        (Engine(graph), pictures(1, 32, (6, 7))),
     ):
         with pytest.raises(NotImplementedError):
             engine(batch)
     file.write_text("{")
     with pytest.raises(NotImplementedError):
         Engine(graph)(x)
+
+
+def test_a_handful_of_inputs_is_not_measured(monkeypatch, choices):
+    graph, x = image_graph(16, "ilif", 2, (6, 7), 48, 4), pictures(16, 16, (6, 7))
+    monkeypatch.setattr("spikeclip.engine.engine.clearly_fastest", lambda times: "dense")
+    kept, few, many = set(choices.iterdir()), Engine(graph), Engine(graph)
+    for batch in (x[:15], x):  # the second runs as the first did: equal rows for equal pictures
+        np.testing.assert_array_equal(few(batch), Engine(graph, mode="events")(batch))
+    assert not stretches(few)
+    assert set(choices.iterdir()) == kept
+    many(x)
+    assert stretches(many)
+    few.calibrate(x)
+    assert stretches(few)
 
 
 def test_without_onnx_runtime_there_are_events(monkeypatch):

@@ -25,6 +25,8 @@ from spikeclip.graph.ops import Graph, Image, InputOp, Neuron
 
 PRECISIONS = ("fp32", "int8")
 MODES = ("events", "dense", "auto")
+WORTH_MEASURING = 16
+"""Inputs of a first batch from which on measuring pays: it takes seconds, and for fewer inputs events are fast."""
 
 
 class Engine(Generic[InputOp]):
@@ -33,9 +35,10 @@ class Engine(Generic[InputOp]):
     precision: `fp32` fires the spikes of `graph.execute` up to rounding; `int8` has weights of 8 bits, one scale
     per output channel, and integer sums that cannot overflow. The first convolution and the readout, whose
     inputs are no spikes, are fp32 in both. mode: `events`, `dense` (extra `onnx`), or `auto`, which takes what
-    is faster on this machine: what `calibrate` measures on the first batch, or measured in an earlier process.
-    A network with depthwise convolutions runs dense as one OpenVINO graph (extra `openvino`, see `whole`), in `auto`
-    wherever that is installed.
+    is faster on this machine: what `calibrate` measures on the first batch, or measured in an earlier process. A first
+    batch of fewer than `WORTH_MEASURING` inputs is not measured: then all run by events, so that equal inputs give
+    equal outputs, until `calibrate` is called. A network with depthwise convolutions runs dense as one OpenVINO graph
+    (extra `openvino`, see `whole`), in `auto` wherever that is installed.
     threads: of numba's pool, None for all.
     """
 
@@ -95,10 +98,11 @@ class Engine(Generic[InputOp]):
         compile_kernels(self.kernels)
         if watch is None and not self._chosen:
             saved = load_choice(self._key(inputs))
-            if saved is None or not set(saved) <= self._all():
-                self.calibrate(inputs)
-            else:
-                self.steps, self._chosen = self._join(saved), True
+            if saved is not None and set(saved) <= self._all():
+                self.steps = self._join(saved)
+            elif len(inputs) >= WORTH_MEASURING:
+                self.calibrate(inputs, repeats=3)
+            self._chosen = True
         with self._lock, _threads(self.threads):
             if watch is None:
                 return self._run(self.steps, inputs).output[0].copy()

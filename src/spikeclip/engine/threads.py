@@ -23,7 +23,7 @@ from numba import get_num_threads, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from spikeclip.compiled import compiled, is_kept
+from spikeclip.compiled import compiled, has_place, is_kept
 
 _I64, _VOID = ir.IntType(64), ir.VoidType()
 _COMPILING = RLock()
@@ -53,6 +53,10 @@ class Kernel:
             self._kept = is_kept(self._function, self._kinds) and is_kept(self._launch, self._launched)
         return self._kept or self._address is not None
 
+    def has_place(self) -> bool:
+        """Whether it is kept on disk once it is compiled."""
+        return has_place(self._function)
+
     def compile(self) -> int:
         """Compile what is not compiled yet, or read it from disk; return the kernel's address."""
         with _COMPILING:
@@ -70,22 +74,26 @@ class Kernel:
 def compile_kernels(kernels: Iterable[Kernel]) -> None:
     """Compile kernels that are not compiled yet, half of them in a second process, and say so on stderr.
 
-    It takes seconds, once in an installation.
+    It takes seconds, once in an installation for each kernel.
     """
     with _COMPILING:
         names = {kernel.name for kernel in kernels if not kernel.is_ready()}
         missing = [name for name in KERNELS if name in names]
         if not missing:
             return
-        print("compiling the engine for this processor, once in an installation ...", file=sys.stderr)
+        later = ", kept for later starts" if KERNELS[missing[0]].has_place() else ""
+        print(f"compiling the engine for this processor: {len(missing)} kernels{later} ...", file=sys.stderr)
         process = _compile_elsewhere(missing[1::2])
-        for name in missing[0::2]:
-            KERNELS[name].compile()
-        _share()
-        if process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=60)
-            process.kill()
+        try:
+            for name in missing[0::2]:
+                KERNELS[name].compile()
+            _share()
+            if process is not None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=60)
+        finally:
+            if process is not None:
+                process.kill()
         for name in missing[1::2]:
             KERNELS[name].compile()  # from disk, or here where the other process could not
 
