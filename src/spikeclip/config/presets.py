@@ -67,7 +67,7 @@ def _lite(scale: int, image_size: int, widths: tuple[int, ...], repeats: tuple[i
             mean=(127 / 255, 127 / 255, 127 / 255),
             std=(128 / 255, 128 / 255, 128 / 255),
         ),
-        text=TextConfig("transformer", vocab_size=8192, context_length=32, eos_id=8191),
+        text=TextConfig("transformer", vocab_size=8000, context_length=32, depth=1, eos_id=1),
     )
 
 
