@@ -4,14 +4,13 @@
 # --help` names.
 set -eu
 data=${SPIKECLIP_DATA:-../shared/data}
-sets="imagenet_sample caltech101 flickr8k tinyimagenet32"
-pictures() { for set in $sets; do printf -- "$1 $data/$set "; done; }
 
-spikeclip convert efficientnet-lite0 $(pictures --pictures) --D 8 --steps 100 --limit 560 --held-out 160 \
-    --out runs/lite0-tower
+spikeclip convert efficientnet-lite0 --D 8 --steps 120 --limit 480 --held-out 120 --out runs/lite0-tower \
+    --pictures "$data/imagenet_sample" --pictures "$data/caltech101" --pictures "$data/flickr8k"
 spikeclip teacher words "$data/text/clip_vitb32_nouns.npz" "$data/clip_teacher/imagenet1k_prototypes.npz" --held 0 \
     --out runs/all-words.npz
 spikeclip train recipes/words.yaml teacher.path=runs/all-words.npz --out runs/lite0-text
 python weights/join.py spikeclip-lite0 --tower runs/lite0-tower --network efficientnet-lite0 --text runs/lite0-text/model \
     --table "$data/clip_teacher/imagenet1k_prototypes.npz" --table "$data/clip_teacher/caltech101.npz" \
-    $(pictures --data) --about weights/lite0.yaml
+    --data "$data/imagenet_sample" --data "$data/caltech101" --data "$data/flickr8k" --data "$data/tinyimagenet32" \
+    --about weights/lite0.yaml

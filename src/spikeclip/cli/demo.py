@@ -27,9 +27,13 @@ def demo(
     """Run the demonstration."""
     from spikeclip.cli.tables import print_networks
     from spikeclip.studies.demo import run_demo
+    from spikeclip.studies.photographs import name_photographs
 
     results = run_demo(out)
     print_networks("colour-shape pairs, recognised among all 64 names", results["networks"])
     print(f"model: {out / 'model'}   result: {out / 'results.json'}   picture: {out / 'predictions.png'}")
     print(f"energy, level by level: {out / 'energy.html'}")
     print(f"try: spikeclip classify PICTURE --model {out / 'model'} --labels 'red star,blue ring'")
+    print("\nand the model that comes with the package, on photographs, without training:")
+    for seen in name_photographs():
+        print(f"{seen.file.name:20} {seen.label:20} {seen.score:4.0%} {seen.seconds:6.2f} s")
