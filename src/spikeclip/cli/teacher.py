@@ -11,9 +11,10 @@ import typer
 from spikeclip.cli.options import Renames, Templates, renames, with_options
 from spikeclip.defaults import CACHE, TEMPLATE
 
-HELP = """Teachers: train a small CLIP, store embeddings as a table, compare a student with its own.
+HELP = """Train a teacher, store what it says, compare with it.
 
-A recipe names a teacher as teacher.path."""
+A teacher is a CLIP; its embeddings of pictures and texts are stored as a table. A recipe names either as
+teacher.path."""
 EXAMPLES = """Examples:
 
 \b
