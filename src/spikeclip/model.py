@@ -27,7 +27,7 @@ from spikeclip.config import (
     saved_values,
     to_dict,
 )
-from spikeclip.data.tokenizer import Tokenizer, no_tokenizer
+from spikeclip.data.tokenizer import Tokenizer, check_tokenizer, no_tokenizer
 from spikeclip.errors import InputError
 from spikeclip.files import replacing
 from spikeclip.pretrained.card import CARD, is_ours, model_card
@@ -164,11 +164,7 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
         folder = resolve(path, **options).folder
         saved, tokenizer_file = read_saved(folder), folder / "tokenizer.json"
         tokenizer = Tokenizer.load(tokenizer_file) if tokenizer_file.is_file() else None
-        if tokenizer is not None and tokenizer.eos_id != saved.config.text.eos_id:
-            raise InputError(
-                f"{tokenizer_file} ends a text with token {tokenizer.eos_id}, and the model reads it up to token "
-                f"{saved.config.text.eos_id}: it is the tokenizer of another model"
-            )
+        check_tokenizer(tokenizer, saved.config.text.eos_id, str(folder))
         make = partial(cls, saved.config, tokenizer, saved.taught)
         return load_file(make, folder / "model.safetensors").eval()
 

@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
-from spikeclip.config import TeacherTraining
+from spikeclip.config import TeacherTraining, model_config
 from spikeclip.data.shapes import shapes
 from spikeclip.graph.saved import save_graphs
-from spikeclip.model import from_pretrained
+from spikeclip.model import SpikeCLIP, from_pretrained
 from spikeclip.train.teacher import train_teacher
 
 KINDS = {"run": "run", "folder": "run/model", "hub": "owner/model", "graphs": "lowered"}
@@ -204,3 +204,17 @@ def test_lower_follows_no_link_out_of_a_folder(command, models, folder):
     assert (code, out) == (1, "")
     assert error.startswith("Error: run-of-links/model is a symbolic link, to ")
     assert not list((folder / "elsewhere").iterdir())
+
+
+def test_verify_says_of_a_relu_twin_that_it_has_no_spikes(command, tmp_path):
+    text = {"vocab_size": 300, "eos_id": 1, "width": 16, "depth": 1, "num_heads": 2}
+    config = model_config(
+        "spikeclip-tiny", neuron="relu", T=1, embed_dim=16, image={"widths": [8, 16]}, text=text
+    )
+    SpikeCLIP(config).save_pretrained(tmp_path / "twin")
+    told = f"{tmp_path / 'twin'} is an ordinary (ReLU) network without spikes: there is nothing to verify"
+    assert command("verify", str(tmp_path / "twin")) == (1, "", f"Error: {told}\n")
+
+
+def test_the_list_of_commands_cuts_no_sentence(command):
+    assert "..." not in command("--help")[1].partition("Commands:")[2].partition("Examples:")[0]

@@ -90,6 +90,19 @@ def test_graphs_of_other_weights_are_refused(model, tmp_path):
         Runtime.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("open_", [Runtime.from_pretrained, spikeclip.from_pretrained])
+def test_the_tokenizer_of_another_model_is_refused(model, tmp_path, open_):
+    folder = shutil.copytree(model[1], tmp_path / "model")
+    words, end, pad = (folder / "tokenizer.json").read_text(), "<|endoftext|>", "<|pad|>"
+    (folder / "tokenizer.json").write_text(
+        words.replace(end, "@END@").replace(pad, end).replace("@END@", pad)
+    )
+    with pytest.raises(
+        InputError, match=r"ends a text with token 2, .* up to token 1: it is the tokenizer of another"
+    ):
+        open_(folder)
+
+
 def test_bad_labels(model):
     runtime = Runtime.from_pretrained(model[1])
     with pytest.raises(InputError, match="no labels"):

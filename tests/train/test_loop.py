@@ -24,6 +24,7 @@ from spikeclip.towers.synapses import round_weight
 from spikeclip.train import loop
 from spikeclip.train import run as run_module
 from spikeclip.train.network import driven_accumulates
+from spikeclip.train.report import Report
 from spikeclip.train.run import resolve_precision
 from spikeclip.train.stages import stage as stage_module
 
@@ -453,3 +454,9 @@ def test_a_stage_uses_its_share_of_the_samples(run, monkeypatch):
         sizes[share] = result["stages"][0]["steps"]
     assert sizes == {0.25: 4, 0.5: 8, 1.0: 16}
     assert seen[0.25] < seen[0.5] < seen[1.0]
+
+
+def test_a_line_of_the_log_is_not_folded_in_a_pipe(tmp_path, capsys):
+    text = " ".join(["words"] * 60)
+    Report(tmp_path).warn(text)
+    assert capsys.readouterr().err == f"warning: {text}\n"

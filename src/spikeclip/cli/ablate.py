@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-HELP = """Train a recipe with one thing changed at a time, over several seeds.
+HELP = """Train a recipe with one thing changed at a time.
 
-The built-in axes are those of SpikeCLIP's paper and of distillation: neuron, T, text_tower, alignment, KL,
-pretraining_data, distillation. --grid takes a YAML file of your own in their place, {axis: {value: [changes as on
-the command line]}}. --out gets a run for each value and seed, ablation.json and ablation.png: accuracy on the test
-split, which every run reads once at its end, with 95 % confidence intervals over seeds, and the change against the
-recipe with the same seeds. To choose a setting rather than report one, add data.test_split=null: accuracy is then that
-of the validation split. Run it again to continue: finished runs are kept, an interrupted one goes on."""
+Every value is trained with several seeds. The built-in axes are those of SpikeCLIP's paper and of distillation:
+neuron, T, text_tower, alignment, KL, pretraining_data, distillation. --grid takes a YAML file of your own in their
+place, {axis: {value: [changes as on the command line]}}. --out gets a run for each value and seed, ablation.json
+and ablation.png: accuracy on the test split, which every run reads once at its end, with 95 % confidence intervals
+over seeds, and the change against the recipe with the same seeds. To choose a setting rather than report one, add
+data.test_split=null: accuracy is then that of the validation split. Run it again to continue: finished runs are
+kept, an interrupted one goes on."""
 EXAMPLES = """Examples:
 
 \b

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-HELP = """Save the weights between two models, as before and after fine-tuning.
+HELP = """Save the weights between two models.
 
-Fine-tuning on one data set forgets others. A network whose weights lie between BEFORE and AFTER keeps more of what
-BEFORE could do for a part of what AFTER gained, at no cost when it runs (WiSE-FT, arXiv 2109.01903). Choose the share
-on a validation split."""
+The two are one network before and after fine-tuning. Fine-tuning on one data set forgets others. A network whose
+weights lie between BEFORE and AFTER keeps more of what BEFORE could do for a part of what AFTER gained, at no cost
+when it runs (WiSE-FT, arXiv 2109.01903). Choose the share on a validation split."""
 EXAMPLES = """Examples:
 
 \b

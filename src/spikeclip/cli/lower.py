@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-HELP = """Write the graphs of a saved model, for the engine and for machines without PyTorch.
+HELP = """Write the graphs that the engine runs.
 
-A graph is the trained tower as a short list of plain operations with BatchNorm folded in: MODEL/graph holds
-image.json, text.json and their weights as safetensors. Run it again after training on. MODEL is a saved model, the
-folder of a run, or a name on the Hugging Face hub, whose copy on this machine gets the graphs."""
+Machines without PyTorch need them. A graph is the trained tower as a short list of plain operations with BatchNorm
+folded in: MODEL/graph holds image.json, text.json and their weights as safetensors. Run it again after training
+on. MODEL is a saved model, the folder of a run, or a name on the Hugging Face hub, whose copy on this machine gets
+the graphs."""
 EXAMPLES = """Examples:
 
 \b

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-HELP = """Train a recipe at several strengths of the firing-rate regulariser.
+HELP = """Train a recipe at several penalties on spikes.
 
-Each strength is `loss.rate` of the last stage, a finetune. The ReLU twin and the quantised twin are trained by the
-same recipe. --out gets a run for each, sweep.json, and a figure for each level: validation accuracy against the
-energy of a picture. Run it again to continue: finished runs are kept, an interrupted one goes on."""
+The penalty is the firing-rate regulariser; each strength is `loss.rate` of the last stage, a finetune. The ReLU
+twin and the quantised twin are trained by the same recipe. --out gets a run for each, sweep.json, and a figure for
+each level: validation accuracy against the energy of a picture. Run it again to continue: finished runs are kept,
+an interrupted one goes on."""
 EXAMPLES = """Examples:
 
 \b

@@ -19,7 +19,7 @@ from spikeclip.cli.teacher_tables import (
 )
 from spikeclip.defaults import CACHE, TEMPLATE
 
-HELP = """Teachers: train a small CLIP, store embeddings, learn a readout, compare a student with its own.
+HELP = """Train a teacher, store what it says, compare with it.
 
 A recipe names a teacher as teacher.path: a CLIP model, a sentence encoder, .npz tables of embeddings, or an
 ordinary image network (efficientnet-lite0) beside a table with embeddings of the ImageNet classes."""

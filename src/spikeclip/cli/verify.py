@@ -38,12 +38,16 @@ def verify(
     from spikeclip.data.tokenizer import Tokenizer
     from spikeclip.errors import InputError
     from spikeclip.graph.inputs import picture_batches, random_tokens
+    from spikeclip.graph.ops import Neuron
     from spikeclip.graph.saved import open_graphs
     from spikeclip.graph.verify import verify
     from spikeclip.pretrained.resolve import resolve
 
     folder = resolve(model).folder
     graphs = open_graphs(folder)
+    neurons = [op for graph in (graphs.image, graphs.text) for op in graph.ops if isinstance(op, Neuron)]
+    if all(op.kind == "relu" for op in neurons):
+        raise InputError(f"{model} is an ordinary (ReLU) network without spikes: there is nothing to verify")
     pictures = load_pictures(data, split, graphs.image.input.format, cache=cache, limit=limit)
     tokenizer = folder / "tokenizer.json"
     if tokenizer.is_file():

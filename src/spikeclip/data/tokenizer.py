@@ -142,6 +142,15 @@ class Tokenizer:
         return next((token for token in ids if token is not None), None)
 
 
+def check_tokenizer(tokenizer: Tokenizer | None, eos_id: int, model: str) -> None:
+    """Raise `InputError` for a tokenizer that does not end texts with the token up to which a model reads them."""
+    if tokenizer is not None and tokenizer.eos_id != eos_id:
+        raise InputError(
+            f"the tokenizer of {model} ends a text with token {tokenizer.eos_id}, and the model reads it up to token "
+            f"{eos_id}: it is the tokenizer of another model"
+        )
+
+
 def no_tokenizer(model: str) -> InputError:
     """Return an `InputError` for texts that a model cannot read."""
     return InputError(

@@ -11,7 +11,7 @@ from spikeclip.energy.firing import Z95
 
 SPIKING_NAMES = tuple(network.name for network in SPIKING)
 MEANING = {
-    "L0": "counting as papers do (fp32, first layer and synaptic operations only; not a claim)",
+    "L0": "counting as papers do (fp32, first layer and synaptic operations only; too little to conclude from)",
     "L1": "counting every operation",
     "L2 tiled": "with memory and addresses, each stored number fetched once",
     "L2 no reuse": "with memory and addresses, every operand fetched every time",
@@ -149,7 +149,10 @@ def _level(energy: Mapping[str, Any], level: str) -> str:
         twins = []
         for twin in (twin for spiking, twin in pairs(energy) if spiking == name):
             rate = break_even(energy, name, twin, level)
-            limits = {"never": "dearer even in silence", "always": "cheaper at any rate"}
+            limits = {
+                "never": "costs more even without any spikes",
+                "always": "costs less however much it fires",
+            }
             limit = limits.get(rate, f"break-even at {rate} spikes per neuron")
             twins.append(f"{against(total[name][level], twin, total[twin][level])} ({limit})")
         cost = amount(total[name][level], energy["total"]["intervals"][name][level])

@@ -10,14 +10,13 @@ from typing import Any, Literal
 import numpy as np
 
 from spikeclip.config import read_config, to_dict
-from spikeclip.data.tokenizer import Tokenizer, no_tokenizer
+from spikeclip.data.tokenizer import Tokenizer, check_tokenizer, no_tokenizer
 from spikeclip.encode.encoder import text_list
 from spikeclip.encode.pixels import Picture, as_pixels
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.encode.vectors import unit
 from spikeclip.engine.engine import Engine
 from spikeclip.engine.threads import compile_kernels
-from spikeclip.errors import InputError
 from spikeclip.graph.inputs import check_pixels
 from spikeclip.graph.saved import SavedGraphs, load_graphs
 from spikeclip.graph.shapes import shapes
@@ -49,11 +48,7 @@ class Runtime:
         self.provenance = {"config": config, "weights": graphs.weights, "precision": f"engine {precision}"}
         picture, self.context_length = graphs.image.input, graphs.text.input.length
         self.image_format = picture.format
-        if tokenizer is not None and tokenizer.eos_id != graphs.text.input.eos_id:
-            raise InputError(
-                f"the tokenizer ends a text with token {tokenizer.eos_id}, and the graphs of {name} read it up to "
-                f"token {graphs.text.input.eos_id}: it is the tokenizer of another model"
-            )
+        check_tokenizer(tokenizer, graphs.text.input.eos_id, name)
         values = [*shapes(graphs.image).values(), *shapes(graphs.text).values()]
         self.dim = values[-1][-1]
         self._batch = max(1, min(_BATCH, _ROOM // max(map(math.prod, values))))

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from spikeclip.data.readers.listing import short
 from spikeclip.errors import InputError
 from spikeclip.graph.ops import LARGEST, Embedding, Graph, Image, Mask, Neuron, Op, Readout, Tokens, axes
 from spikeclip.graph.shapes import Shape, shapes
@@ -81,7 +82,7 @@ def _check_order(ops: list[Op]) -> None:
         if gives and isinstance(op, (Image, Tokens)):
             raise InputError(f"{op.name}: a graph has one input, {ops[0].name}")
         if not _fits(tuple[str, ...], op.inputs):
-            raise InputError(f"{op.name}: inputs is a list of names, got {_short(op.inputs)}")
+            raise InputError(f"{op.name}: inputs is a list of names, got {short(op.inputs)}")
         needed = [read for read in op.reads if not read.optional]
         if not len(needed) <= len(op.inputs) <= len(op.reads):
             raise InputError(f"{op.name}: {kind} reads {len(needed)} values, got {len(op.inputs)}")
@@ -99,11 +100,11 @@ def _check_fields(op: Op) -> None:
         value = getattr(op, name)
         if hint is not np.ndarray:
             if not _fits(hint, value):
-                raise InputError(f"{op.name}: {name} is {_described(hint)}, got {_short(value)}")
+                raise InputError(f"{op.name}: {name} is {_described(hint)}, got {short(value)}")
             continue
         array, letters = isinstance(value, np.ndarray), axes(name)
         if not array or value.dtype != np.float32 or value.ndim != len(letters) or not value.size:
-            got = f"{value.dtype} {value.shape}" if array else _short(value)
+            got = f"{value.dtype} {value.shape}" if array else short(value)
             raise InputError(f"{op.name}: {name} is float32 of the axes ({', '.join(letters)}), got {got}")
         low, high = float(value.min()), float(value.max())
         if not (low >= -LARGEST and high <= LARGEST):  # NaN is neither
@@ -147,11 +148,6 @@ def _described(hint: Any) -> str:
         parts = [f"each {_described(args[0])}"] if args[-1] is Ellipsis else map(_described, args)
         return f"a list, {', '.join(parts)}"
     return "null" if hint is type(None) else "true or false"
-
-
-def _short(value: Any) -> str:
-    text = repr(value) if not isinstance(value, int) or abs(value) < 10**20 else "a huge number"
-    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _check_texts(graph: Graph) -> None:

@@ -19,8 +19,9 @@ from spikeclip.train.run import train_run
 @contextmanager
 def study(out: Path, kind: str, again: str = "continues") -> Iterator[None]:
     """Keep the folder of a study to this process; `Interrupted` says what the same command does."""
-    if find_spec("matplotlib") is None:  # for the figures at the end
-        raise missing_extra("matplotlib", "train")
+    for module in ("matplotlib", "numba"):  # for the figures at the end, and for the neurons after a teacher
+        if find_spec(module) is None:
+            raise missing_extra(module)
     try:
         with locked(out, kind):
             yield

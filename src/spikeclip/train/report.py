@@ -85,11 +85,12 @@ class Report:
         self.console.print(
             f"{self.title}{self.stage} epoch {epoch}  {shown}  {self.speed():.0f}/s",
             highlight=False,
+            soft_wrap=True,
         )
 
     def warn(self, text: str) -> None:
         """Print a warning above the bar."""
-        self.console.print(f"[yellow]warning:[/yellow] {text}", highlight=False)
+        self.console.print(f"[yellow]warning:[/yellow] {text}", highlight=False, soft_wrap=True)
 
     def end(self, stage: Any, progress: Any) -> None:
         """Close the bar of a stage."""
@@ -98,6 +99,7 @@ class Report:
             f"{self.title}{self.stage} done in {progress.seconds:.0f} s: {stage.score_name} "
             f"{progress.best_score:.4f} at step {progress.best_step}",
             highlight=False,
+            soft_wrap=True,
         )
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from spikeclip.data.known import FOLDER_VARIABLE, Known, known_datasets
 from spikeclip.data.readers.rows import Rows
-from spikeclip.errors import InputError, first_line, missing_extra, nearest
+from spikeclip.errors import InputError, first_line, missing_module, nearest
 from spikeclip.hub import SECONDS, hub_answers
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def hub_splits(name: str, known: Known | None = None) -> dict[str, Callable[[], 
     """
     try:
         import datasets
-    except ImportError:
-        raise missing_extra("datasets", "train") from None
+    except ModuleNotFoundError as error:  # it, or what it needs
+        raise missing_module(error) from None
     offline = not hub_answers(
         lambda hub: hub.dataset_info(name, timeout=SECONDS), f"{_what(name, known)}, which", "data set"
     )

@@ -187,6 +187,8 @@ def plain_text(text: str) -> str:
 
 def short(value: Any, length: int = 60) -> str:
     """Return how a value is written, cut to a length that fits a message."""
+    if isinstance(value, int) and abs(value) >= 10**20:  # Python writes no number of thousands of digits
+        return "a huge number"
     text = repr(value[: 2 * length] if isinstance(value, (str, bytes, list)) else value)
     return text if len(text) <= length else f"{text[:length]}..."
 
