@@ -26,6 +26,7 @@ from spikeclip.evaluate.zero_shot import zero_shot_metrics
 from spikeclip.graph import save_graph
 from spikeclip.graph.lower import lower
 from spikeclip.model import SpikeCLIP, from_pretrained, weights_hash
+from spikeclip.towers.separable import SeparableTower
 
 CALIBRATION = 256
 """Training pictures that set the ranges of the quantised twin."""
@@ -61,6 +62,10 @@ def prepare(source: Path, data: str, pictures: int, batches: Sequence[int], out:
     test = load("test", pictures)
     if test.labels is None:
         raise InputError(f"{data} has no labels, so there is no accuracy to compare")
+    if isinstance(model.image, SeparableTower):
+        raise InputError(
+            f"{data}: this bench exports the twins of conv and spikingformer towers, not of a separable one"
+        )
     write_network(model, normalized(model.config.image, test.images), out)
     if model.config.neuron.kind == "relu":
         sample_NHWC = normalized(model.config.image, load("train", CALIBRATION).images)

@@ -25,6 +25,7 @@ from spikeclip.convert.features import set_readout
 from spikeclip.convert.run import Conversion
 from spikeclip.convert.saved import load_conversion
 from spikeclip.data.sources import load_pictures
+from spikeclip.encode.vectors import unit
 from spikeclip.engine import Engine
 from spikeclip.files import file_hash
 from spikeclip.graph.lower import lower
@@ -41,13 +42,14 @@ BATCH = 16
 
 
 def learn(image: Conversion, teacher: ImageTeacher, sources: list[str], limit: int) -> Readout:
-    """Return the readout of a tower's pooled features in the ordinary scale, as `teacher.readout.learn_readout` does.
+    """Return the readout of a tower's pooled features in the ordinary scale.
 
-    The tower's features come from the engine, which is ten times faster here than PyTorch.
+    First that of the ordinary network is learned, as `teacher.readout.learn_readout` does; then the tower's features
+    are drawn to what it makes of the ordinary ones. Features of the tower come from the engine: it is ten times faster.
     """
     width = image.tower.readout.linear.in_features
     set_readout(image.tower, torch.eye(width), torch.zeros(width))
-    features, lessons = Engine(lower(image.tower, image.config.image)), []
+    features, lessons, pairs = Engine(lower(image.tower, image.config.image)), [], []
     for source in sources:
         part = load_pictures(source, "train", image.config.image.format, limit=limit)
         starts = range(0, len(part), BATCH)
@@ -57,9 +59,13 @@ def learn(image: Conversion, teacher: ImageTeacher, sources: list[str], limit: i
         stored_ND = teacher.find_images(part)
         stored_N = np.isfinite(stored_ND).all(1)
         rows = ((stored_N, stored_ND, STORED), (~stored_N, teacher.embed_features(own_NC), 1.0))
-        lessons += [Lesson(x_NC[n], y_ND[n], weight) for n, y_ND, weight in rows if n.any()]
-    prior = head_readout(teacher.head, teacher.prototypes_KD)
-    return fit_readout(lessons, prior, teacher.prototypes_KD.mean(0))
+        lessons += [Lesson(own_NC[n], y_ND[n], weight) for n, y_ND, weight in rows if n.any()]
+        pairs.append((x_NC, own_NC))
+    prior, centre_D = head_readout(teacher.head, teacher.prototypes_KD), teacher.prototypes_KD.mean(0)
+    ordinary = fit_readout(lessons, prior, centre_D)
+    return fit_readout(
+        [Lesson(x, unit(ordinary(own))) for x, own in pairs], ordinary, np.zeros_like(centre_D)
+    )
 
 
 def join(name: str, image: Conversion, readout: Readout, text: Path, taught: Taught) -> SpikeCLIP:

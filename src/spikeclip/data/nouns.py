@@ -50,7 +50,7 @@ def frequent_nouns(count: int) -> list[str]:
 
 def _most_frequent(nouns: set[str], count: int) -> list[str]:
     try:
-        from wordfreq import zipf_frequency
+        from wordfreq import zipf_frequency  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
         raise _missing("wordfreq") from None
     often = {noun: zipf_frequency(noun, "en") for noun in nouns}

@@ -1,0 +1,137 @@
+"""Measure a shipped model on test pictures, beside the ordinary network it was made of.
+
+    python weights/measure.py NAME --tower DIR --network NETWORK --nouns FILE --data DIR [--limit 1000] --out FILE
+
+Zero-shot accuracy by the model's own texts ("a photo of a NAME.") and by the embeddings of the real CLIP for the names
+that the table of nouns has ("a NAME"). The twin is the same network with ReLU6, the same readout and texts. Agreement
+is the share of equal answers of both networks, by the ordinary network's own thousand classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import spikeclip
+from spikeclip.convert.features import set_readout
+from spikeclip.convert.saved import load_conversion
+from spikeclip.data.sources import load_pictures
+from spikeclip.data.transforms import normalize
+from spikeclip.encode.encoder import Encoder
+from spikeclip.encode.vectors import unit
+from spikeclip.engine import Engine
+from spikeclip.evaluate.statistics import share_bounds
+from spikeclip.graph.lower import lower
+from spikeclip.progress import tracked
+from spikeclip.provenance import environment
+from spikeclip.towers.network import read_network
+
+BATCH = 16
+
+
+class Networks:
+    """The shipped network and its twin: pooled features in the ordinary scale, their answers and their embeddings."""
+
+    def __init__(self, name: str, tower: Path, network: str) -> None:
+        self.encoder: Encoder = spikeclip.open_encoder(name)
+        image, self.twin = load_conversion(tower), read_network(network)
+        range_C = image.tower.head_spike.range_C
+        assert range_C is not None
+        readout = spikeclip.from_pretrained(name).image.readout.linear
+        self.weight_DC = (readout.weight / range_C).detach().numpy()
+        self.bias_D = readout.bias.detach().numpy()
+        self.head, self.config = self.twin.tower.readout.linear, image.config.image
+        set_readout(image.tower, torch.eye(len(range_C)), torch.zeros(len(range_C)))
+        self.engine = Engine(lower(image.tower, self.config))
+
+    def features(self, pixels_BHWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        x_BCHW = normalize(torch.from_numpy(pixels_BHWC), *self.config.normalization)
+        with torch.inference_mode():
+            return self.engine(pixels_BHWC), self.twin.tower.features(x_BCHW)[0].numpy()
+
+    def answers(self, features_NC: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return self.head(torch.from_numpy(features_NC)).argmax(1).numpy()
+
+    def embed(self, features_NC: np.ndarray) -> np.ndarray:
+        return unit(features_NC @ self.weight_DC.T + self.bias_D)
+
+
+def accuracy(
+    rows_ND: np.ndarray, labels_N: np.ndarray, texts_KD: np.ndarray, among: list[int], top: int = 1
+) -> dict:
+    """Return the share of pictures of the classes `among` whose class is one of the `top` nearest of these."""
+    shown = np.isin(labels_N, among)
+    scores_NK = rows_ND[shown] @ texts_KD[among].T
+    best = np.array(among)[np.argsort(-scores_NK, axis=1)[:, :top]]
+    right = int((best == labels_N[shown][:, None]).any(1).sum())
+    count = int(shown.sum())
+    return {
+        "accuracy": right / count,
+        "interval": list(share_bounds(right / count, count)),
+        "pictures": count,
+    }
+
+
+def measure(
+    nets: Networks, source: str, split: str, limit: int, nouns: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    part = load_pictures(source, split, nets.encoder.image_format, limit=limit)  # type: ignore[arg-type]
+    names = [("car" if name == "automobile" else name).replace("_", " ") for name in part.classnames]
+    batches = [np.asarray(part.images[i : i + BATCH]) for i in range(0, len(part), BATCH)]
+    found = [nets.features(batch) for batch in tracked(batches, f"{part.name} {split}")]
+    spiking, twin = (np.concatenate(rows) for rows in zip(*found, strict=True))
+    labels = np.asarray(part.labels)
+    own = nets.encoder.encode_text([f"a photo of a {name}." for name in names])
+    known = [i for i, name in enumerate(names) if name in nouns]
+    real = unit(np.stack([nouns.get(name, np.ones(len(nets.bias_D))) for name in names]))
+    everything = list(range(len(names)))
+    result: dict[str, Any] = {
+        "pictures": f"{part.name} {split}, {len(part)}",
+        "agreement": float((nets.answers(spiking) == nets.answers(twin)).mean()),
+    }
+    for network, rows in (("spiking", nets.embed(spiking)), ("twin", nets.embed(twin))):
+        result[network] = {
+            f"own texts, all {len(names)} names": accuracy(rows, labels, own, everything),
+            f"own texts, all {len(names)} names, top 5": accuracy(rows, labels, own, everything, 5),
+            f"own texts, {len(known)} names of the table": accuracy(rows, labels, own, known),
+            f"real texts, {len(known)} names of the table": accuracy(rows, labels, real, known),
+        }
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name")
+    parser.add_argument("--network", required=True)
+    for option in ("--tower", "--nouns", "--out"):
+        parser.add_argument(option, type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--limit", type=int, default=1000)
+    given = parser.parse_args()
+    table = np.load(given.nouns)
+    kept = table["unique"]
+    nouns = dict(zip(table["names"][kept], table["embeddings"][kept].astype(np.float32), strict=True))
+    nets = Networks(given.name, given.tower, given.network)
+    sets = ("imagenet_sample", "caltech101", "cifar10", "cifar100")
+    results = {name: measure(nets, str(given.data / name), "test", given.limit, nouns) for name in sets}
+    record = {"model": nets.encoder.fingerprint, "environment": environment(), "sets": results}
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(record, indent=1) + "\n")
+    for name, result in results.items():
+        print(f"{name}: agreement {result['agreement']:.1%}")
+        for key, row in result["spiking"].items():
+            print(
+                f"  {key:45} {row['accuracy']:6.1%}  twin {result['twin'][key]['accuracy']:6.1%}  ({row['pictures']})"
+            )
+
+
+if __name__ == "__main__":
+    main()
