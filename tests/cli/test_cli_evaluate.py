@@ -54,10 +54,10 @@ def test_data_sets_side_by_side(command, folder):
         "--cache",
         "cache",
         "--out",
-        "two.json",
+        "side.json",
     )
     assert command("evaluate", "run", *sources, "--rename", "azure=blue")[0] == 0
-    first, other = json.loads((folder / "two.json").read_text())["records"]
+    first, other = json.loads((folder / "side.json").read_text())["records"]
     assert (first["dataset"], other["dataset"]) == ("shapes", "small")
     assert other["provenance"]["prompts"]["classnames"] == ["blue", "crimson"]
     code, _, error = command("evaluate", "run", *sources, "--rename", "azur=dog")

@@ -62,12 +62,6 @@ def account_for(settings: EnergySettings, out: Path, into: Path | None = None) -
     """
     if out.is_file():
         raise InputError(f"{out} is a file; --out names a folder")
-    source = Path(settings.data).expanduser().resolve().name
-    check_replaced(
-        out / "energy.json",
-        f"{settings.model} on {source}",
-        lambda result: f"{result['model']} on {Path(result['data']['source']).name}",
-    )
     found = resolve(settings.model)
     if not (found.folder / "tokenizer.json").is_file():
         raise no_tokenizer(settings.model)
@@ -81,6 +75,12 @@ def account_for(settings: EnergySettings, out: Path, into: Path | None = None) -
         graphs.image.input.format,
         cache=settings.cache,
         limit=settings.limit,
+    )
+    source = Path(settings.data).expanduser().resolve().name
+    check_replaced(
+        out / "energy.json",
+        f"{settings.model} on {source}",
+        lambda result: f"{result['model']} on {Path(result['data']['source']).name}",
     )
     if twin and (twin["data"], twin["split"]) != (pictures.name, pictures.split):
         raise InputError(
