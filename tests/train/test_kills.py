@@ -129,7 +129,7 @@ def test_a_partial_table_that_lost_its_end_is_computed_again(size, tmp_path):
 
     settings = {"shape": (40, 8), "file": tmp_path / "x.npy", "chunk": 4, "dtype": "float32", "label": None}
     with pytest.raises(KeyboardInterrupt):
-        cache._cached(rows(5), **settings)
+        cache.cached_rows(rows(5), **settings)
     partial = tmp_path / "x.npy.partial"
     partial.write_bytes(partial.read_bytes()[:size])
-    np.testing.assert_array_equal(cache._cached(rows(99), **settings), rows(99)(slice(0, 40)))
+    np.testing.assert_array_equal(cache.cached_rows(rows(99), **settings), rows(99)(slice(0, 40)))
