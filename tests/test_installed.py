@@ -106,6 +106,7 @@ def test_a_neuron_without_numba_names_the_extra(modules):
 
 # A signal that comes while LLVM compiles is seen by the first Python that LLVM calls.
 STOPPED = """import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what starts in the background ignores it
 from numba.core.codegen import CPUCodeLibrary
 compiled = CPUCodeLibrary._object_compiled_hook
 def stop(*about):
@@ -114,6 +115,7 @@ def stop(*about):
 CPUCodeLibrary._object_compiled_hook = staticmethod(stop)
 """
 IMPORTING = """import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Stop:
     def find_spec(self, name, *about):
         if name == "typer":
