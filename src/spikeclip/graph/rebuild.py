@@ -40,10 +40,7 @@ def rebuild(tower: nn.Module, graph: Graph) -> None:
 def _neutral(tower: nn.Module) -> None:
     for module in tower.modules():
         if isinstance(module, BatchNorm):
-            module.weight.fill_(1)
-            module.bias.zero_()
-            module.running_mean.zero_()
-            module.running_var.fill_(1 - module.eps)
+            module.become_identity()
         elif isinstance(module, LinearBN) and module.linear.bias is not None:
             module.linear.bias.zero_()
         elif isinstance(module, neurons.Neuron) and module.range_C is not None:

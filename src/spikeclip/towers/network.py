@@ -95,9 +95,7 @@ def folded(tower: SeparableTower) -> SeparableTower:
         if isinstance(module, SeparableConv):
             bn, (scale_O, shift_O) = module.bn, module.bn.affine()
             module.conv.weight.copy_(module.conv.weight.double() * scale_O[:, None, None, None])
-            bn.weight.fill_(1)
-            bn.running_mean.zero_()
-            bn.running_var.fill_(1 - bn.eps)
+            bn.become_identity()
             bn.bias.copy_(shift_O)
     return tower
 

@@ -51,6 +51,14 @@ class BatchNorm(nn.Module):
         scale = self.weight.double() / (self.running_var.double() + self.eps).sqrt()
         return scale, self.bias.double() - self.running_mean.double() * scale
 
+    @torch.no_grad()
+    def become_identity(self) -> None:
+        """Change nothing in evaluation any more: scale 1, shift 0."""
+        self.weight.fill_(1)
+        self.bias.zero_()
+        self.running_mean.zero_()
+        self.running_var.fill_(1 - self.eps)
+
     def _shared(self, x_RC: Tensor, mask_R: Tensor | None, momentum: float) -> Tensor:
         shape = (1, -1) + (1,) * (x_RC.ndim - 2)
         axes = [0, *range(2, x_RC.ndim)]
