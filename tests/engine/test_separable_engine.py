@@ -8,13 +8,13 @@ import pytest
 pytest.importorskip("numba", reason="numba (extra runtime) is not installed")
 
 from spikeclip.engine import Engine
-from spikeclip.engine.plan import quantize
 from spikeclip.engine.whole import fits
 from spikeclip.errors import InputError
 from spikeclip.graph import execute, ops
 from spikeclip.graph.inputs import normalized
 from spikeclip.graph.lower import lower
 from spikeclip.graph.ops import Graph
+from spikeclip.graph.store import quantize
 
 
 def rounded(graph):

@@ -19,11 +19,11 @@ from safetensors.numpy import load_file, save
 
 from spikeclip.energy.counts import counts
 from spikeclip.engine.engine import Engine
-from spikeclip.engine.plan import quantize
 from spikeclip.engine.steps import Synapses
 from spikeclip.errors import InputError
 from spikeclip.graph import execute, load_graph, ops
 from spikeclip.graph.execute import run_op
+from spikeclip.graph.store import quantize
 from spikeclip.graph.verify import verify
 
 NUMBERS = [-1, 0, 1, 2, 3, 5, 7, 64, 10**6, 10**9, 2**31, 2**63, 10**30, -(10**9), 0.5, 1.5, 3.0]

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from spikeclip.engine import Engine
-from spikeclip.engine.plan import quantize
 from spikeclip.graph.lower import lower
+from spikeclip.graph.store import quantize
 from spikeclip.neurons import record
 from spikeclip.towers.norm import ConvBN
 from spikeclip.towers.synapses import Conv2d, Linear, int8_weights, round_weight

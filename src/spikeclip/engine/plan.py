@@ -12,6 +12,7 @@ from spikeclip.graph import ops
 from spikeclip.graph.check import check
 from spikeclip.graph.ops import Graph, Op
 from spikeclip.graph.shapes import paddings
+from spikeclip.graph.store import quantize
 from spikeclip.graph.substeps import split_signed
 
 LONGEST = 2**30
@@ -209,12 +210,6 @@ def _check_neuron(op: ops.Neuron, shape: tuple[int, ...]) -> None:
     line = (shape[-2] if len(shape) == 4 else 1) * shape[-1] * (op.D if op.kind == "ilif" else 1)
     if line > LONGEST:
         raise InputError(f"{op.name}: {line} spikes of a line, but a list has at most {LONGEST}")
-
-
-def quantize(weight_IO: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return weights as int8 in -127 ... 127 and the float32 value of 1 in each output channel."""
-    scale_O = (np.maximum(np.abs(weight_IO).max(0), np.finfo(np.float32).tiny) / 127).astype(np.float32)
-    return np.rint(weight_IO / scale_O).clip(-127, 127).astype(np.int8), scale_O
 
 
 def _rows(op: ops.Conv | ops.Linear) -> np.ndarray:

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from spikeclip.engine.plan import quantize
 from spikeclip.errors import InputError, missing_extra
 from spikeclip.graph import ops
 from spikeclip.graph.execute import run_op
 from spikeclip.graph.ops import Graph, Op
 from spikeclip.graph.shapes import paddings
+from spikeclip.graph.store import quantize
 
 _READ = (ops.Image, ops.Conv, ops.Depthwise, ops.Gain, ops.Neuron, ops.Add, ops.Scale, ops.Reshape, ops.Mean)
 _END = (ops.Readout, ops.Linear)

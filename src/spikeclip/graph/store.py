@@ -38,7 +38,7 @@ def save_graph(graph: Graph, path: str | Path, *, int8: bool = False) -> None:
             if isinstance(value, np.ndarray):
                 name = f"{op.name}.{f.name}"
                 if int8 and value.ndim > 1 and not isinstance(graph[op.inputs[0]], Image):
-                    arrays[name], arrays[name + _SCALE] = _rounded(value, _scaled_axis(f.name))
+                    arrays[name], arrays[name + _SCALE] = quantize(value, _scaled_axis(f.name))
                 else:
                     arrays[name] = np.ascontiguousarray(value)
             else:
@@ -79,8 +79,8 @@ def _scaled_axis(field: str) -> int:
     return 0 if field == "table_VC" else -1
 
 
-def _rounded(value: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return whole numbers from -127 to 127 and what they are multiples of."""
+def quantize(value: np.ndarray, axis: int = -1) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights as int8 in -127 ... 127 and the float32 value of 1 at each place of an axis: the outputs."""
     rows = np.moveaxis(value, axis, 0)
     most = np.abs(rows.reshape(len(rows), -1)).max(1)
     scale = (np.maximum(most, np.finfo(np.float32).tiny) / 127).astype(np.float32)
