@@ -1,10 +1,10 @@
-"""Join a converted image tower and a text tower to a model that comes with the package.
+"""Join a converted image tower and a text tower to a model.
 
-    python weights/join.py NAME --tower DIR --network NETWORK --text DIR --about FILE --table FILE.npz --data SOURCE
+    python weights/join.py FOLDER --tower DIR --network NETWORK --text DIR --about FILE --table FILE.npz --data SOURCE
 
-The readout into the tables' space is learned from training pictures on the tower's own features. NAME's folder under
-src/spikeclip/pretrained/weights gets config.json, tokenizer.json, README.md and int8 graphs; shipped.yaml gets their
-hashes and what FILE, a YAML file, says of them.
+The readout into the tables' space is learned from training pictures on the tower's own features. FOLDER, named as the
+model is to be, gets config.json, tokenizer.json, README.md and int8 graphs. FILE, a YAML file, says under `taught` what
+the model was taught with.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from spikeclip.teacher.image import ImageTeacher
 from spikeclip.teacher.readout import STORED
 from spikeclip.teacher.ridge import Lesson, Readout, fit_readout, head_readout
 
-PRETRAINED = Path(__file__).resolve().parents[1] / "src" / "spikeclip" / "pretrained"
 BATCH = 16
 
 
@@ -84,29 +83,23 @@ def join(name: str, image: Conversion, readout: Readout, text: Path, taught: Tau
     return model
 
 
-def ship(model: SpikeCLIP, name: str, about: dict) -> None:
-    """Write the files of a model into the package, and their hashes into the registry."""
-    folder = PRETRAINED / "weights" / name
+def write(model: SpikeCLIP, folder: Path) -> None:
+    """Write a model as those of the package are: int8 graphs in place of its weights, a quarter of their size."""
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
     weights = folder / "model.safetensors"
     graphs = lowered(model)._replace(weights=file_hash(weights), fingerprint=model.fingerprint)
-    weights.unlink()  # the graphs hold the same weights in a quarter of its size
+    weights.unlink()
     write_graphs(graphs, folder, int8=True)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    hashes = {str(path.relative_to(folder)): file_hash(path) for path in files}
-    registry = PRETRAINED / "shipped.yaml"
-    known = (yaml.safe_load(registry.read_text()) if registry.is_file() else None) or {}
-    known[name] = {"files": hashes, **about}
-    registry.write_text("# Made by weights/join.py.\n" + yaml.safe_dump(known, sort_keys=False, width=120))
-    print(f"{folder}: {sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{folder}: {size / 1e6:.1f} MB")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name")
+    parser.add_argument("folder", type=Path)
     for option in ("--tower", "--text", "--about"):
         parser.add_argument(option, type=Path, required=True)
     parser.add_argument("--network", required=True)
@@ -114,11 +107,10 @@ def main() -> None:
     parser.add_argument("--data", action="append", required=True)
     parser.add_argument("--limit", type=int, default=1000)
     given = parser.parse_args()
-    about = yaml.safe_load(given.about.read_text())
-    taught = Taught(**about.pop("taught"), scores=about["metrics"])
+    taught = Taught(**yaml.safe_load(given.about.read_text())["taught"])
     image = load_conversion(given.tower)
     readout = learn(image, ImageTeacher(given.network, given.table), given.data, given.limit)
-    ship(join(given.name, image, readout, given.text, taught), given.name, about)
+    write(join(given.folder.name, image, readout, given.text, taught), given.folder)
 
 
 if __name__ == "__main__":

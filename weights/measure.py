@@ -1,6 +1,6 @@
-"""Measure a shipped model on test pictures, beside the ordinary network it was made of.
+"""Measure a model on pictures, beside the ordinary network it was made of.
 
-    python weights/measure.py NAME --tower DIR --network NETWORK --nouns FILE --data DIR [--limit 1000] --out FILE
+    python weights/measure.py MODEL --tower DIR --network NETWORK --nouns FILE --data DIR [--split test] --out FILE
 
 Zero-shot accuracy by the model's own texts ("a photo of a NAME.") and by the embeddings of the real CLIP for the names
 that the table of nouns has ("a NAME"). The twin is the same network with ReLU6, the same readout and texts. Agreement
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ import numpy as np
 import torch
 
 import spikeclip
-from spikeclip.convert.features import set_readout
 from spikeclip.convert.saved import load_conversion
 from spikeclip.data.sources import load_pictures
 from spikeclip.data.transforms import normalize
@@ -26,7 +26,10 @@ from spikeclip.encode.encoder import Encoder
 from spikeclip.encode.vectors import unit
 from spikeclip.engine import Engine
 from spikeclip.evaluate.statistics import share_bounds
-from spikeclip.graph.lower import lower
+from spikeclip.graph import ops
+from spikeclip.graph.ops import Graph
+from spikeclip.graph.saved import load_graphs
+from spikeclip.pretrained.resolve import resolve
 from spikeclip.progress import tracked
 from spikeclip.provenance import environment
 from spikeclip.towers.network import read_network
@@ -35,19 +38,24 @@ BATCH = 16
 
 
 class Networks:
-    """The shipped network and its twin: pooled features in the ordinary scale, their answers and their embeddings."""
+    """The spiking network as its int8 graph runs and its twin: pooled features in the ordinary scale, their answers and
+    their embeddings.
+    """
 
-    def __init__(self, name: str, tower: Path, network: str) -> None:
-        self.encoder: Encoder = spikeclip.open_encoder(name)
-        image, self.twin = load_conversion(tower), read_network(network)
-        range_C = image.tower.head_spike.range_C
+    def __init__(self, source: str, tower: Path, network: str) -> None:
+        self.encoder: Encoder = spikeclip.open_encoder(source, "int8")
+        self.twin = read_network(network)
+        range_C = load_conversion(tower).tower.head_spike.range_C
         assert range_C is not None
-        readout = spikeclip.from_pretrained(name).image.readout.linear
-        self.weight_DC = (readout.weight / range_C).detach().numpy()
-        self.bias_D = readout.bias.detach().numpy()
-        self.head, self.config = self.twin.tower.readout.linear, image.config.image
-        set_readout(image.tower, torch.eye(len(range_C)), torch.zeros(len(range_C)))
-        self.engine = Engine(lower(image.tower, self.config))
+        graph = load_graphs(resolve(source).folder).image
+        levels, readout = graph["head_spike"], graph.ops[-1]
+        assert isinstance(levels, ops.Neuron)
+        assert isinstance(readout, ops.Linear)
+        unit_C = range_C.numpy() / levels.D
+        self.weight_CD, self.bias_D = readout.weight_IO / unit_C[:, None], readout.bias_O
+        self.head, self.config = self.twin.tower.readout.linear, self.twin.config.image
+        as_features = replace(readout, weight_IO=np.diag(unit_C), bias_O=np.zeros_like(unit_C))
+        self.engine = Engine(Graph([*graph.ops[:-1], as_features]), precision="int8")
 
     def features(self, pixels_BHWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         x_BCHW = normalize(torch.from_numpy(pixels_BHWC), *self.config.normalization)
@@ -59,7 +67,7 @@ class Networks:
             return self.head(torch.from_numpy(features_NC)).argmax(1).numpy()
 
     def embed(self, features_NC: np.ndarray) -> np.ndarray:
-        return unit(features_NC @ self.weight_DC.T + self.bias_D)
+        return unit(features_NC @ self.weight_CD + self.bias_D)
 
 
 def accuracy(
@@ -89,7 +97,7 @@ def measure(
     labels = np.asarray(part.labels)
     own = nets.encoder.encode_text([f"a photo of a {name}." for name in names])
     known = [i for i, name in enumerate(names) if name in nouns]
-    real = unit(np.stack([nouns.get(name, np.ones(len(nets.bias_D))) for name in names]))
+    real = unit(np.stack([nouns.get(name, np.ones_like(nets.bias_D)) for name in names]))
     everything = list(range(len(names)))
     result: dict[str, Any] = {
         "pictures": f"{part.name} {split}, {len(part)}",
@@ -109,19 +117,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name")
+    parser.add_argument("model")
     parser.add_argument("--network", required=True)
     for option in ("--tower", "--nouns", "--out"):
         parser.add_argument(option, type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--split", default="test")
     parser.add_argument("--limit", type=int, default=1000)
     given = parser.parse_args()
     table = np.load(given.nouns)
     kept = table["unique"]
     nouns = dict(zip(table["names"][kept], table["embeddings"][kept].astype(np.float32), strict=True))
-    nets = Networks(given.name, given.tower, given.network)
+    nets = Networks(given.model, given.tower, given.network)
     sets = ("imagenet_sample", "caltech101", "cifar10", "cifar100")
-    results = {name: measure(nets, str(given.data / name), "test", given.limit, nouns) for name in sets}
+    results = {name: measure(nets, str(given.data / name), given.split, given.limit, nouns) for name in sets}
     record = {"model": nets.encoder.fingerprint, "environment": environment(), "sets": results}
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(record, indent=1) + "\n")

@@ -66,6 +66,7 @@ class Options(NamedTuple):
     limit: Annotated[int, typer.Option(min=1, help="Pictures to fit on.")] = 384
     held_out: Annotated[int, typer.Option(min=1, help="Other pictures, to compare on.")] = 100
     steps: Annotated[int, typer.Option(help="Steps on each part.")] = 100
+    passes: Annotated[int, typer.Option(help="Times that all parts are fitted.")] = 2
     distil_steps: Annotated[int, typer.Option(help="Steps on the whole network.")] = 0
     mean_spikes: Annotated[
         float | None,
@@ -96,6 +97,7 @@ def convert(options: Options) -> None:
         first_D=_levels(options.first_D),
         places=_places(options.place or []),
         steps=options.steps,
+        passes=options.passes,
         distil_steps=options.distil_steps,
         mean_spikes=options.mean_spikes,
         batch_size=options.batch_size,

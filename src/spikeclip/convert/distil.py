@@ -88,10 +88,14 @@ def crops(images: Images, step: int, settings: ConvertSettings, config: ImageCon
     epoch, place = divmod(step, len(images) // batch)
     order = np.random.default_rng((settings.seed, epoch)).permutation(len(images))
     chosen = order[place * batch :][:batch]
-    pictures_BHWC = torch.from_numpy(np.ascontiguousarray(images[chosen]))
-    draws = Draws(settings.seed, epoch, torch.from_numpy(chosen))
+    return view(images, chosen, Draws(settings.seed, epoch, torch.from_numpy(chosen)), config)[None]
+
+
+def view(images: Images, chosen_B: np.ndarray, draws: Draws, config: ImageConfig) -> Tensor:
+    """Return pictures moved and flipped as drawn, normalised (B, 3, H, W)."""
+    pictures_BHWC = torch.from_numpy(np.ascontiguousarray(images[chosen_B]))
     change = AugmentConfig(crop=config.image_size // 8, flip="random")
-    return normalize(augment(pictures_BHWC, change, draws, config.mean), config.mean, config.std)[None]
+    return normalize(augment(pictures_BHWC, change, draws, config.mean), config.mean, config.std)
 
 
 def spikes_and_neurons(neuron: Neuron, s_TX: Tensor) -> Tensor:

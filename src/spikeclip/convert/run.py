@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from spikeclip.config import ImageConfig, ModelConfig, to_dict
 from spikeclip.convert.checkpoint import Checkpoint
-from spikeclip.convert.distil import Distillation
+from spikeclip.convert.distil import Distillation, view
 from spikeclip.convert.features import agreement, normalized, set_readout
 from spikeclip.convert.fit import Fitted, reconstruct, relative_error
 from spikeclip.convert.mirror import mirror
@@ -24,6 +25,7 @@ from spikeclip.convert.ranges import choose_ranges
 from spikeclip.convert.report import Report
 from spikeclip.convert.sample import Sample
 from spikeclip.convert.settings import ConvertSettings
+from spikeclip.data.draws import Draws
 from spikeclip.errors import InputError
 from spikeclip.neurons import ILIF, record
 from spikeclip.towers import image_tower
@@ -41,8 +43,8 @@ _EVERY = 25
 class Conversion:
     """A converted tower; `config.embed_dim` are the classes of the ordinary network.
 
-    record: per part the relative squared error of its output, agreement with the ordinary network on pictures held
-    out, after each phase, and the settings.
+    record: on pictures held out, per part the relative squared error of its output and, after each phase, the agreement
+    with the ordinary network; and the settings.
     """
 
     config: ModelConfig
@@ -101,7 +103,14 @@ class _Job:
             each.eval().requires_grad_(False).to(device) for each in (tower, ordinary)
         )
         self.parts, self.models = parts_of(self.tower), parts_of(self.ordinary)
-        self.progress: dict[str, Any] = {"phase": 0, "done": 0, "before": [], "after": [], "agreement": {}}
+        self.progress: dict[str, Any] = {
+            "phase": 0,
+            "pass": 0,
+            "done": 0,
+            "before": [],
+            "after": [],
+            "agreement": {},
+        }
 
     def run(self) -> Conversion:
         if (state := self.checkpoint.load()) is not None:
@@ -122,34 +131,42 @@ class _Job:
 
     def _ranges(self) -> None:
         x = self._batches(_RANGE_PICTURES)[0]
-        wanted = x
-        for part, model in zip(self.parts, self.models, strict=True):
-            x, wanted = choose_ranges(part, model, x), model.module(wanted)
-            self.progress["before"].append(float(relative_error(x, wanted)))
+        compared = self._compared()
+        for index, (part, model) in enumerate(zip(self.parts, self.models, strict=True)):
+            x = choose_ranges(part, model, x)
+            self.progress["before"].append(compared(index))
         self._next_phase("ranges")
 
     def _fit_parts(self) -> None:
+        for number in range(self.progress["pass"], self.settings.passes):
+            self._fit_once(number)
+            self.progress.update({"pass": number + 1, "done": 0})
+        self._next_phase("parts")
+
+    def _fit_once(self, number: int) -> None:
+        """Fit every part that is left in a pass; the first one has the pictures as they are."""
         settings, first = self.settings, self.progress["done"]
-        found = self._batches(settings.batch_size)
+        found = self._batches(settings.batch_size) if number == 0 else self._views(number)
         wanted = list(found)
+        compared = self._compared()
+        rate, seed = settings.rate / 2 ** min(number, 1), settings.seed + number * len(self.parts)
         for index, (part, model) in enumerate(zip(self.parts, self.models, strict=True)):
             wanted = [model.module(x) for x in wanted]
             if index >= first:
                 pairs = list(zip(found, wanted, strict=True))
                 fitted = Fitted([part], [model])
-                steps = reconstruct(fitted, pairs, settings.steps, settings.rate, settings.seed + index)
+                steps = reconstruct(fitted, pairs, settings.steps, rate, seed + index)
                 for error in steps if settings.steps else ():
                     self.report.step(part.name, index, f"error {error:.4f}")
             with torch.no_grad():
                 found = [part.module(x) for x in found]
+            error = compared(index)
             if index >= first:
-                errors = [float(relative_error(x, y)) for x, y in zip(found, wanted, strict=True)]
-                self.progress["after"].append(float(np.mean(errors)))
+                self.progress["after"][index:] = [error]
                 self.progress["done"] = index + 1
-                before, after = self.progress["before"][index], self.progress["after"][index]
-                self.report.line(f"{part.name}: error {before:.3f} by ranges alone, {after:.3f} fitted")
+                before = self.progress["before"][index]
+                self.report.line(f"{part.name}: error {before:.3f} by ranges alone, {error:.3f} fitted")
                 self._save()
-        self._next_phase("parts")
 
     def _distil(self, state: dict[str, Any] | None) -> None:
         if not self.settings.distil_steps:
@@ -186,8 +203,32 @@ class _Job:
         self.tower.requires_grad_(False)
 
     def _batches(self, size: int) -> list[Tensor]:
-        images, config = self.pictures.images, self.config.image
-        return [x[None].to(self.device) for x in normalized(images, size, config)]
+        return self._normalized(self.pictures, size)
+
+    def _normalized(self, sample: Sample, size: int) -> list[Tensor]:
+        return [x[None].to(self.device) for x in normalized(sample.images, size, self.config.image)]
+
+    def _compared(self) -> Callable[[int], float]:
+        """Return what runs the pictures held out through part 0, part 1, ... and says the relative error after each."""
+        found = self._normalized(self.held_out, self.settings.batch_size)
+        wanted = list(found)
+
+        @torch.no_grad()
+        def error(index: int) -> float:
+            found[:] = [self.parts[index].module(x) for x in found]
+            wanted[:] = [self.models[index].module(x) for x in wanted]
+            return float(np.mean([float(relative_error(x, y)) for x, y in zip(found, wanted, strict=True)]))
+
+        return error
+
+    def _views(self, number: int) -> list[Tensor]:
+        images, size, seed = self.pictures.images, self.settings.batch_size, self.settings.seed
+        batches = [np.arange(i, min(i + size, len(images))) for i in range(0, len(images), size)]
+        draws = [Draws(seed, number, torch.from_numpy(chosen)) for chosen in batches]
+        return [
+            view(images, chosen, drawn, self.config.image)[None].to(self.device)
+            for chosen, drawn in zip(batches, draws, strict=True)
+        ]
 
     def _save(self, **more: Any) -> None:
         self.checkpoint.save({"tower": self.tower.state_dict(), "progress": self.progress, **more})
@@ -203,9 +244,11 @@ class _Job:
             ):
                 x = model.module(x)
             costs.append(sum(float(size) for size in sizes.values()))
-        done, phase = self.progress["done"], self.progress["phase"]
-        steps = self.settings.steps
-        parts = [(cost, steps, steps if i < done else 0) for i, cost in enumerate(costs)]
+        phase, steps = self.progress["phase"], self.settings.steps
+        passed = [self.progress["pass"] + (i < self.progress["done"]) for i in range(len(costs))]
+        parts = [
+            (cost, steps * self.settings.passes, steps * n) for cost, n in zip(costs, passed, strict=True)
+        ]
         whole = self.settings.distil_steps
         return [*parts, (1.3 * sum(costs), whole, whole if phase > 2 else 0)]
 

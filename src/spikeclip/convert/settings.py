@@ -28,6 +28,8 @@ class ConvertSettings:
     """Levels of the neurons whose names fit a pattern, such as "blocks.*.spike"; the last one that fits counts."""
     steps: Annotated[int, Range(0, 100_000)] = 100
     """Steps of Adam on each part; 0 leaves it at the chosen ranges."""
+    passes: Annotated[int, Range(1, 100)] = 2
+    """Times that all parts are fitted; from the second on to other crops of the pictures, in steps half as long."""
     distil_steps: Annotated[int, Range(0, 1_000_000)] = 0
     """Steps of Adam on the whole network afterwards."""
     batch_size: Annotated[int, Range(1, 4096)] = 16

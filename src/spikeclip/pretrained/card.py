@@ -11,6 +11,10 @@ CARD = "README.md"
 _MARK = "<!-- Written by spikeclip at every save. Delete this line to keep a card of your own. -->"
 _HUB = "has been pushed to the Hub using the [PytorchModelHubMixin]"
 """In the card that the hub's client writes; older versions saved it."""
+_NO_LICENCE = (
+    "Nobody has stated a licence of these weights. It depends on the data and the teacher above; the code is under the "
+    "Apache licence 2.0."
+)
 _NEURONS = {
     "lif": "LIF",
     "plif": "PLIF, LIF with learned tau",
@@ -29,10 +33,17 @@ def is_ours(folder: Path) -> bool:
     return _MARK in text or _HUB in text
 
 
-def model_card(config: ModelConfig, taught: Taught, parameters: Mapping[str, int], megabytes: float) -> str:
+def model_card(
+    config: ModelConfig,
+    taught: Taught,
+    parameters: Mapping[str, int],
+    megabytes: float,
+    licence: str = _NO_LICENCE,
+) -> str:
     """Return the card of a model as Markdown.
 
-    parameters: numbers that were learned, of `image` and `text`; megabytes: 10^6 bytes of all weights.
+    parameters: numbers that were learned, of `image` and `text`; megabytes: 10^6 bytes of all weights. licence: of the
+    weights, in Markdown.
     """
     millions = {tower: f"{count / 1e6:.1f} M parameters" for tower, count in parameters.items()}
     rows = {
@@ -55,8 +66,7 @@ def model_card(config: ModelConfig, taught: Taught, parameters: Mapping[str, int
         "## Use\n\n```python\nimport spikeclip\nfrom PIL import Image\n\n"
         'encoder = spikeclip.open_encoder("MODEL")  # this folder, or its name on the hub\n'
         'spikeclip.classify(encoder, [Image.open("picture.png")], ["a label", "another label"])\n```',
-        "## Licence\n\nNobody has stated a licence of these weights. It depends on the data and the teacher above; the "
-        "code is under the Apache licence 2.0.",
+        "## Licence\n\n" + licence,
     ]
     return "\n\n".join(parts) + "\n"
 
