@@ -1,6 +1,6 @@
 """Measure a model on pictures, beside the ordinary network it was made of.
 
-    python weights/measure.py MODEL --tower DIR --network NETWORK --nouns FILE --data DIR [--split test] --out FILE
+    python weights/measure.py MODEL --tower DIR --network NETWORK --nouns FILE --data DIR [--validation] --out FILE
 
 Zero-shot accuracy by the model's own texts ("a photo of a NAME.") and by the embeddings of the real CLIP for the names
 that the table of nouns has ("a NAME"). The twin is the same network with ReLU6, the same readout and texts. Agreement
@@ -35,6 +35,8 @@ from spikeclip.provenance import environment
 from spikeclip.towers.network import read_network
 
 BATCH = 16
+VALIDATION = {"imagenet_sample": "train", "caltech101": "val", "cifar10": "train", "cifar100": "train"}
+"""Splits to choose by. The training photographs of ImageNet are known to the conversion, the others are not."""
 
 
 class Networks:
@@ -122,15 +124,17 @@ def main() -> None:
     for option in ("--tower", "--nouns", "--out"):
         parser.add_argument(option, type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--split", default="test")
+    parser.add_argument("--validation", action="store_true", help="other pictures than those of the test")
     parser.add_argument("--limit", type=int, default=1000)
     given = parser.parse_args()
     table = np.load(given.nouns)
     kept = table["unique"]
     nouns = dict(zip(table["names"][kept], table["embeddings"][kept].astype(np.float32), strict=True))
     nets = Networks(given.model, given.tower, given.network)
-    sets = ("imagenet_sample", "caltech101", "cifar10", "cifar100")
-    results = {name: measure(nets, str(given.data / name), given.split, given.limit, nouns) for name in sets}
+    sets = VALIDATION if given.validation else dict.fromkeys(VALIDATION, "test")
+    results = {
+        name: measure(nets, str(given.data / name), split, given.limit, nouns) for name, split in sets.items()
+    }
     record = {"model": nets.encoder.fingerprint, "environment": environment(), "sets": results}
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(record, indent=1) + "\n")
