@@ -39,8 +39,8 @@ class ImageTeacher(Teacher):
     With p_k the probabilities of the TOP most probable classes k and c_k their embeddings, a picture is the unit vector
     along sum_k p_k c_k. Texts are those of the tables, and so are stored embeddings of pictures (`find_images`).
 
-    With a readout, a picture is the unit vector along that linear map of its features; what the tables store of pictures
-    and classes is then centred as the readout is.
+    With a readout, a picture is the unit vector along that linear map of its features, and what the tables store of
+    pictures and classes is centred as the readout is.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class ImageTeacher(Teacher):
     ) -> None:
         """source: see `read_network`. readout: file of `spikeclip teacher readout`.
 
-        Raises `InputError` where the tables lack an ImageNet class, the network has others, or the readout does not fit.
+        Raises `InputError` where the tables lack an ImageNet class, or the network or the readout does not fit them.
         """
         self.tables = TableTeacher(tables or _found_tables(source))
         network = read_network(str(source))
