@@ -62,7 +62,8 @@ def read_readout(file: Path) -> Stored:
     if not file.is_file():
         raise InputError(f"no such readout: {file}; `spikeclip teacher readout` writes one")
     found = load_arrays(file, "the readout", ("weight", "bias", "centre"))
-    weight, bias, centre = (found.get(name, np.empty(0)) for name in ("weight", "bias", "centre"))
+    arrays = [found.get(name, np.empty(0)) for name in ("weight", "bias", "centre")]
+    weight, bias, centre = (array.astype(np.float32) for array in arrays)
     if weight.ndim != 2 or not bias.shape == centre.shape == weight.shape[:1]:
         raise InputError(
             f"{file} is no readout: it lacks weight (D, C), bias (D,) and centre (D,) that fit each other; "
