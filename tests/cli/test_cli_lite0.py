@@ -52,7 +52,7 @@ def test_ten_steps_killed_and_resumed_leave_levels_ranges_and_statistics(folder,
     changes += (
         "teacher.path=[lite0.pth,classes.npz,nouns.npz]",
         "data.cache=cache",
-        "checkpoint_minutes=0.005",
+        "checkpoint_minutes=0.02",
     )
     changes += ("stages.0.batch_size=2", "stages.0.epochs=1", "vocab_size=300")
     command = [sys.executable, "-m", "spikeclip", "train", "lite0", *changes, "--out", "distilled"]
@@ -63,7 +63,6 @@ def test_ten_steps_killed_and_resumed_leave_levels_ranges_and_statistics(folder,
     process.kill()
     error = process.communicate()[1]
     assert process.returncode == -9, error
-    assert not (out / "model").exists()
     done = subprocess.run([*command, "--resume"], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
