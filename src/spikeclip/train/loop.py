@@ -21,7 +21,7 @@ from spikeclip.train.network import StageNetwork
 from spikeclip.train.optimizer import make_optimizers, schedule
 from spikeclip.train.session import Interrupted, Session
 from spikeclip.train.stages.stage import Batch, Stage
-from spikeclip.train.statistics import BATCH, SAMPLES, recompute_statistics
+from spikeclip.train.statistics import BATCH, SAMPLES, fix_statistics, recompute_statistics
 
 LOG_EVERY = 20
 """Steps between two rows of the log."""
@@ -115,6 +115,8 @@ def run_stage(
         epoch, indices_B = steps.at(step)
         inputs, targets = _batch(stage, indices_B, epoch, accelerator)
         model.train()
+        if config.fixed_statistics:
+            fix_statistics(model)
         with relu_phase(model, step < steps.relu):
             with watch_rates(model) if logged else contextlib.nullcontext({}) as rates:
                 terms = prepared(inputs, targets)
