@@ -118,10 +118,10 @@ def prepare(model: str, data: str, batches: list[int], out: Path) -> Path:
     from spikeclip.graph.lower import lower
     from spikeclip.graph.ops import Graph
     from spikeclip.graph.saved import load_graphs
-    from spikeclip.pretrained.shipped import shipped_folder
+    from spikeclip.pretrained.resolve import resolve
     from spikeclip.towers.network import read_network
 
-    graph = load_graphs(shipped_folder(model)).image
+    graph = load_graphs(resolve(model).folder).image
     network = read_network(NETWORK, graph.input.shape[0])
     format = network.config.image.format
     pixels_NHWC = np.array(load_pictures(data, "train", format, limit=max(CALIBRATION, *batches)).images)
