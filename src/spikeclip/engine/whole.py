@@ -218,7 +218,7 @@ class _Builder:
             return self._uint8(x, 0, 255)
         return self.ov.round(
             x, "half_to_even"
-        )  # of a single place, OpenVINO 2026.4 does not round floats above
+        )  # OpenVINO 2026.4 leaves floats of a single place unrounded above
 
     def _uint8(self, x: Any, low: float, high: float) -> Any:
         """Store 0 ... 255 as bytes that stand for `low` ... `high`."""
