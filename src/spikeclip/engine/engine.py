@@ -38,7 +38,7 @@ class Engine(Generic[InputOp]):
     is faster on this machine: what `calibrate` measures on the first batch, or measured in an earlier process. A first
     batch of fewer than `WORTH_MEASURING` inputs is not measured: then all run by events, so that equal inputs give
     equal outputs, until `calibrate` is called. A network with depthwise convolutions runs dense as one OpenVINO graph
-    (extra `openvino`, see `whole`), in `auto` wherever that is installed.
+    (extra `openvino`, see `whole`), in `auto` wherever that is installed; its int8 rounds the first convolution too.
     threads: of numba's pool, None for all.
     """
 
