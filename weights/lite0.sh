@@ -12,7 +12,7 @@ prototypes=$data/clip_teacher/imagenet1k_prototypes.npz
 model=$runs/D$D/spikeclip-lite0
 
 # 1. The image tower, by conversion: no label is read, and no picture of a test split or of a CIFAR.
-[ -f "$runs/lite0-D$D/model.safetensors" ] || spikeclip convert efficientnet-lite0 --D "$D" --steps 120 --limit 960 --held-out 160 \
+[ -f "$runs/lite0-D$D/model.safetensors" ] || spikeclip convert efficientnet-lite0 --D "$D" --steps 120 --passes 4 --limit 960 --held-out 160 \
     --pictures "$data/imagenet_sample" --pictures "$data/caltech101" --pictures "$data/flickr8k" \
     --pictures "$data/tinyimagenet32" --out "$runs/lite0-D$D"
 
