@@ -55,13 +55,9 @@ def number(value: float | None, digits: int = 1, unit: str = "") -> str:
     return "-" if value is None else f"{value:.{digits}f}{unit}"
 
 
-def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table whose first column is text and the others numbers."""
-    print_table(title, columns, rows, numbers=range(1, len(columns)))
-
-
-def name_absent(rows: list[dict[str, Any]]) -> None:
-    """Say below a table who could not run, and why."""
+def show(title: str, columns: list[str], table: list[list[str]], rows: list[dict[str, Any]]) -> None:
+    """Print a table whose first column is text and the others numbers; say below it who of `rows` could not run."""
+    print_table(title, columns, table, numbers=range(1, len(columns)))
     for row in rows:
         if row["status"] != "ready":
             print(f"{row['status']}: {row['name']} ({row['why']})")

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import finish, name_absent, number, options, run, show
+from benchmarks.command import finish, number, options, run, show
 from benchmarks.contestants import CONTESTANTS, Job
 from benchmarks.machine import WITHOUT_AMX, Noise, has_amx
 from benchmarks.prepare import Network, prepare
@@ -120,8 +120,7 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
         ]
         for row in ran
     ]
-    show(title, COLUMNS, table)
-    name_absent(rows)
+    show(title, COLUMNS, table, rows)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.command import finish, name_absent, number, options, run, show
+from benchmarks.command import finish, number, options, run, show
 from benchmarks.contestants import Contestant, Embed, Job, onnxruntime, openvino
 from spikeclip.defaults import MODEL
 
@@ -200,8 +200,7 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
         for row in rows
         if row["median"]
     ]
-    show(title, COLUMNS, table)
-    name_absent(rows)
+    show(title, COLUMNS, table, rows)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.command import finish, name_absent, number, options, run, show
+from benchmarks.command import finish, number, options, run, show
 from benchmarks.contestants import CONTESTANTS, Job
 from benchmarks.figure import density_figure
 from benchmarks.machine import Noise
@@ -131,8 +131,7 @@ def print_growth(title: str, rows: list[dict[str, Any]]) -> None:
         for row in rows
         if row["median"]
     ]
-    show(title, ["contestant", "ms", "x time at least T", "spikes per neuron"], table)
-    name_absent(rows)
+    show(title, ["contestant", "ms", "x time at least T", "spikes per neuron"], table, rows)
 
 
 def density() -> None:
@@ -199,8 +198,7 @@ def print_density(title: str, rows: list[dict[str, Any]]) -> None:
         for row in rows
         if row["median"]
     ]
-    show(title, ["contestant", "density", "images/s", "accuracy"], table)
-    name_absent(rows)
+    show(title, ["contestant", "density", "images/s", "accuracy"], table, rows)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.command import finish, name_absent, number, options, run, show
+from benchmarks.command import finish, number, options, run, show
 from benchmarks.contestants import Job
 from benchmarks.machine import Noise
 from benchmarks.prepare import normalized
@@ -85,8 +85,7 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
         for row in rows
         if row["median"]
     ]
-    show(title, COLUMNS, table)
-    name_absent(rows)
+    show(title, COLUMNS, table, rows)
 
 
 if __name__ == "__main__":

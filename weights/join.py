@@ -84,8 +84,7 @@ def write(model: SpikeCLIP, folder: Path) -> None:
     graphs = lowered(model)._replace(weights=file_hash(weights), fingerprint=model.fingerprint)
     weights.unlink()
     write_graphs(graphs, folder, int8=True)
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    print(f"{folder}: {size / 1e6:.1f} MB")
+    print(f"model: {folder}")
 
 
 def main() -> None:

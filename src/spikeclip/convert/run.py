@@ -26,6 +26,7 @@ from spikeclip.convert.report import Report
 from spikeclip.convert.sample import Sample
 from spikeclip.convert.settings import ConvertSettings
 from spikeclip.data.draws import Draws
+from spikeclip.data.images import Images
 from spikeclip.errors import InputError
 from spikeclip.neurons import ILIF, record
 from spikeclip.towers import image_tower
@@ -130,7 +131,7 @@ class _Job:
         return Conversion(self.config, self.tower.cpu(), self._record())
 
     def _ranges(self) -> None:
-        x = self._batches(_RANGE_PICTURES)[0]
+        x = self._some()
         compared = self._compared()
         for index, (part, model) in enumerate(zip(self.parts, self.models, strict=True)):
             x = choose_ranges(part, model, x)
@@ -146,7 +147,7 @@ class _Job:
     def _fit_once(self, number: int) -> None:
         """Fit every part that is left in a pass; the first one has the pictures as they are."""
         settings, first = self.settings, self.progress["done"]
-        found = self._batches(settings.batch_size) if number == 0 else self._views(number)
+        found = self._views(number) if number else self._normalized(self.pictures.images)
         wanted = list(found)
         compared = self._compared()
         rate, seed = settings.rate / 2 ** min(number, 1), settings.seed + number * len(self.parts)
@@ -183,7 +184,7 @@ class _Job:
         self._next_phase("whole network")
 
     def _mirror(self) -> None:
-        count = mirror(self.parts, self._batches(_RANGE_PICTURES)[0])
+        count = mirror(self.parts, self._some())
         self.report.line(f"{count} channels fire the levels that they did not")
         self._next_phase("mirroring")
 
@@ -202,15 +203,19 @@ class _Job:
         set_readout(self.tower, linear.weight, linear.bias)
         self.tower.requires_grad_(False)
 
-    def _batches(self, size: int) -> list[Tensor]:
-        return self._normalized(self.pictures, size)
+    def _some(self) -> Tensor:
+        """Return the pictures that ranges and mirrors are chosen from, as one batch."""
+        images = self.pictures.images
+        few = images.subset(np.arange(min(_RANGE_PICTURES, len(images))))
+        return normalized(few, _RANGE_PICTURES, self.config.image)[0][None].to(self.device)
 
-    def _normalized(self, sample: Sample, size: int) -> list[Tensor]:
-        return [x[None].to(self.device) for x in normalized(sample.images, size, self.config.image)]
+    def _normalized(self, images: Images) -> list[Tensor]:
+        batches = normalized(images, self.settings.batch_size, self.config.image)
+        return [x[None].to(self.device) for x in batches]
 
     def _compared(self) -> Callable[[int], float]:
         """Return what runs the pictures held out through part 0, part 1, ... and says the relative error after each."""
-        found = self._normalized(self.held_out, self.settings.batch_size)
+        found = self._normalized(self.held_out.images)
         wanted = list(found)
 
         @torch.no_grad()
@@ -224,10 +229,11 @@ class _Job:
     def _views(self, number: int) -> list[Tensor]:
         images, size, seed = self.pictures.images, self.settings.batch_size, self.settings.seed
         batches = [np.arange(i, min(i + size, len(images))) for i in range(0, len(images), size)]
-        draws = [Draws(seed, number, torch.from_numpy(chosen)) for chosen in batches]
         return [
-            view(images, chosen, drawn, self.config.image)[None].to(self.device)
-            for chosen, drawn in zip(batches, draws, strict=True)
+            view(images, chosen, Draws(seed, number, torch.from_numpy(chosen)), self.config.image)[None].to(
+                self.device
+            )
+            for chosen in batches
         ]
 
     def _save(self, **more: Any) -> None:

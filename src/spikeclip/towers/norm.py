@@ -59,6 +59,11 @@ class BatchNorm(nn.Module):
         self.running_mean.zero_()
         self.running_var.fill_(1 - self.eps)
 
+    @property
+    def is_folded(self) -> bool:
+        """Whether it has the statistics of `become_identity`, which were folded into weights and not measured."""
+        return bool((self.running_var == 1 - self.eps).all())
+
     def _shared(self, x_RC: Tensor, mask_R: Tensor | None, momentum: float) -> Tensor:
         shape = (1, -1) + (1,) * (x_RC.ndim - 2)
         axes = [0, *range(2, x_RC.ndim)]

@@ -48,7 +48,7 @@ def check_folded(model: nn.Module, config: StageConfig, towers: Iterable[str], k
     key: of the stage in its recipe. Statistics of a batch, and Muon, scale every channel anew.
     """
     norms = [m for tower in towers for m in model.get_submodule(tower).modules() if isinstance(m, BatchNorm)]
-    folded = any(bool((norm.running_var == 1 - norm.eps).all()) for norm in norms)  # see `become_identity`
+    folded = any(norm.is_folded for norm in norms)
     if folded and not (config.fixed_statistics and config.optimizer.kind != "muon"):
         raise InputError(
             f"{key}: this network was converted or made from its graphs, and batch statistics and Muon would spoil it: "
