@@ -8,7 +8,7 @@ from spikeclip.config import StageConfig, from_dict
 from spikeclip.errors import InputError
 from spikeclip.towers.norm import BatchNorm
 from spikeclip.train import loop
-from spikeclip.train.loop import Steps
+from spikeclip.train.feed import Feed, Steps
 from spikeclip.train.network import StageNetwork
 from spikeclip.train.statistics import BATCH, LEAST_BATCH, check_batch, recompute_statistics
 
@@ -58,8 +58,8 @@ def test_statistics_are_those_of_the_batches(prepared):
     norm = next(m for m in made.model.image.modules() if isinstance(m, BatchNorm))
     momentum, seen = norm.momentum, []
     handle = norm.register_forward_pre_hook(lambda module, given: seen.append(given[0].detach()))
-    batches = [stage.batch(indices, 1) for indices in torch.arange(150).split(50)]
-    recompute_statistics(network, batches)
+    plan = [(1, indices) for indices in torch.arange(150).split(50)]
+    recompute_statistics(network, Feed(stage, torch.device("cpu")).batches(plan))
     handle.remove()
     assert len(seen) == 3
     mean = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
@@ -74,7 +74,7 @@ def test_statistics_are_those_of_the_batches(prepared):
 
 def test_samples_of_statistics_are_drawn_by_the_epoch_and_shared_by_processes(prepared):
     steps = Steps(prepared({"stage": "align_image", "batch_size": 4}).stage())
-    (one,), (other,), (shared,) = steps.some(1, 1), steps.some(2, 1), steps.some(1, 4)
+    ((_, one),), ((_, other),), ((_, shared),) = steps.some(1, 1), steps.some(2, 1), steps.some(1, 4)
     assert len(one.unique()) == 162 < BATCH
     assert not torch.equal(one, other)
     assert len(shared) == 160

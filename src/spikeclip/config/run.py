@@ -10,6 +10,7 @@ from spikeclip.config.ranges import Range
 from spikeclip.defaults import CACHE, TEMPLATE
 
 StageKind = Literal["align_text", "align_image", "finetune", "contrastive"]
+FeedKind = Literal["auto", "resident", "mapped"]
 Share = Annotated[float, Range(0, 1)]
 Weight = Annotated[float, Range(0, 1000)]
 Scale = Annotated[float, Range(0, 1000, low_open=True)]
@@ -175,6 +176,9 @@ class RunConfig:
     """Seed of weights, data order and augmentation."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Autocast of matrix products: auto is bf16 where the processor has it. Membranes are fp32 always."""
+    feed: FeedKind = "auto"
+    """Training pictures: resident (all in the memory of the device) or mapped (a thread reads the next ones); auto is
+    resident on a GPU where they take a quarter of its free memory at most."""
     compile: bool = False
     """Compile the towers with torch.compile; not together with loss.rate."""
     tokenizer: str = "auto"
