@@ -89,29 +89,39 @@ def twin_pytorch(job: Job, precision: str) -> tuple[Embed, dict[str, Any]]:
 
 def twin_onnxruntime(job: Job, precision: str) -> tuple[Embed, dict[str, Any]]:
     """The exported twin; int8 is its static quantisation."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = job.threads, 1
-    session = onnxruntime.InferenceSession(
-        _exported(job, precision), options, providers=["CPUExecutionProvider"]
-    )
-    name = session.get_inputs()[0].name
-    return lambda images: session.run(None, {name: _nchw(images)})[0], {}  # type: ignore[return-value]
+    run = onnxruntime(_exported(job, precision), job.threads)
+    return lambda images: run(_nchw(images)), {}
 
 
 def twin_openvino(job: Job, precision: str) -> tuple[Embed, dict[str, Any]]:
     """The exported twin; bf16 is a hint to the compiler, int8 the network quantised for ONNX Runtime."""
+    run = openvino(_exported(job, precision), job.threads, precision)
+    return lambda images: run(_nchw(images)), {}
+
+
+def onnxruntime(file: str, threads: int) -> Embed:
+    """Return what runs an exported network, from what it reads to what it gives."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x})[0]  # type: ignore[return-value]
+
+
+def openvino(file: str, threads: int, precision: str) -> Embed:
+    """Return what runs an exported network, from what it reads to what it gives."""
     import openvino
 
     settings: dict[str, Any] = {
-        "INFERENCE_NUM_THREADS": job.threads,
+        "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",  # one call at a time, with all threads in it
     }
     if precision != "int8":  # the quantised network says itself what is int8; the rest is OpenVINO's choice
         settings["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16"}[precision]
-    network = openvino.Core().compile_model(_exported(job, precision), "CPU", settings)
-    return lambda images: next(iter(network(_nchw(images)).values())).copy(), {}
+    network = openvino.Core().compile_model(file, "CPU", settings)
+    return lambda x: next(iter(network(x).values())).copy()
 
 
 def _load(job: Job) -> Any:

@@ -20,6 +20,7 @@ from spikeclip.data.transforms import normalize
 from spikeclip.encode.embed import zero_shot_classifier
 from spikeclip.encode.student import Student
 from spikeclip.encode.vectors import unit
+from spikeclip.engine.dense import has_onnx_runtime
 from spikeclip.errors import InputError
 from spikeclip.evaluate.rates import mean_rates
 from spikeclip.evaluate.zero_shot import zero_shot_metrics
@@ -115,9 +116,7 @@ def export_twin(network: PlainTower, sample_NHWC: np.ndarray, batch: int, out: P
 
     Both take exactly `batch` pictures (B, 3, H, W). Without onnx nothing is written.
     """
-    try:
-        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    except ImportError:  # the rows of ONNX Runtime and OpenVINO will say so
+    if not has_onnx_runtime():  # the rows of ONNX Runtime and OpenVINO will say so
         return
     sample_NCHW = np.ascontiguousarray(sample_NHWC.transpose(0, 3, 1, 2))
     exact = out / f"twin-{batch}-fp32.onnx"
@@ -125,6 +124,13 @@ def export_twin(network: PlainTower, sample_NHWC: np.ndarray, batch: int, out: P
     torch.onnx.export(
         network, (torch.from_numpy(sample_NCHW[:batch]),), str(exact), input_names=["images"], dynamo=False
     )
+
+    quantize(exact, out / f"twin-{batch}-int8.onnx", sample_NCHW, batch)
+
+
+def quantize(exact: Path, out: Path, sample_NCHW: np.ndarray, batch: int) -> None:
+    """Write an exported network in int8, with the ranges of a sample that goes through it in batches."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Batches(CalibrationDataReader):
         def __init__(self) -> None:
@@ -136,7 +142,7 @@ def export_twin(network: PlainTower, sample_NHWC: np.ndarray, batch: int, out: P
 
     quantize_static(
         exact,
-        out / f"twin-{batch}-int8.onnx",
+        out,
         Batches(),
         quant_format=QuantFormat.QDQ,
         activation_type=QuantType.QUInt8,  # what VNNI and AMX multiply: unsigned activations, signed weights

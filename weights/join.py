@@ -25,6 +25,7 @@ from spikeclip.convert.features import set_readout
 from spikeclip.convert.run import Conversion
 from spikeclip.convert.saved import load_conversion
 from spikeclip.data.sources import load_pictures
+from spikeclip.defaults import CACHE
 from spikeclip.encode.vectors import unit
 from spikeclip.engine import Engine
 from spikeclip.files import file_hash
@@ -34,8 +35,8 @@ from spikeclip.model import from_pretrained
 from spikeclip.neurons import Neuron
 from spikeclip.progress import tracked
 from spikeclip.teacher.image import ImageTeacher
-from spikeclip.teacher.readout import STORED
-from spikeclip.teacher.ridge import Lesson, Readout, fit_readout, head_readout
+from spikeclip.teacher.readout import learn_readout, pooled_features
+from spikeclip.teacher.ridge import Lesson, Readout, fit_readout
 
 BATCH = 16
 
@@ -43,28 +44,20 @@ BATCH = 16
 def learn(image: Conversion, teacher: ImageTeacher, sources: list[str], limit: int) -> Readout:
     """Return the readout of a tower's pooled features in the ordinary scale.
 
-    First that of the ordinary network is learned, as `teacher.readout.learn_readout` does; then the tower's features
-    are drawn to what it makes of the ordinary ones. Features of the tower come from the engine: it is ten times faster.
+    First that of the ordinary network is learned; then the tower's features are drawn to what it makes of the ordinary
+    ones. Features of the tower come from the engine, which is ten times faster.
     """
+    parts = [load_pictures(source, "train", image.config.image.format, limit=limit) for source in sources]
+    ordinary = learn_readout(teacher, parts, Path(CACHE)).readout
     width = image.tower.readout.linear.in_features
     set_readout(image.tower, torch.eye(width), torch.zeros(width))
-    features, lessons, pairs = Engine(lower(image.tower, image.config.image)), [], []
-    for source in sources:
-        part = load_pictures(source, "train", image.config.image.format, limit=limit)
-        starts = range(0, len(part), BATCH)
-        batches = [np.asarray(part.images[i : i + BATCH]) for i in starts]
-        x_NC = np.concatenate([features(batch) for batch in tracked(batches, f"{source}: tower")])
-        own_NC = np.concatenate([teacher.features(batch) for batch in tracked(batches, f"{source}: network")])
-        stored_ND = teacher.find_images(part)
-        stored_N = np.isfinite(stored_ND).all(1)
-        rows = ((stored_N, stored_ND, STORED), (~stored_N, teacher.embed_features(own_NC), 1.0))
-        lessons += [Lesson(own_NC[n], y_ND[n], weight) for n, y_ND, weight in rows if n.any()]
-        pairs.append((x_NC, own_NC))
-    prior, centre_D = head_readout(teacher.head, teacher.prototypes_KD), teacher.prototypes_KD.mean(0)
-    ordinary = fit_readout(lessons, prior, centre_D)
-    return fit_readout(
-        [Lesson(x, unit(ordinary(own))) for x, own in pairs], ordinary, np.zeros_like(centre_D)
-    )
+    features, lessons = Engine(lower(image.tower, image.config.image)), []
+    for part in parts:
+        starts = tracked(range(0, len(part), BATCH), f"{part.name}: tower")
+        x_NC = np.concatenate([features(np.asarray(part.images[i : i + BATCH])) for i in starts])
+        own_NC = pooled_features(teacher.network, teacher.config, part, CACHE)
+        lessons.append(Lesson(x_NC, unit(ordinary(own_NC))))
+    return fit_readout(lessons, ordinary, np.zeros_like(ordinary.bias_D))
 
 
 def join(name: str, image: Conversion, readout: Readout, text: Path, taught: Taught) -> SpikeCLIP:

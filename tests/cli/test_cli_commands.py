@@ -76,7 +76,7 @@ def test_every_setting_is_listed_with_its_doc_and_what_it_takes(command):
         assert f"model.text.{field.name}" in keys
     assert {"data.source", "teacher.path", "model.neuron", "model.T", "model.pretrained"} <= keys.keys()
     assert keys["stages.N.stage"].default == keys["data.source"].default == "(required)"
-    assert keys["stages.N.optimizer.kind"].takes == "[one of adamw, muon]"
+    assert keys["stages.N.optimizer.kind"].takes == "[one of adamw, muon, adafactor]"
     assert keys["data.limit"].takes == "[int or null, between 1 and 1,000,000,000]"
     out = command("train", "--keys")[1]
     temperature = "stages.N.loss.temperature = 1.0\n    Temperature of both distributions"

@@ -335,7 +335,7 @@ def test_int8_is_a_quarter_of_the_size_and_near(small, pictures, tokens, tmp_pat
             r"expected float32 \(16,\)",
         ),
         (
-            lambda a: a.update({"stem.weight_RSIO.scale": np.ones(8, np.float32)}),
+            lambda a: a.update({"stem.bias_O.scale": np.ones(8, np.float32)}),
             "is the scale of no array in int8",
         ),
         (lambda a: a.pop("head.weight_RSIO.scale"), "head: weight_RSIO is float32"),

@@ -5,9 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import spikeclip
 from spikeclip.encode.student import Student
@@ -53,22 +51,6 @@ def test_a_photograph_is_named_without_training_anything(block):
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)[0]["label"] == "military uniform"
     assert "Traceback" not in result.stderr
-
-
-def test_pictures_as_cameras_and_printers_store_them(tmp_path):
-    """12 megapixels, turned by EXIF, CMYK, 16 bits: the same photograph, the same answer."""
-    picture = Image.open(PORTRAIT).convert("RGB")
-    picture.resize((3024, 4032)).save(tmp_path / "large.jpg")
-    exif = Image.Exif()
-    exif[0x0112] = 6  # a viewer turns it by 90 degrees
-    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif)
-    picture.convert("CMYK").save(tmp_path / "cmyk.jpg")
-    grey = np.asarray(picture.convert("L")).astype(np.uint16) * 257
-    Image.fromarray(grey).save(tmp_path / "deep.png")
-    result = run("classify", tmp_path, "--labels", LABELS, "--json")
-    assert result.returncode == 0, result.stderr
-    answers = {Path(file).name: rows[0]["label"] for file, rows in json.loads(result.stdout).items()}
-    assert answers == dict.fromkeys(["large.jpg", "turned.jpg", "cmyk.jpg", "deep.png"], "military uniform")
 
 
 def test_the_model_in_pytorch_is_the_one_on_the_engine():

@@ -152,3 +152,49 @@ def test_the_lessons_of_a_recipe_come_from_the_network_and_the_tables(lite, tmp_
         lessons.teacher_images["val"], open_teacher(path).encode_image(images), atol=1e-5
     )
     assert lessons.prototypes_KD.shape == (2, DIM)
+
+
+def test_with_a_readout_a_picture_is_that_map_of_its_features(lite, tmp_path):
+    folder, tower, rows = lite
+    rng = np.random.default_rng(4)
+    weight, bias = rng.standard_normal((DIM, 1280)).astype(np.float32), rng.standard_normal(DIM)
+    file = tmp_path / "readout.npz"
+    np.savez(file, weight=weight, bias=bias, centre=rows[0] / 2, teacher="")
+    np.savez(tmp_path / "texts.npz", texts=["a cat"], text_embeddings=rows[1:2])
+    sources = [folder / "lite0.pth", folder / "classes.npz", tmp_path / "texts.npz"]
+    teacher, plain = open_teacher(sources, readout=file), open_teacher(sources)
+    images = rng.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    with torch.no_grad():
+        features = tower.features((torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127) / 128)[0]
+    np.testing.assert_allclose(
+        teacher.encode_image(images), unit(features.numpy() @ weight.T + bias), atol=1e-4
+    )
+    np.testing.assert_allclose(teacher.find_classes([[IDS[7]]]), unit(rows[7:8] - rows[0] / 2), atol=1e-6)
+    assert np.isnan(teacher.find_classes([["no class"]])).all()
+    np.testing.assert_array_equal(teacher.encode_text(["a cat"]), plain.encode_text(["a cat"]))
+    assert teacher.fingerprint != plain.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"weight": np.ones((DIM, 3)), "bias": np.ones(DIM), "centre": np.ones(DIM)},
+            "as \\(3, 16\\); .* \\(1280, 16\\)",
+        ),
+        (
+            {"weight": np.ones((DIM, 3)), "bias": np.ones(3), "centre": np.ones(DIM)},
+            "readout.npz is no readout: it",
+        ),
+        ({"texts": ["a"], "embeddings": np.ones((1, DIM))}, "readout.npz is no readout: it lacks weight"),
+    ],
+)
+def test_a_file_that_is_no_readout_of_the_network(lite, tmp_path, columns, message):
+    folder, file = lite[0], tmp_path / "readout.npz"
+    with pytest.raises(InputError, match=r"no such readout: .*`spikeclip teacher readout` writes one"):
+        open_teacher([folder / "lite0.pth", folder / "classes.npz"], readout=file)
+    np.savez(file, **columns)
+    with pytest.raises(InputError, match=message):
+        open_teacher([folder / "lite0.pth", folder / "classes.npz"], readout=file)
+    with pytest.raises(InputError, match=r"is a readout of an image network's features, and .* is none"):
+        open_teacher(folder / "classes.npz", readout=file)

@@ -6,11 +6,19 @@ from small_run import rows
 
 from spikeclip.config import StageConfig, from_dict
 from spikeclip.errors import InputError
+from spikeclip.open import from_pretrained
 from spikeclip.towers.norm import BatchNorm
 from spikeclip.train import loop
 from spikeclip.train.feed import Feed, Steps
 from spikeclip.train.network import StageNetwork
-from spikeclip.train.statistics import BATCH, LEAST_BATCH, check_batch, recompute_statistics
+from spikeclip.train.statistics import (
+    BATCH,
+    LEAST_BATCH,
+    check_batch,
+    check_folded,
+    fix_statistics,
+    recompute_statistics,
+)
 
 
 def stage_of(**settings) -> StageConfig:
@@ -34,7 +42,8 @@ def test_small_batches_are_warned_of_unless_statistics_are_computed_anew():
     assert f"batch_size to {LEAST_BATCH} or more, or set recompute_statistics: true" in warning
     assert check_batch(stage_of(batch_size=64), LEAST_BATCH - 1, 1) is not None  # there are no more
     assert check_batch(stage_of(batch_size=LEAST_BATCH), 100, 1) is None
-    assert check_batch(stage_of(batch_size=2, recompute_statistics=True), 100, 1) is None
+    for setting in ("recompute_statistics", "fixed_statistics"):
+        assert check_batch(stage_of(batch_size=2, **{setting: True}), 100, 1) is None
 
 
 def test_processes_share_a_batch_evenly():
@@ -96,3 +105,47 @@ def test_a_stage_of_tiny_batches_is_scored_with_statistics_computed_anew(run, mo
     ]
     assert losses[0] == losses[1]  # training itself never reads them
     assert anew["stages"][0]["best"] != spoiled["stages"][0]["best"]
+
+
+def test_fixed_statistics_stay(run):
+    _, folder = run({"stage": "align_image", "epochs": 1, "fixed_statistics": True})
+    state = from_pretrained(folder).image.state_dict()
+    means, variances = (
+        [value for name, value in state.items() if name.endswith(kind)]
+        for kind in ("running_mean", "running_var")
+    )
+    assert means
+    assert not any(mean.any() for mean in means)  # as a network starts
+    assert all((variance == 1).all() for variance in variances)
+
+
+def test_fixed_statistics_are_those_that_training_reads(prepared):
+    made = prepared({"stage": "align_image"})
+    stage = made.stage()
+    network, batch = (
+        StageNetwork(made.model, stage, torch.float32),
+        Feed(stage, torch.device("cpu")).batch(1, torch.arange(50)),
+    )
+    with torch.no_grad():
+        wanted = network.eval()(*batch)["cosine"]
+        assert network.train()(*batch)["cosine"] != wanted
+        made = prepared({"stage": "align_image"})  # whose statistics have not moved
+        network = StageNetwork(made.model.train(), stage, torch.float32)
+        fix_statistics(made.model)
+        assert network(*batch)["cosine"] == wanted
+
+
+def test_a_folded_network_is_trained_with_fixed_statistics_and_without_muon(prepared):
+    model = prepared({"stage": "align_image"}).model
+    stage = stage_of(stage="finetune")
+    check_folded(model, stage, ("image",), "stages.1")
+    for module in model.image.modules():
+        if isinstance(module, BatchNorm):
+            module.become_identity()
+    for wrong in ({}, {"fixed_statistics": True, "optimizer": {"kind": "muon"}}):
+        with pytest.raises(
+            InputError, match=r"set stages\.1\.fixed_statistics=true and stages\.1\.optimizer\.kind"
+        ):
+            check_folded(model, stage_of(**wrong), ("image",), "stages.1")
+    check_folded(model, stage_of(fixed_statistics=True), ("image",), "stages.1")
+    check_folded(model, stage_of(stage="align_text"), ("text",), "stages.1")

@@ -9,14 +9,16 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_run import CLASSES, DIM
 
-from spikeclip.config import DataConfig, ImageFormat, LossConfig, TargetConfig
+from spikeclip.config import DataConfig, ImageFormat, LossConfig, RunConfig, TargetConfig, from_dict
 from spikeclip.data import Pictures
-from spikeclip.data.mixture import class_keys, join, load_sources
+from spikeclip.data.mixture import class_keys, join, load_sources, split_sources
 from spikeclip.data.prompts import load_prompts, text_key
 from spikeclip.errors import InputError
 from spikeclip.teacher import open_teacher
+from spikeclip.train.pictures import load_run_pictures
 
 
 def part(name: str, labels: list[int], classnames: list[str]) -> Pictures:
@@ -54,6 +56,26 @@ def test_wordnet_ids_come_before_names(tmp_path):
     keys = class_keys(DataConfig(source="tinyimagenet"), [part("a", [0], prompts.classnames)])
     assert len(prompts.ids) == 200
     assert [keys[text_key(name)][0] for name in prompts.classnames] == prompts.ids
+
+
+def test_a_source_of_several_may_have_nothing_to_validate_on(tmp_path):
+    for name, count in {"single/cat": 1, "single/dog": 1, "more/cat": 4, "more/cow": 4}.items():
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(np.full((8, 8, 3), 10 * i, np.uint8)).save(tmp_path / name / f"{i}.png")
+    single, more = str(tmp_path / "single"), str(tmp_path / "more")
+    data = DataConfig(source=[single, more], val_fraction=0.25, cache=str(tmp_path / "cache"))
+    pictures = load_run_pictures(from_dict(RunConfig, {"data": vars(data), "stages": []}), ImageFormat(8))
+    assert [len(part) for part in pictures.sources["train"]] == [2, 6]
+    assert [len(part) for part in pictures.sources["val"]] == [0, 2]
+    assert pictures.classnames == ["cat", "dog", "cow"]
+    assert sorted(pictures.labels["val"].tolist()) == [0, 2]
+    for source, message in (
+        (single, "2 pictures of 'train' leave none for validation"),
+        ([single, single], "no source leaves a picture for validation: raise data.val_fraction"),
+    ):
+        with pytest.raises(InputError, match=message):
+            split_sources(dataclasses.replace(data, source=source), ImageFormat(8), 0)
 
 
 @pytest.fixture(scope="module")

@@ -179,6 +179,14 @@ def test_mistakes_in_an_override(override, message, load):
             "teacher.path=[a.npz, b]",
             "several teachers in one are .npz tables and at most one image network, got 'b'",
         ),
+        (
+            "teacher.readout=r.npz",
+            "teacher.readout is of an image network's features: name one in teacher.path",
+        ),
+        (
+            "stages.0={stage: align_text, fixed_statistics: true, recompute_statistics: true}",
+            "stages.0: fixed_statistics and recompute_statistics exclude each other",
+        ),
         ("stages.0.loss={cosine: 0}", "stages.0.loss: stage align_text has nothing to learn; one of cosine"),
         (
             "stages.1.augment.crop=32",
@@ -245,6 +253,10 @@ def test_a_run_that_is_built_in_python_is_checked_with_its_keys():
             "teacher.path: a.npz does not exist, looked for from {here}; set teacher.path=TABLE",
         ),
         (["teacher.encoder=./minilm"], "teacher.encoder: ./minilm does not exist"),
+        (
+            ["teacher={path: efficientnet-lite0, readout: r.npz}"],
+            "teacher.readout: r.npz does not exist, looked for from {here}; set teacher.readout=the .npz file",
+        ),
         (["model={pretrained: runs/a/model}"], "model.pretrained: runs/a/model does not exist"),
         (
             ["tokenizer=own.json"],

@@ -22,7 +22,12 @@ from spikeclip.train.run import train_run
 
 STAGES = [
     {"stage": "align_text", "epochs": 3, "batch_size": 31},
-    {"stage": "align_image", "relu_first": 0.5, "loss": {"interactive": 0.5, "relational": 0.5}},
+    {
+        "stage": "align_image",
+        "relu_first": 0.5,
+        "loss": {"interactive": 0.5, "relational": 0.5},
+        "optimizer": {"kind": "adafactor", "lr": 0.01},
+    },
     {"stage": "finetune", "optimizer": {"kind": "muon", "lr": 0.05}},
 ]
 

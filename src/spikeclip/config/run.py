@@ -53,6 +53,9 @@ class TeacherConfig:
     which an image network (efficientnet-lite0, or a .pth file) may stand for the pictures that the tables lack."""
     encoder: str | None = None
     """Sentence encoder for texts that the tables lack, its space mapped into theirs; null for none."""
+    readout: str | None = None
+    """File of `spikeclip teacher readout`: the linear map by which an image network embeds pictures; null: as the mean
+    prototype of its ten most probable classes."""
     logit_scale: Scale | None = None
     """Temperature of the teacher's distribution in the KL term; null for the teacher's logit scale."""
 
@@ -69,10 +72,11 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    kind: Literal["adamw", "muon"] = "adamw"
-    """muon: Muon for hidden matrices and filters, AdamW for the rest; adamw for everything."""
+    kind: Literal["adamw", "muon", "adafactor"] = "adamw"
+    """muon: Muon for hidden matrices and filters, AdamW for the rest; adamw for everything; adafactor: for everything,
+    with steps relative to the size of each tensor."""
     lr: LearningRate = 1e-3
-    """Peak learning rate (muon: of the matrices and filters)."""
+    """Peak learning rate (muon: of the matrices and filters; adafactor: in root mean squares of a tensor)."""
     scalar_lr: LearningRate = 0.02
     """muon only: learning rate of everything else."""
     momentum: Annotated[float, Range(0, 1, high_open=True)] = 0.6
@@ -154,6 +158,8 @@ class StageConfig:
     """Round the weights that read spikes to int8 in every pass, as the engine does: for the last stage of a network."""
     recompute_statistics: bool = False
     """Compute BatchNorm's statistics anew before each validation, from 4,096 samples: for batches below 4."""
+    fixed_statistics: bool = False
+    """Let BatchNorm use the statistics that it has, and keep them: for a converted network, which folded them."""
     select: Literal["best", "last"] = "best"
     """Weights that the stage leaves: best on the validation pictures, or last, which a few of those cannot judge."""
     keep_better: bool = True

@@ -30,14 +30,18 @@ def load_sources(
 def split_sources(data: DataConfig, format: ImageFormat, seed: int) -> tuple[list[Pictures], list[Pictures]]:
     """Return the training and the validation part of every source, as `load_training` does of one.
 
-    Neither has a picture of a class of `data.withhold`. Raises `InputError` for a class that no source has, and where
-    all pictures have one label and no captions.
+    Neither has a picture of a class of `data.withhold`. Of several sources some may have no validation part, as of
+    classes of one picture each. Raises `InputError` for a class that no source has, where all pictures have one label
+    and no captions, and where none is left for validation.
     """
     cache = Path(data.cache).expanduser()
-    splits = Splits(data.val_fraction, seed, data.train_split, data.test_split, "data.val_fraction")
+    alone = len(source_names(data)) == 1
+    splits = Splits(data.val_fraction, seed, data.train_split, data.test_split, "data.val_fraction", alone)
     parts = [
         load_training(source, format, splits, cache=cache, limit=data.limit) for source in source_names(data)
     ]
+    if not any(len(val) for _, val in parts):
+        raise InputError("no source leaves a picture for validation: raise data.val_fraction")
     trains, vals = (rename_classes(part, data.classnames) for part in zip(*parts, strict=True))
     names = {text_key(name) for part in trains for name in part.classnames}
     if len(names) == 1 and all(part.labels is not None and part.captions is None for part in trains):
@@ -60,7 +64,7 @@ def _without(data: DataConfig, parts: list[Pictures]) -> list[Pictures]:
         classes = [label for label, name in enumerate(part.classnames) if text_key(name) in withheld]
         everything = np.arange(len(part))
         rows = everything if part.labels is None else everything[~np.isin(part.labels, classes)]
-        if not len(rows):
+        if len(part) and not len(rows):
             raise InputError(f"data.withhold leaves no pictures of {part.name} {part.split}")
         kept.append(part.subset(rows) if len(rows) < len(part) else part)
     return kept

@@ -41,6 +41,8 @@ class Splits:
     """Split that is reported at the end, and so is not for validation; None for none."""
     set_by: str = ""
     """The setting that is raised where the share is too small, for the message; empty where there is none."""
+    needed: bool = True
+    """Whether a source that leaves no picture for validation is refused; else all of it is for training."""
 
 
 def load_pictures(
@@ -127,7 +129,8 @@ def load_training(
 
     Validation is the source's own validation split where it has one that is neither `splits.train` nor
     `splits.test`, less the classes that training lacks; else `splits.val_fraction` of the training pictures, drawn by
-    `splits.seed`. limit: of the training split. Raises `InputError` where no picture is left for validation.
+    `splits.seed`. limit: of the training split. Raises `InputError` where no picture is left for validation, if one is
+    needed.
     """
     taken = [splits.train, *([splits.test] if splits.test else [])]
     name = None if source == "shapes" else find_source(source).validation(*taken)
@@ -144,7 +147,7 @@ def load_training(
             warn_of_new_classes(val, [train.classnames[i] for i in np.unique(train.labels)])
             shared = np.isin(val.labels, train.labels)
             val = val if shared.all() else val.subset(np.flatnonzero(shared))
-    if not len(val):
+    if splits.needed and not len(val):
         needed = f"more pictures{f', or a larger {splits.set_by}' if splits.set_by else ''}"
         if name is not None:
             needed = f"pictures of the same classes in {splits.train!r} and {name!r}"

@@ -3,14 +3,20 @@
 Where half of the neurons fire, adding rows for every spike does not pay, and layer by layer the currents would travel
 through memory. OpenVINO sums levels (uint8) times weights (int8) in int32 and fires in the same pass. Signed levels are
 shifted up by D, which makes them uint8 too: pointwise convolutions read them, and their bias takes the shift back.
+Pixels are uint8 already, and where one of them stands for zero, the first convolution sums them as they are.
+
+Many pictures go in groups, a thread for each, which waits for no other; few go one by one on all threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
+from threading import Lock
 from typing import Any
 
+import llvmlite.binding
 import numpy as np
 
 from spikeclip.errors import InputError, missing_extra
@@ -20,6 +26,8 @@ from spikeclip.graph.ops import Graph, Op
 from spikeclip.graph.shapes import paddings
 from spikeclip.graph.store import quantize
 
+GROUP = 4
+"""Pictures of a group: fewer take longer each, as weights are read more often, and more gain 3 % at most."""
 _READ = (ops.Image, ops.Conv, ops.Depthwise, ops.Gain, ops.Neuron, ops.Add, ops.Scale, ops.Reshape, ops.Mean)
 _END = (ops.Readout, ops.Linear)
 
@@ -52,15 +60,16 @@ def _fits(op: Op, signed: set[str]) -> bool:
 class Whole:
     """A graph on OpenVINO: pictures (B, H, W, C), uint8 or normalised -> embeddings (B, D) float32.
 
-    precision: int8 for weights of 8 bits, one scale for each output channel, where spikes are read; stem and readout
-    have float32. Raises `InputError` without the extra `openvino`, and for pictures that the graph does not read.
+    precision: int8 for weights of 8 bits, one scale for each output channel; the readout has float32. Raises
+    `InputError` without the extra `openvino`, and for pictures that the graph does not read.
     """
 
     def __init__(self, graph: Graph[ops.Image], precision: str, threads: int) -> None:
         if not has_openvino():
             raise missing_extra("openvino", "openvino")
         self.graph, self.precision, self.threads = graph, precision, threads
-        self._requests: dict[str, Any] = {}
+        self._queues: dict[tuple[str, int], Any] = {}
+        self._lock = Lock()
 
     def __call__(self, pictures_BHWC: np.ndarray) -> np.ndarray:
         if pictures_BHWC.dtype != np.uint8:
@@ -70,16 +79,27 @@ class Whole:
                 f"expected pictures of shape (B, {', '.join(map(str, self.graph.input.shape))}), at least one, "
                 f"got {pictures_BHWC.shape}"
             )
-        request = self._request(pictures_BHWC.dtype.name)
-        request.infer([pictures_BHWC])
-        return request.get_output_tensor(0).data.copy()
+        pictures_BHWC, rows = np.ascontiguousarray(pictures_BHWC), {}
+        round = GROUP * self.threads
+        grouped = len(pictures_BHWC) // round * round
+        with self._lock:
+            for size, places in ((GROUP, range(0, grouped, GROUP)), (1, range(grouped, len(pictures_BHWC)))):
+                if places:
+                    queue = self._queue(pictures_BHWC.dtype.name, size)
+                    for i in places:
+                        queue.start_async([pictures_BHWC[i : i + size]], (rows, i), share_inputs=True)
+                    queue.wait_all()
+        return np.concatenate([rows[i] for i in sorted(rows)])
 
-    def _request(self, dtype: str) -> Any:
-        """Return what runs pictures of a type; compiled at the first call."""
+    def _queue(self, dtype: str, size: int) -> Any:
+        """Return what runs `size` pictures of a type; compiled at the first call.
+
+        Sizes that may change would cost half a millisecond a call.
+        """
         import openvino
 
-        if dtype not in self._requests:
-            builder = _Builder(self.precision, dtype)
+        if (dtype, size) not in self._queues:
+            builder = _Builder(self.graph, self.precision, dtype, size)
             for op in self.graph.ops:
                 builder.add(op)
             model: Any = openvino.Model  # its own stubs contradict each other
@@ -87,26 +107,36 @@ class Whole:
             # Real values must stay float32: a processor that can would take bfloat16.
             options = {
                 "INFERENCE_NUM_THREADS": self.threads,
-                "NUM_STREAMS": 1,
+                "NUM_STREAMS": self.threads if size > 1 else 1,
                 "INFERENCE_PRECISION_HINT": "f32",
             }
-            self._requests[dtype] = (
-                openvino.Core().compile_model(model, "CPU", options).create_infer_request()
-            )
-        return self._requests[dtype]
+            compiled = openvino.Core().compile_model(model, "CPU", options)
+            queue = openvino.AsyncInferQueue(compiled, self.threads if size > 1 else 1)
+            queue.set_callback(_keep)
+            self._queues[dtype, size] = queue
+        return self._queues[dtype, size]
+
+
+def _keep(request: Any, place: tuple[dict[int, np.ndarray], int]) -> None:
+    rows, first = place
+    rows[first] = request.get_output_tensor(0).data.copy()
 
 
 class _Builder:
     """OpenVINO's nodes of the operations so far, (B, C, H, W)."""
 
-    def __init__(self, precision: str, dtype: str) -> None:
+    def __init__(self, graph: Graph, precision: str, dtype: str, size: int) -> None:
         from openvino import opset13
 
-        self.ov, self.int8, self.dtype = opset13, precision == "int8", np.dtype(dtype)
+        self.graph, self.ov, self.int8 = graph, opset13, precision == "int8"
+        self.dtype, self.size = np.dtype(dtype), size
         self.values: dict[str, Any] = {}
         self.shift: dict[str, int] = {}
         """What was added to the levels of signed neurons."""
-        self.levels: set[str] = set()
+        self.bytes: set[str] = set()
+        """Values of uint8: levels, and a picture whose pixels are in one unit."""
+        self.ready: set[str] = set()
+        """Currents in the unit of the levels that they become."""
         self.pictures: Any = None
 
     def add(self, op: Op) -> None:
@@ -133,11 +163,15 @@ class _Builder:
             self.values[op.name] = read[0]
 
     def _normalized(self, op: ops.Image) -> Any:
-        self.pictures = self.ov.parameter([-1, *op.shape], self.dtype, "pictures")
+        self.pictures = self.ov.parameter([self.size, *op.shape], self.dtype, "pictures")
         x = self.ov.transpose(self.pictures, np.array([0, 3, 1, 2]))
         if self.dtype != np.uint8:
             return x
-        x = self.ov.divide(self.ov.convert(x, "f32"), np.float32(255))
+        x = self.ov.convert(x, "f32")
+        if self.int8 and _is_shift(op) and _sums_bytes():
+            self.bytes.add(op.name)
+            return self._uint8(x, *((n - op.mean[0]) / op.std[0] for n in (0, 1)))
+        x = self.ov.divide(x, np.float32(255))
         return self.ov.divide(self.ov.subtract(x, self._channels(op.mean)), self._channels(op.std))
 
     def _channels(self, x_C: np.ndarray | Sequence[float]) -> Any:
@@ -147,31 +181,65 @@ class _Builder:
         depthwise = isinstance(op, ops.Depthwise)
         weight, bias_O = (op.weight_RSC, op.bias_C) if depthwise else (op.weight_RSIO, op.bias_O)
         layout = (*weight.shape[:2], 1, -1) if depthwise else weight.shape
-        weight_RSIO = weight.reshape(layout)
-        shift = self.shift.get(op.inputs[0], 0)
-        if self.int8 and op.inputs[0] in self.levels:
-            level_NO, scale_O = quantize(weight_RSIO.reshape(-1, weight_RSIO.shape[-1]))
-            bias_O = bias_O - shift * level_NO.sum(0, dtype=np.float32) * scale_O
-            stored = self.ov.constant(_outputs_first(level_NO.reshape(weight_RSIO.shape), depthwise))
-            scale = scale_O.reshape(-1, *[1] * (4 if depthwise else 3))
-            filters = self.ov.multiply(self.ov.convert(stored, "f32"), self.ov.constant(scale))
+        level_NO, scale_O = weight.reshape(-1, len(bias_O)), np.ones(1, np.float32)
+        summed = self.int8 and op.inputs[0] in self.bytes
+        if summed or (self.int8 and op.inputs[0] == self.graph.input.name):
+            level_NO, scale_O = quantize(level_NO)
+        bias_O = bias_O - self.shift.get(op.inputs[0], 0) * level_NO.sum(0, dtype=np.float32) * scale_O
+        gain, rise = self._firing(op)
+        level = _outputs_first(level_NO.reshape(layout), depthwise)
+        scale = gain * scale_O.reshape(-1, *[1] * (level.ndim - 1))
+        if summed:
+            filters = self.ov.multiply(
+                self.ov.convert(self.ov.constant(level), "f32"), self.ov.constant(scale)
+            )
         else:
-            bias_O = bias_O - shift * weight_RSIO.sum((0, 1, 2))
-            filters = self.ov.constant(_outputs_first(weight_RSIO, depthwise))
+            filters = self.ov.constant(level * scale)
         begin, end = ([n, n] for n in paddings(op))
         convolve = self.ov.group_convolution if depthwise else self.ov.convolution
         x = convolve(x, filters, [op.stride] * 2, begin, end, [1, 1])
-        return self.ov.add(x, self._channels(bias_O))
+        return self.ov.add(x, self._channels(gain * bias_O + rise))
+
+    def _firing(self, op: ops.Conv | ops.Depthwise) -> tuple[np.float32, int]:
+        """Return what the neuron behind multiplies by and adds: weights and bias take it where nothing else reads."""
+        readers = self.graph.readers(op.name)
+        if len(readers) != 1 or not isinstance(readers[0], ops.Neuron):
+            return np.float32(1), 0
+        self.ready.add(op.name)
+        return _unit(readers[0])
 
     def _fire(self, op: ops.Neuron, x: Any) -> Any:
-        self.levels.add(op.name)
-        x = self.ov.multiply(x, np.float32(op.D / op.range))
-        if op.signed:
-            self.shift[op.name] = op.D
-            x = self.ov.add(x, np.float32(op.D))
+        self.bytes.add(op.name)
+        gain, self.shift[op.name] = _unit(op)
+        if op.inputs[0] not in self.ready:
+            x = self.ov.add(self.ov.multiply(x, gain), np.float32(self.shift[op.name]))
         x = self.ov.clamp(x, 0.0, float(op.D * (2 if op.signed else 1)))
-        ends = [self.ov.constant(np.float32(n)) for n in (0, 255, 0, 255)]
-        return self.ov.fake_quantize(x, *ends, 256)
+        if self.int8:
+            return self._uint8(x, 0, 255)
+        return self.ov.round(
+            x, "half_to_even"
+        )  # OpenVINO 2026.4 leaves floats of a single place unrounded above
+
+    def _uint8(self, x: Any, low: float, high: float) -> Any:
+        """Store 0 ... 255 as bytes that stand for `low` ... `high`."""
+        return self.ov.fake_quantize(x, *(np.float32(n) for n in (0, 255, low, high)), 256)
+
+
+def _unit(op: ops.Neuron) -> tuple[np.float32, int]:
+    """Return the levels of a current of 1, and what is added to levels that may be negative."""
+    return np.float32(op.D / op.range), op.D if op.signed else 0
+
+
+@cache
+def _sums_bytes() -> bool:
+    """Whether the processor adds products of bytes in 32 bits: others do so in 16, where those of pixels overflow."""
+    features = llvmlite.binding.get_host_cpu_features()
+    return any(features.get(name) for name in ("avx512vnni", "avxvnni"))
+
+
+def _is_shift(op: ops.Image) -> bool:
+    """Whether normalised pixels are whole numbers in one unit, such that a pixel of uint8 stands for zero."""
+    return len({*op.mean}) == len({*op.std}) == 1 and abs(255 * op.mean[0] - round(255 * op.mean[0])) < 1e-6
 
 
 def _outputs_first(weight_RSIO: np.ndarray, depthwise: bool) -> np.ndarray:

@@ -26,7 +26,7 @@ _SCALE = ".scale"
 def save_graph(graph: Graph, path: str | Path, *, int8: bool = False) -> None:
     """Write `path`.json and `path`.safetensors; a file that is there already is replaced when the new one is whole.
 
-    int8: round weights, but for those that read the picture, to 8 bits: a quarter of the size.
+    int8: round weights to 8 bits: a quarter of the size.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def save_graph(graph: Graph, path: str | Path, *, int8: bool = False) -> None:
             value = getattr(op, f.name)
             if isinstance(value, np.ndarray):
                 name = f"{op.name}.{f.name}"
-                if int8 and value.ndim > 1 and not isinstance(graph[op.inputs[0]], Image):
+                if int8 and value.ndim > 1:
                     arrays[name], arrays[name + _SCALE] = quantize(value, _scaled_axis(f.name))
                 else:
                     arrays[name] = np.ascontiguousarray(value)

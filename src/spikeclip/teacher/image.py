@@ -22,7 +22,7 @@ from spikeclip.encode.vectors import unit
 from spikeclip.errors import InputError
 from spikeclip.teacher.base import Teacher
 from spikeclip.teacher.folder import combined
-from spikeclip.teacher.ridge import Readout
+from spikeclip.teacher.ridge import Readout, read_readout
 from spikeclip.teacher.table import TableTeacher
 from spikeclip.towers.network import read_network
 from spikeclip.towers.weights import weights_hash
@@ -38,12 +38,23 @@ class ImageTeacher(Teacher):
 
     With p_k the probabilities of the TOP most probable classes k and c_k their embeddings, a picture is the unit vector
     along sum_k p_k c_k. Texts are those of the tables, and so are stored embeddings of pictures (`find_images`).
+
+    With a readout, a picture is the unit vector along that linear map of its features, and what the tables store of
+    pictures and classes is centred as the readout is.
     """
 
     def __init__(
-        self, source: str | Path, tables: Sequence[Path], device: str = "cpu", precision: str = "fp32"
+        self,
+        source: str | Path,
+        tables: Sequence[Path],
+        device: str = "cpu",
+        precision: str = "fp32",
+        readout: str | Path | None = None,
     ) -> None:
-        """source: see `read_network`. Raises `InputError` where the tables lack an ImageNet class, or it has others."""
+        """source: see `read_network`. readout: file of `spikeclip teacher readout`.
+
+        Raises `InputError` where the tables lack an ImageNet class, or the network or the readout does not fit them.
+        """
         self.tables = TableTeacher(tables or _found_tables(source))
         network = read_network(str(source))
         self.name = f"{network.name}+{self.tables.name}"
@@ -54,7 +65,14 @@ class ImageTeacher(Teacher):
         self.prototypes_KD = _prototypes(self.tables, network.name, network.config.embed_dim)
         self.dim, self.texts, self.logit_scale = self.tables.dim, self.tables.texts, self.tables.logit_scale
         self.image_format = ImageFormat(self.config.image_size)
-        what = (weights_hash(network.tower), str(self.config.image_size), str(TOP), precision)
+        self.readout = None if readout is None else read_readout(Path(readout).expanduser())
+        if self.readout is not None and self.readout.shape != (self.dim, linear.in_features):
+            raise InputError(
+                f"{readout} maps features to embeddings as {self.readout.shape[::-1]}; {network.name} and the tables "
+                f"need {(linear.in_features, self.dim)}"
+            )
+        what = [weights_hash(network.tower), str(self.config.image_size), str(TOP), precision]
+        what += [self.readout.fingerprint] if self.readout is not None else []
         self.fingerprint = combined("image network", *what, self.tables.fingerprint)
 
     def encode_image(
@@ -80,6 +98,8 @@ class ImageTeacher(Teacher):
 
     def embed_features(self, features_NC: np.ndarray) -> np.ndarray:
         """Embed pictures by the features that the network's head reads -> (N, dim)."""
+        if self.readout is not None:
+            return unit(self.readout.map(features_NC))
         logits_NK = self.head(features_NC)
         top = np.argpartition(-logits_NK, TOP, axis=1)[:, :TOP]
         p_NT = np.exp(np.take_along_axis(logits_NK, top, 1) - logits_NK.max(1, keepdims=True))
@@ -95,11 +115,14 @@ class ImageTeacher(Teacher):
 
     def find_images(self, pictures: Pictures) -> np.ndarray:
         """Return the tables' embeddings of pictures (N, dim), NaN where there is none: the network embeds those."""
-        return self.tables.find_images(pictures)
+        return self._centred(self.tables.find_images(pictures))
 
     def find_classes(self, keys: Sequence[Sequence[str]]) -> np.ndarray:
         """Return the tables' prototypes of classes (K, dim), NaN where there is none."""
-        return self.tables.find_classes(keys)
+        return self._centred(self.tables.find_classes(keys))
+
+    def _centred(self, found_ND: np.ndarray) -> np.ndarray:
+        return found_ND if self.readout is None else unit(found_ND - self.readout.centre_D)
 
     def _pixels(self, images_BHWC: np.ndarray) -> Tensor:
         """Return pictures as the network reads them: shorter side resized (bicubic, as Pillow), centre, normalised."""

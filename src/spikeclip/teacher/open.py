@@ -25,24 +25,28 @@ def open_teacher(
     device: str = "cpu",
     precision: Literal["fp32", "bf16"] = "fp32",
     name: str = "",
+    readout: str | Path | None = None,
 ) -> Teacher:
     """Open a CLIP or SigLIP model, a sentence encoder (see `resolve`), or `.npz` tables of embeddings.
 
     Beside tables may stand one ordinary image network (see `read_network`), for the pictures that they lack.
-    name: what results call it, the source by default. Raises `InputError` where nothing usable is found.
+    name: what results call it, the source by default. readout: file with the linear map by which the image network
+    embeds pictures, see `ImageTeacher`. Raises `InputError` where nothing usable is found.
     """
     sources = [source] if isinstance(source, (str, Path)) else list(source)
     paths = [Path(s).expanduser() for s in sources]
+    networks = [path for path in sources if is_image_network(path)]
+    if readout is not None and not networks:
+        raise InputError(f"{readout} is a readout of an image network's features, and {source} is none")
     if paths and all(path.suffix == ".npz" for path in paths):
         return TableTeacher(paths)
-    networks = [path for path in sources if is_image_network(path)]
     tables = [path for path in paths if path.suffix == ".npz"]
     if len(networks) == 1 and len(tables) == len(paths) - 1:
         if find_spec("torch") is None:
             raise missing_extra("torch", "train")
         from spikeclip.teacher.image import ImageTeacher
 
-        return ImageTeacher(networks[0], tables, device, precision)
+        return ImageTeacher(networks[0], tables, device, precision, readout)
     if len(paths) != 1:
         raise InputError(
             f"several teachers in one are .npz tables and at most one image network, got {[str(p) for p in paths]}"

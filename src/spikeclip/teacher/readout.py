@@ -49,8 +49,8 @@ def learn_readout(
     lessons, sets = [], []
     centre_D = teacher.prototypes_KD.mean(0)
     for part in parts:
-        own_NC = _features(teacher.network, teacher.config, part, cache)
-        x_NC = own_NC if tower is None or config is None else _features(tower, config, part, cache)
+        own_NC = pooled_features(teacher.network, teacher.config, part, cache)
+        x_NC = own_NC if tower is None or config is None else pooled_features(tower, config, part, cache)
         y_ND, stored_N = teacher.embed_features(own_NC), np.zeros(len(part), bool)
         found_ND = teacher.find_images(part)
         stored_N = np.isfinite(found_ND).all(1)
@@ -67,8 +67,10 @@ def learn_readout(
     return Learned(readout, sets)
 
 
-def _features(tower: SeparableTower, config: ImageConfig, pictures: Pictures, cache: Path) -> np.ndarray:
-    """Return what the readout of a tower reads of pictures (N, C), as a memory map."""
+def pooled_features(
+    tower: SeparableTower, config: ImageConfig, pictures: Pictures, cache: str | Path
+) -> np.ndarray:
+    """Return what the readout of a tower reads of pictures (N, C), as a memory map; kept in `cache`."""
     linear = tower.readout.linear
 
     def compute(rows: slice) -> np.ndarray:

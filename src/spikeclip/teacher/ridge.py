@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from spikeclip.data.readers.npz import load_arrays
 from spikeclip.errors import InputError
+from spikeclip.files import file_hash
 from spikeclip.towers.separable import SeparableTower
 
 DAMPING = 0.3
@@ -39,6 +42,34 @@ class Readout:
         with torch.no_grad():
             linear.weight.copy_(torch.from_numpy(self.weight_DC))
             linear.bias.copy_(torch.from_numpy(self.bias_D))
+
+
+class Stored(NamedTuple):
+    """A readout in a file: the map, what was taken from its embeddings (D,), and a hash of the file."""
+
+    map: Readout
+    centre_D: np.ndarray
+    fingerprint: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Dimensions of the embeddings and of the features."""
+        return self.map.weight_DC.shape  # type: ignore[return-value]
+
+
+def read_readout(file: Path) -> Stored:
+    """Read what `spikeclip teacher readout` wrote; raises `InputError` for another file."""
+    if not file.is_file():
+        raise InputError(f"no such readout: {file}; `spikeclip teacher readout` writes one")
+    found = load_arrays(file, "the readout", ("weight", "bias", "centre"))
+    arrays = [found.get(name, np.empty(0)) for name in ("weight", "bias", "centre")]
+    weight, bias, centre = (array.astype(np.float32) for array in arrays)
+    if weight.ndim != 2 or not bias.shape == centre.shape == weight.shape[:1]:
+        raise InputError(
+            f"{file} is no readout: it lacks weight (D, C), bias (D,) and centre (D,) that fit each other; "
+            "`spikeclip teacher readout` writes one"
+        )
+    return Stored(Readout(weight, bias), centre, file_hash(file))
 
 
 class Lesson(NamedTuple):

@@ -12,7 +12,8 @@ import torch
 from spikeclip.config import ModelSettings, RunConfig, Taught
 from spikeclip.data.transforms import normalize
 from spikeclip.errors import InputError
-from spikeclip.model import SpikeCLIP, from_pretrained
+from spikeclip.model import SpikeCLIP
+from spikeclip.open import from_pretrained
 from spikeclip.towers.image import ConvTower
 from spikeclip.train.lessons import Lessons
 from spikeclip.train.pictures import RunPictures

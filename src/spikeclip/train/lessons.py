@@ -84,7 +84,8 @@ def gather_lessons(config: RunConfig, pictures: RunPictures, device: str = "cpu"
     device: where a teacher that is a network runs. Raises `InputError` for data without texts, a picture without
     any, and a text that the teacher cannot embed.
     """
-    teacher = open_teacher(config.teacher.path, device=device) if config.teacher.path else None
+    taught = config.teacher
+    teacher = open_teacher(taught.path, device=device, readout=taught.readout) if taught.path else None
     cache = Path(config.data.cache).expanduser()
     images: dict[str, Tensor | None] = {
         split: None if teacher is None else _image_embeddings(teacher, parts, cache)

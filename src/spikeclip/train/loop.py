@@ -29,7 +29,7 @@ from spikeclip.train.network import StageNetwork
 from spikeclip.train.optimizer import make_optimizers, schedule
 from spikeclip.train.session import Interrupted, Session
 from spikeclip.train.stages.stage import Stage
-from spikeclip.train.statistics import recompute_statistics
+from spikeclip.train.statistics import fix_statistics, recompute_statistics
 
 LOG_EVERY = 20
 """Steps between two rows of the log; between them nothing that a device computes is waited for."""
@@ -94,6 +94,8 @@ def run_stage(
             step, progress.step = progress.step, progress.step + 1
             logged, ended = step % LOG_EVERY == 0, progress.step % steps.per_epoch == 0
             model.train()
+            if config.fixed_statistics:
+                fix_statistics(model)
             with (
                 relu_phase(model, step < steps.relu),
                 watch_rates(model) if logged else contextlib.nullcontext({}) as rates,

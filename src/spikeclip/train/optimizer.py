@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, _foreach_add, _foreach_add_, _foreach_mul_, _foreach_norm, nn  # type: ignore
-from torch.optim import AdamW, Optimizer
+from torch.optim import Adafactor, AdamW, Optimizer
 
 from spikeclip.config import OptimizerConfig
 from spikeclip.towers.norm import ConvBN, LinearBN
@@ -103,7 +103,9 @@ def make_optimizers(module: nn.Module, config: OptimizerConfig) -> list[Optimize
     ]
     trainable = [p for p in module.parameters() if p.requires_grad]
     optimizers: list[Optimizer] = []
-    if config.kind == "adamw":
+    if config.kind == "adafactor":  # arXiv 1804.04235, section 8: relative steps
+        optimizers.append(Adafactor(_decayed(trainable, config.weight_decay), lr=config.lr))
+    elif config.kind == "adamw":
         optimizers.append(_adamw(trainable, config.lr, config.weight_decay))
     else:
         held = {id(p) for p in filters}
@@ -119,12 +121,16 @@ def make_optimizers(module: nn.Module, config: OptimizerConfig) -> list[Optimize
 
 
 def _adamw(parameters: list[nn.Parameter], lr: float, weight_decay: float, **options: Any) -> AdamW:
-    """AdamW that decays matrices, and leaves vectors and single numbers alone."""
+    return AdamW(_decayed(parameters, weight_decay), lr=lr, fused=True, **options)
+
+
+def _decayed(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Return groups in which matrices decay, and vectors and single numbers do not."""
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return AdamW([group for group in groups if group["params"]], lr=lr, fused=True, **options)
+    return [group for group in groups if group["params"]]
 
 
 def schedule(step: int, total: int, config: OptimizerConfig) -> float:

@@ -34,6 +34,7 @@ _EXAMPLES = {
     "data.texts": "FILE, one text a line",
     "teacher.path": "TABLE.npz, or to the folder or hub name of a CLIP model or sentence encoder",
     "teacher.encoder": "the folder or hub name of a sentence encoder",
+    "teacher.readout": "the .npz file that `spikeclip teacher readout` wrote",
     "model.pretrained": "the folder of a saved model",
     "tokenizer": "auto, or to a tokenizer.json",
 }
@@ -66,6 +67,7 @@ def check_files(config: RunConfig) -> None:
         ("data.texts", data.texts, True),
         ("teacher.path", teacher.path, False),
         ("teacher.encoder", teacher.encoder, False),
+        ("teacher.readout", teacher.readout, True),
         ("model.pretrained", model.pretrained, False),
         ("tokenizer", None if config.tokenizer == "auto" else config.tokenizer, True),
     ]
@@ -140,6 +142,11 @@ def _check_teacher(teacher: TeacherConfig, stages: list[StageConfig]) -> None:
         )
     if teacher.encoder is not None and not teacher.path:
         raise InputError("teacher.encoder adds texts to the tables of teacher.path: set that too")
+    paths = [teacher.path] if isinstance(teacher.path, str) else teacher.path or []
+    if teacher.readout is not None and not any(map(is_image_network, paths)):
+        raise InputError(
+            "teacher.readout is of an image network's features: name one in teacher.path, such as efficientnet-lite0"
+        )
     several = teacher.path if isinstance(teacher.path, list) else []
     others = [path for path in several if not path.endswith(".npz") and not is_image_network(path)]
     if len(several) > 1 and (others or sum(map(is_image_network, several)) > 1):
@@ -155,6 +162,8 @@ def _check_stage(key: str, stage: StageConfig, config: RunConfig, model: ModelCo
         raise InputError(
             f"{key}.loss: stage {stage.stage} has nothing to learn; one of {', '.join(terms)} must be above 0"
         )
+    if stage.fixed_statistics and stage.recompute_statistics:
+        raise InputError(f"{key}: fixed_statistics and recompute_statistics exclude each other: choose one")
     if stage.loss.rate and config.compile:
         raise InputError(f"{key}.loss.rate reads layers that compile hides: set compile: false")
     labels = stage.stage == "finetune" or (stage.stage == "align_image" and stage.loss.prototype > 0)

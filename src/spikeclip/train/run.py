@@ -40,7 +40,7 @@ from spikeclip.train.report import Report
 from spikeclip.train.session import Session, open_session
 from spikeclip.train.stages import STAGES, check_stage, make_stage
 from spikeclip.train.stages.stage import Stage
-from spikeclip.train.statistics import check_batch
+from spikeclip.train.statistics import check_batch, check_folded
 
 GRAPHS = 64
 """Graphs that torch.compile may make of one tower: training and not, ReLU and spikes, fixed sizes and any."""
@@ -90,6 +90,8 @@ def train_run(
                 f"the pictures are not those that the run in {out} began with, so it cannot go on"
             )
         model = build_model(config.model, pictures, lessons).to(accelerator.device)
+        for index, stage in enumerate(config.stages):
+            check_folded(model, stage, STAGES[stage.stage].towers, f"stages.{index}")
         model.taught = taught_by(config, pictures, lessons).after(model.taught)
         if state:
             with fitting():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from torch import nn
 
 from spikeclip.config import StageConfig
 from spikeclip.errors import InputError
@@ -33,12 +34,33 @@ def check_batch(config: StageConfig, samples: int, processes: int) -> str | None
     )
     if size < 2 and compares:
         raise InputError(f"{what} has nothing to compare with: raise batch_size")
-    if size < LEAST_BATCH and not config.recompute_statistics:
+    if size < LEAST_BATCH and not (config.recompute_statistics or config.fixed_statistics):
         return (
             f"{what} spoils BatchNorm's running statistics: raise batch_size to {LEAST_BATCH} or more, or set "
             "recompute_statistics: true"
         )
     return None
+
+
+def check_folded(model: nn.Module, config: StageConfig, towers: Iterable[str], key: str) -> None:
+    """Raise `InputError` for a stage that would undo `towers` whose BatchNorm was folded into their weights.
+
+    key: of the stage in its recipe. Statistics of a batch, and Muon, scale every channel anew.
+    """
+    norms = [m for tower in towers for m in model.get_submodule(tower).modules() if isinstance(m, BatchNorm)]
+    folded = any(bool((norm.running_var == 1 - norm.eps).all()) for norm in norms)  # see `become_identity`
+    if folded and not (config.fixed_statistics and config.optimizer.kind != "muon"):
+        raise InputError(
+            f"{key}: this network was converted or made from its graphs, and batch statistics and Muon would spoil it: "
+            f"set {key}.fixed_statistics=true and {key}.optimizer.kind=adafactor with lr=3e-4"
+        )
+
+
+def fix_statistics(model: nn.Module) -> None:
+    """Let every BatchNorm of a model in training mode do what it does in evaluation."""
+    for module in model.modules():
+        if isinstance(module, BatchNorm):
+            module.eval()
 
 
 @torch.no_grad()
