@@ -17,7 +17,11 @@ from small_run import rows, teacher
 STAGES = [
     {"stage": "align_text", "batch_size": 10, "loss": {"interactive": 0.5, "relational": 0.5}},
     {"stage": "align_image", "loss": {"interactive": 0.5, "relational": 0.5, "rate": 0.1}},
-    {"stage": "finetune", "optimizer": {"kind": "muon", "lr": 0.02, "scalar_lr": 0.002, "clip_norm": 1.0}},
+    {
+        "stage": "finetune",
+        "ema": 0.6,
+        "optimizer": {"kind": "muon", "lr": 0.02, "scalar_lr": 0.002, "clip_norm": 1.0},
+    },
     {"stage": "contrastive", "loss": {"contrastive": "sigmoid"}},
 ]
 

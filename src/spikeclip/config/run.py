@@ -154,6 +154,9 @@ class StageConfig:
     """Augmentation of the pictures."""
     relu_first: Share = 0.0
     """Share of the steps in which ilif and quant_relu are still a ReLU (no effect on relu)."""
+    ema: Annotated[float, Range(0, 1, high_open=True)] = 0.0
+    """Validate and keep an exponential moving average of the weights: share of it that a step leaves, fewer in the
+    first steps (0.999: over some 1,000 steps); 0 for none."""
     int8_weights: bool = False
     """Round the weights that read spikes to int8 in every pass, as the engine does: for the last stage of a network."""
     recompute_statistics: bool = False

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from spikeclip.neurons import relu_phase
+from spikeclip.train.average import Average
 from spikeclip.train.checkpoint import fitting
 from spikeclip.train.checks import (
     SILENT_ROWS,
@@ -76,14 +77,16 @@ def run_stage(
     network = StageNetwork(model, stage, session.precision)
     optimizers = make_optimizers(network, config.optimizer)
     losses = Losses(accelerator.device, optimizers)
+    average = Average(model, stage.trains, config.ema)
     prepared = accelerator.prepare(network)
-    progress = Progress() if state is None else _restore(state, model, optimizers)
+    progress = Progress() if state is None else _restore(state, model, optimizers, average)
 
     def checkpoint() -> None:
         check_weights(model, progress.step)
         progress.seconds = before + time.monotonic() - started
         held = [optimizer.state_dict() for optimizer in optimizers]
-        save({"progress": vars(progress), "model": model.state_dict(), "optimizers": held})
+        weights = {"model": model.state_dict(), "average": average.values}
+        save({"progress": vars(progress), **weights, "optimizers": held})
 
     silent = SilentLayers()
     started = saved_at = time.monotonic()
@@ -112,6 +115,7 @@ def run_stage(
                 optimizer.step()
                 optimizer.zero_grad()
             stage.after_step(model)
+            average.update(step)
             report.step(step, steps.batch_size)
             # Several processes stop, save and read together, after steps that all of them know.
             asked = logged or ended or accelerator.num_processes == 1
@@ -130,7 +134,8 @@ def run_stage(
                     )
             if ended:
                 check_weights(model, progress.step)
-                _validate(network, progress, session, feed)
+                with average.shown():
+                    _validate(network, progress, session, feed)
             if due:
                 checkpoint()
                 saved_at = time.monotonic()
@@ -167,7 +172,10 @@ def _choose_parameters(model: nn.Module, stage: Stage) -> None:
         log_scale.fill_(math.log(stage.config.logit_scale))
 
 
-def _restore(state: dict[str, Any], model: nn.Module, optimizers: list[Optimizer]) -> Progress:
+def _restore(
+    state: dict[str, Any], model: nn.Module, optimizers: list[Optimizer], average: Average
+) -> Progress:
+    average.load(state.get("average", {}))
     with fitting():
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
