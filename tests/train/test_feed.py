@@ -12,10 +12,12 @@ from small_run import rows, weights
 
 from spikeclip.data.draws import Draws
 from spikeclip.data.images import Images
+from spikeclip.data.mix import mix, partners
 from spikeclip.data.transforms import augment, normalize
 from spikeclip.errors import InputError
 from spikeclip.train import feed as feed_module
 from spikeclip.train.feed import Feed
+from spikeclip.train.recipe_checks import check_run
 
 CPU = torch.device("cpu")
 
@@ -41,6 +43,46 @@ def test_a_batch_is_the_augmented_pictures_of_its_samples_and_what_the_stage_say
     changed = augment(pixels, stage.config.augment, Draws(stage.seed, epoch, indices), mean)
     assert torch.equal(inputs["images"], normalize(changed, mean, std))
     assert equal((targets,), (stage.batch(indices, epoch)[1],))
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_targets_are_mixed_as_the_pictures_are(kind, prepared):
+    augmented = {"crop": 2, "flip": "random", "colour": 2, "mix": kind, "mix_share": 0.8}
+    settings = {"stage": "finetune", "share": 0.5, "augment": augmented, "loss": {"keep": 1.0}}
+    stage = prepared(settings).stage()
+    feed, indices = Feed(stage, CPU), torch.arange(0, 60, 2)
+    inputs, targets = feed.batch(1, indices)
+    draws = Draws(stage.seed, 1, indices)
+    others = feed.steps.used[partners(draws, 81)]  # of the half of the 162 samples that the stage uses
+    plain = prepared({**settings, "augment": {**augmented, "mix": "none"}}).stage()
+    (own_x, own), (other_x, other) = (Feed(plain, CPU).batch(1, i) for i in (indices, others))
+    config = stage.config.augment
+    mixed, share = mix(own_x["images"], other_x["images"], config, draws)
+    assert torch.equal(inputs["images"], mixed)
+    assert 0.05 < (share == 1).float().mean() < 0.5
+    for i, part in enumerate(share):
+        label = torch.zeros(6)
+        label[own["label"][i]] += part
+        label[other["label"][i]] += 1 - part
+        torch.testing.assert_close(targets["label"][i], label)
+        for name in ("teacher", "before"):
+            torch.testing.assert_close(targets[name][i], part * own[name][i] + (1 - part) * other[name][i])
+
+
+@pytest.mark.parametrize("mode", ["resident", "mapped"])
+def test_mixed_pictures_are_the_same_in_every_feed(mode, prepared):
+    augmented = {"colour": 1, "mix": "cutmix"}
+    stage = prepared({"stage": "finetune", "batch_size": 12, "augment": augmented}).stage()
+    feeds = [Feed(stage, CPU, mode, (rank, 2)) for rank in range(2)]
+    for feed in feeds:
+        feed.block = 2**17
+    whole = Feed(stage, CPU)
+    made = [list(feed.batches(feed.steps.after(3))) for feed in feeds]
+    for planned, *parts in zip(whole.steps.after(3), *made, strict=True):
+        inputs, targets = whole.batch(*planned)
+        images = torch.cat([part[0]["images"] for part in parts])
+        torch.testing.assert_close(images, inputs["images"], atol=0.03, rtol=0)  # a mean rounds otherwise
+        assert torch.equal(torch.cat([part[1]["label"] for part in parts]), targets["label"])
 
 
 @given(
@@ -152,3 +194,36 @@ def test_a_run_is_the_same_with_either_feed(run):
 def test_a_recipe_names_one_of_the_feeds(config):
     with pytest.raises(InputError, match=r"feed.*streamed"):
         config({"stage": "align_image"}, feed="streamed")
+
+
+def test_a_run_learns_from_mixed_and_recoloured_pictures(run):
+    augmented = {"mix": "cutmix", "colour": 1, "strength": 0.2}
+    result, _ = run({"stage": "finetune", "epochs": 8, "augment": augmented, "ema": 0.5})
+    assert result["stages"][0]["best"] > 0.4  # chance is 1/6
+
+
+@pytest.mark.parametrize(
+    ("stage", "model", "message"),
+    [
+        (
+            {"stage": "align_image", "augment": {"mix": "mixup"}},
+            {},
+            r"stages\.0\.augment\.mix mixes classes, which stage finetune alone",
+        ),
+        (
+            {"stage": "finetune", "augment": {"colour": 1}},
+            {"image": {"event_frames": 1}},
+            r"stages\.0\.augment\.colour changes colours, and event recordings have none",
+        ),
+        (
+            {"stage": "finetune", "augment": {"mix_share": 1.5}},
+            {},
+            r"mix_share must be a number between 0 and 1",
+        ),
+        ({"stage": "finetune", "ema": 1.0}, {}, r"ema must be a number at least 0 and below 1"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_mixed_or_recoloured_is_said_with_its_key(stage, model, message, config):
+    with pytest.raises(InputError, match=message):
+        check_run(config(stage, model=model))

@@ -68,6 +68,14 @@ class AugmentConfig:
     """Horizontal flips: none, at random, or every picture in every second epoch."""
     cutout: Annotated[int, Range(0, 224)] = 0
     """Side of a random square set to the mean, pixels."""
+    colour: Annotated[int, Range(0, 8)] = 0
+    """RandAugment's colour operations that each picture goes through, drawn anew each time; slow without a GPU."""
+    strength: Share = 0.3
+    """Strength of the colour operations, a share of RandAugment's largest."""
+    mix: Literal["none", "mixup", "cutmix"] = "none"
+    """finetune: mix each picture and its targets with another's: mixup is their weighted mean, cutmix a rectangle."""
+    mix_share: Share = 0.5
+    """Share of the pictures that are mixed; the share of the other picture is uniform."""
 
 
 @dataclass(frozen=True)

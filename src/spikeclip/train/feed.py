@@ -16,6 +16,7 @@ from torch import Tensor
 from spikeclip.config.run import FeedKind
 from spikeclip.data.draws import Draws
 from spikeclip.data.images import Images
+from spikeclip.data.mix import mix, partners
 from spikeclip.data.transforms import augment, normalize
 from spikeclip.errors import InputError
 from spikeclip.train.stages.stage import Batch, Stage
@@ -123,7 +124,7 @@ class Feed:
         reader = ThreadPoolExecutor(1, "feed")
         try:
             for block in blocks:
-                waiting.append((block, reader.submit(self._read, torch.cat(block[1]))))
+                waiting.append((block, reader.submit(self._read, self._mixed(block[0], torch.cat(block[1])))))
                 if len(waiting) > AHEAD:
                     first, pixels_BHWC = waiting.popleft()
                     yield first, pixels_BHWC.result()
@@ -132,26 +133,42 @@ class Feed:
         finally:
             reader.shutdown(cancel_futures=True)
 
+    def _mixed(self, epoch: int, indices_B: Tensor) -> Tensor:
+        """Return the samples whose pictures are needed: those given, and behind them those that they are mixed with."""
+        if self.stage.images is None or self.stage.config.augment.mix == "none":
+            return indices_B
+        used = self.steps.used
+        return torch.cat([indices_B, used[partners(Draws(self.stage.seed, epoch, indices_B), len(used))]])
+
     def _read(self, indices_B: Tensor) -> Tensor:
         # By NumPy alone: a thread that uses PyTorch's operations has threads of its own.
         assert self.stage.images is not None
         pixels_BHWC = torch.from_numpy(self.stage.images[indices_B.numpy()])
         return pixels_BHWC.pin_memory() if self.device.type == "cuda" else pixels_BHWC
 
-    def _prepared(self, epoch: int, indices_B: Tensor, pixels_BHWC: Tensor | None) -> tuple[Batch, Batch]:
+    def _prepared(self, epoch: int, indices_B: Tensor, pixels_NHWC: Tensor | None) -> tuple[Batch, Batch]:
+        stage, size = self.stage, len(indices_B)
+        needed_N = self._mixed(epoch, indices_B)
         inputs, targets = (
-            {name: self._moved(x) for name, x in side.items()} for side in self.stage.batch(indices_B, epoch)
+            {name: self._moved(x) for name, x in side.items()} for side in stage.batch(needed_N, epoch)
         )
-        if self.stage.images is not None:
-            indices_B = self._moved(indices_B)
-            if pixels_BHWC is None:
-                assert self._pixels_NHWC is not None
-                pixels_BHWC = self._pixels_NHWC.index_select(0, indices_B)
-            draws = Draws(self.stage.seed, epoch, indices_B)
-            mean, std = self.stage.normalization
-            changed_BHWC = augment(self._moved(pixels_BHWC), self.stage.config.augment, draws, mean)
-            inputs["images"] = normalize(changed_BHWC, mean, std)
-        return inputs, targets
+        if stage.images is None:
+            return inputs, targets
+        needed_N = self._moved(needed_N)
+        if pixels_NHWC is None:
+            assert self._pixels_NHWC is not None
+            pixels_NHWC = self._pixels_NHWC.index_select(0, needed_N)
+        config, (mean, std) = stage.config.augment, stage.normalization
+        draws = Draws(stage.seed, epoch, needed_N)
+        x_NCHW = normalize(augment(self._moved(pixels_NHWC), config, draws, mean), mean, std)
+        if len(needed_N) > size:
+            drawn = Draws(stage.seed, epoch, needed_N[:size])
+            x_NCHW, share_B = mix(x_NCHW[:size], x_NCHW[size:], config, drawn)
+            own, others = (
+                {name: x[part] for name, x in targets.items()} for part in (slice(size), slice(size, None))
+            )
+            inputs, targets = {name: x[:size] for name, x in inputs.items()}, stage.mix(own, others, share_B)
+        return {**inputs, "images": x_NCHW}, targets
 
     def _moved(self, x: Tensor) -> Tensor:
         if self.device.type == "cuda" and x.device.type == "cpu" and not x.is_pinned():

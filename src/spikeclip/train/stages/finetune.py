@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -66,6 +67,13 @@ class Finetune(Stage[SpikeCLIP]):
         if self.before_ND is not None:
             targets["before"] = self.before_ND[indices_B]
         return {}, targets
+
+    def mix(self, targets: Batch, others: Batch, share_B: Tensor) -> Batch:
+        """Labels become shares of the classes (B, K); what is linear in an embedding is mixed as the embedding is."""
+        classes = len(self.student_KD)
+        sides = ({**side, "label": F.one_hot(side["label"], classes).float()} for side in (targets, others))
+        own, other = sides
+        return {name: torch.lerp(other[name], value, share_B[:, None]) for name, value in own.items()}
 
     def features(self, model: SpikeCLIP, inputs: Batch) -> Batch:
         return encode_pictures(model, inputs)

@@ -72,6 +72,10 @@ class Stage(ABC, Generic[Model]):
     def score(self, model: Model) -> float:
         """Return the validation score; larger is better."""
 
+    def mix(self, targets: Batch, others: Batch, share_B: Tensor) -> Batch:
+        """Return the targets of mixed samples, `share_B` (B,) of which is their own, where a stage can mix them."""
+        raise NotImplementedError
+
     def after_step(self, model: Model) -> None:
         """Bring back weights that an optimiser's step moved out of their range; most stages have none."""
 
