@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, _foreach_copy_, _foreach_lerp_, nn  # type: ignore
 
-from spikeclip.train.checkpoint import fitting
-
 WARM_UP = 10
 """The average of the first steps is over fewer: at step t the share of the old is at most (1 + t) / (WARM_UP + t)."""
 
@@ -38,10 +36,9 @@ class Average:
 
     @torch.no_grad()
     def load(self, saved: dict[str, Tensor]) -> None:
-        """Go on from the values of another; raises `InputError` where they do not fit."""
-        with fitting():
-            for name, value in self.values.items():
-                value.copy_(saved[name])
+        """Go on from the values of another."""
+        for name, value in self.values.items():
+            value.copy_(saved[name])
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:

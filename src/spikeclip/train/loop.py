@@ -175,8 +175,8 @@ def _choose_parameters(model: nn.Module, stage: Stage) -> None:
 def _restore(
     state: dict[str, Any], model: nn.Module, optimizers: list[Optimizer], average: Average
 ) -> Progress:
-    average.load(state.get("average", {}))
     with fitting():
+        average.load(state.get("average", {}))
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
