@@ -67,6 +67,19 @@ def test_matches_share_the_target():
     assert contrastive_loss(a, b, 4.0, same).item() == pytest.approx(((rows + columns) / 2).item())
 
 
+def test_a_pair_that_does_not_match_itself_is_left_out():
+    a, b = unit(6), unit(6, seed=1)
+    same = torch.eye(6, dtype=torch.bool)
+    same[0, 2] = same[2, 0] = True
+    there = torch.tensor([0, 2, 3, 5])
+    expected = contrastive_loss(a[there], b[there], 7.0, same[there][:, there])
+    same[[1, 4]] = False
+    assert contrastive_loss(a, b, 7.0, same).item() == pytest.approx(expected.item())
+    nothing = contrastive_loss(a.requires_grad_(), b, 7.0, torch.zeros_like(same))
+    assert nothing.item() == 0
+    assert not torch.autograd.grad(nothing, a)[0].any()
+
+
 def test_sigmoid_by_hand():
     a, b = torch.eye(2), torch.tensor([[1.0, 0.0], [0.6, 0.8]])
     # logits 2 a b^T - 1 = [[1, 0.2], [-1, 0.6]]; pairs on the diagonal match, the others do not

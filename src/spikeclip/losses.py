@@ -18,17 +18,25 @@ def contrastive_loss(
     """Symmetric InfoNCE between paired unit vectors (CLIP, arXiv 2103.00020).
 
     same_BB: bool, True where a row and a column match (equal captions); each row's target is uniform
-    over its matches. Without it only the diagonal matches. Used against the teacher's features of the other
+    over its matches, and a pair that does not match itself is left out, also as a negative. Without it only the
+    diagonal matches. Used against the teacher's features of the other
     modality it is the interactive contrastive loss (CLIP-KD, arXiv 2307.12732).
     """
     logits_BB = scale * a_BD @ b_BD.T
     if same_BB is None:
         target = torch.arange(len(logits_BB), device=logits_BB.device)
         return (F.cross_entropy(logits_BB, target) + F.cross_entropy(logits_BB.T, target)) / 2
-    weights_BB = same_BB.to(logits_BB.dtype)
-    rows = F.cross_entropy(logits_BB, weights_BB / weights_BB.sum(1, keepdim=True))
-    columns = F.cross_entropy(logits_BB.T, weights_BB.T / weights_BB.sum(0)[:, None])
-    return (rows + columns) / 2
+    there_B = same_BB.diagonal()
+    both_BB = there_B[:, None] & there_B
+    logits_BB = logits_BB.masked_fill(~both_BB, -1e4)
+    weights_BB = (same_BB & both_BB).to(logits_BB.dtype)
+    rows = F.cross_entropy(
+        logits_BB, weights_BB / weights_BB.sum(1, keepdim=True).clamp(min=1), reduction="sum"
+    )
+    columns = F.cross_entropy(
+        logits_BB.T, weights_BB.T / weights_BB.sum(0)[:, None].clamp(min=1), reduction="sum"
+    )
+    return (rows + columns) / (2 * there_B.sum().clamp(min=1))
 
 
 def sigmoid_loss(

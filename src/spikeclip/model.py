@@ -93,7 +93,8 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
         """
         if tokens.ndim != 2 or tokens.shape[1] == 0 or tokens.is_floating_point():
             raise InputError(f"expected token ids of shape (B, L), got {tuple(tokens.shape)} {tokens.dtype}")
-        if len(tokens) and not torch.compiler.is_compiling():  # a compiled graph cannot branch on values
+        # A compiled graph cannot branch on values, and a GPU would be waited for: its own check says less.
+        if len(tokens) and not tokens.is_cuda and not torch.compiler.is_compiling():
             least, most = (int(token) for token in tokens.aminmax())
             if least < 0 or most >= self.config.text.vocab_size:
                 raise InputError(

@@ -11,7 +11,10 @@ from spikeclip.studies.sweep import run_sweep
 from spikeclip.train.folder import locked
 from spikeclip.train.session import Interrupted
 
-STAGES = [{"stage": "align_text"}, {"stage": "finetune", "optimizer": {"kind": "muon", "lr": 0.05}}]
+STAGES = [
+    {"stage": "align_text"},
+    {"stage": "finetune", "epochs": 5, "optimizer": {"kind": "muon", "lr": 0.05}},
+]
 
 
 def test_a_sweep_and_its_continuation(config, tmp_path, monkeypatch):

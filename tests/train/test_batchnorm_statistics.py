@@ -9,7 +9,7 @@ from spikeclip.errors import InputError
 from spikeclip.open import from_pretrained
 from spikeclip.towers.norm import BatchNorm
 from spikeclip.train import loop
-from spikeclip.train.loop import Steps
+from spikeclip.train.feed import Feed, Steps
 from spikeclip.train.network import StageNetwork
 from spikeclip.train.statistics import (
     BATCH,
@@ -67,8 +67,8 @@ def test_statistics_are_those_of_the_batches(prepared):
     norm = next(m for m in made.model.image.modules() if isinstance(m, BatchNorm))
     momentum, seen = norm.momentum, []
     handle = norm.register_forward_pre_hook(lambda module, given: seen.append(given[0].detach()))
-    batches = [stage.batch(indices, 1) for indices in torch.arange(150).split(50)]
-    recompute_statistics(network, batches)
+    plan = [(1, indices) for indices in torch.arange(150).split(50)]
+    recompute_statistics(network, Feed(stage, torch.device("cpu")).batches(plan))
     handle.remove()
     assert len(seen) == 3
     mean = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
@@ -83,7 +83,7 @@ def test_statistics_are_those_of_the_batches(prepared):
 
 def test_samples_of_statistics_are_drawn_by_the_epoch_and_shared_by_processes(prepared):
     steps = Steps(prepared({"stage": "align_image", "batch_size": 4}).stage())
-    (one,), (other,), (shared,) = steps.some(1, 1), steps.some(2, 1), steps.some(1, 4)
+    ((_, one),), ((_, other),), ((_, shared),) = steps.some(1, 1), steps.some(2, 1), steps.some(1, 4)
     assert len(one.unique()) == 162 < BATCH
     assert not torch.equal(one, other)
     assert len(shared) == 160
@@ -122,7 +122,10 @@ def test_fixed_statistics_stay(run):
 def test_fixed_statistics_are_those_that_training_reads(prepared):
     made = prepared({"stage": "align_image"})
     stage = made.stage()
-    network, batch = StageNetwork(made.model, stage, torch.float32), stage.batch(torch.arange(50), 1)
+    network, batch = (
+        StageNetwork(made.model, stage, torch.float32),
+        Feed(stage, torch.device("cpu")).batch(1, torch.arange(50)),
+    )
     with torch.no_grad():
         wanted = network.eval()(*batch)["cosine"]
         assert network.train()(*batch)["cosine"] != wanted

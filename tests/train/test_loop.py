@@ -21,12 +21,13 @@ from spikeclip.graph.lower import lower
 from spikeclip.model import from_pretrained
 from spikeclip.neurons import functional, record
 from spikeclip.towers.synapses import round_weight
+from spikeclip.train import feed as feed_module
 from spikeclip.train import loop
 from spikeclip.train import run as run_module
 from spikeclip.train.network import driven_accumulates
 from spikeclip.train.report import Report
 from spikeclip.train.run import resolve_precision
-from spikeclip.train.stages import stage as stage_module
+from spikeclip.train.stages.align_image import AlignImage
 
 ALIGN = {"stage": "align_image"}
 
@@ -156,7 +157,7 @@ def test_the_log_has_the_learning_rates(run, every_step):
 
 def test_training_reads_neither_the_test_split_nor_validation_pictures(run, root, monkeypatch):
     seen, split = set(), {}
-    load_all, augment = run_module.load_run_pictures, stage_module.augment
+    load_all, augment = run_module.load_run_pictures, feed_module.augment
     asked = []
     load = sources.load_pictures
 
@@ -175,7 +176,7 @@ def test_training_reads_neither_the_test_split_nor_validation_pictures(run, root
 
     monkeypatch.setattr(sources, "load_pictures", watch_load)
     monkeypatch.setattr(run_module, "load_run_pictures", watch_pictures)
-    monkeypatch.setattr(stage_module, "augment", watch_augment)
+    monkeypatch.setattr(feed_module, "augment", watch_augment)
     run(ALIGN, {"stage": "finetune"}, {"stage": "contrastive"})
     assert asked == ["train"]
     assert seen == split["train"]
@@ -441,13 +442,13 @@ def test_a_stage_with_int8_weights_is_scored_as_the_int8_engine_runs_it(run, pre
 
 def test_a_stage_uses_its_share_of_the_samples(run, monkeypatch):
     seen: dict[float, set[int]] = {}
-    batch = loop._batch
+    batch = AlignImage.batch
 
     def watch(stage, indices, *rest):
         seen.setdefault(stage.config.share, set()).update(indices.tolist())
         return batch(stage, indices, *rest)
 
-    monkeypatch.setattr(loop, "_batch", watch)
+    monkeypatch.setattr(AlignImage, "batch", watch)
     sizes = {}
     for share in (0.25, 0.5, 1.0):
         result, _ = run({**ALIGN, "share": share, "batch_size": 20}, out=f"share-{share}")

@@ -7,7 +7,9 @@ import torch
 
 from spikeclip.config import OptimizerConfig, model_config
 from spikeclip.model import SpikeCLIP
+from spikeclip.train import optimizer as optimizer_module
 from spikeclip.train.optimizer import Muon, make_optimizers, orthogonalize, schedule
+from spikeclip.train.precision import has_bf16
 
 CONV = {"widths": [8, 16], "depth": 1, "num_heads": 2}
 FORMER = {"architecture": "spikingformer", "widths": [4, 8, 8, 16, 16], "depth": 1, "num_heads": 2}
@@ -48,6 +50,37 @@ def test_muon_renormalises_filters_and_takes_a_step_of_known_size():
     optimizer.param_groups[0]["lr"] = 0.0
     optimizer.step()
     assert weight.norm().item() == pytest.approx(8**0.5, rel=1e-5)
+
+
+SHAPES = [(8, 4, 3, 3), (8, 4, 3, 3), (16, 36), (36, 16), (8, 36), (16, 36), (3, 1, 1, 1)]
+
+
+def test_filters_of_one_shape_move_together_as_each_would_alone():
+    made = []
+    for together in (False, True):
+        torch.manual_seed(0)
+        filters = [torch.nn.Parameter(torch.randn(shape)) for shape in SHAPES]
+        filters[0].data = filters[0].data.to(memory_format=torch.channels_last)
+        optimizer = Muon(filters, lr=0.1, together=together)
+        assert sorted(map(len, optimizer._batches(filters))) == ([1, 1, 2, 3] if together else [1] * 7)
+        for step in range(3):
+            for p in filters:
+                p.grad = torch.randn_like(p)
+            if step == 1:
+                filters[1].grad = None
+            optimizer.step()
+        made.append((filters, [optimizer.state[p]["momentum"] for p in filters]))
+    for one, other in zip(*made, strict=True):
+        for a, b in zip(one, other, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=2e-2 if has_bf16("cpu") else 1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 9, 4), (5, 4, 9)])
+def test_orthogonalised_together_are_those_orthogonalised_alone(shape, monkeypatch):
+    monkeypatch.setattr(optimizer_module, "has_bf16", lambda device: False)
+    torch.manual_seed(0)
+    stacked = torch.randn(shape) * torch.logspace(-3, 3, 5)[:, None, None]
+    torch.testing.assert_close(orthogonalize(stacked), torch.stack([*map(orthogonalize, stacked)]))
 
 
 def test_muon_descends():

@@ -16,8 +16,12 @@ from small_run import rows, teacher
 
 STAGES = [
     {"stage": "align_text", "batch_size": 10, "loss": {"interactive": 0.5, "relational": 0.5}},
-    {"stage": "align_image", "loss": {"interactive": 0.5, "relational": 0.5, "rate": 0.1}},
-    {"stage": "finetune", "optimizer": {"kind": "muon", "lr": 0.02, "scalar_lr": 0.002, "clip_norm": 1.0}},
+    {"stage": "align_image", "ema": 0.6, "loss": {"interactive": 0.5, "relational": 0.5, "rate": 0.1}},
+    {
+        "stage": "finetune",
+        "ema": 0.6,
+        "optimizer": {"kind": "muon", "lr": 0.02, "scalar_lr": 0.002, "clip_norm": 1.0},
+    },
     {"stage": "contrastive", "loss": {"contrastive": "sigmoid"}},
 ]
 
@@ -102,7 +106,8 @@ def test_two_processes_are_one(recipe, prepared, two_processes, one_thread, tmp_
             torch.cat([(b[name] - a[name]).flatten() for name in names]).norm().item()
             for a, b in ((start, first), (first, second))
         )
-        assert difference < 0.03 * moved, tower
+        # A single number can end near its start: it may differ by a fifth of one of Adam's steps.
+        assert difference < max(0.03 * moved, 2e-4), tower
 
     for rank in range(2):
         said = json.loads((tmp_path / f"said{rank}.json").read_text())

@@ -16,8 +16,10 @@ from spikeclip.errors import InputError
 from spikeclip.evaluate.zero_shot import zero_shot_metrics
 from spikeclip.model import from_pretrained
 from spikeclip.train.build import build_model
+from spikeclip.train.feed import Feed
 from spikeclip.train.stages.stage import trim
 
+CPU = torch.device("cpu")
 CAPTIONS = {"source": "shapes", "limit": 300, "val_fraction": 0.2}
 
 
@@ -152,14 +154,15 @@ def test_what_is_drawn_for_a_sample_depends_on_its_index_alone(kind, prepared):
     changes = {"data": CAPTIONS, "teacher": False} if kind == "contrastive" else {}
     stage = prepared({"stage": kind}, **changes).stage()
     indices = torch.randperm(60)
-    whole, again = stage.batch(indices, 1), stage.batch(indices, 1)
-    parts = [stage.batch(share, 1) for share in indices.chunk(2)]
+    feed = Feed(stage, CPU)
+    whole, again = feed.batch(1, indices), feed.batch(1, indices)
+    parts = [Feed(stage, CPU, share=(rank, 2)).batch(1, indices) for rank in range(2)]
     for whole_side, again_side, *sides in zip(whole, again, *parts, strict=True):
         for name, value in whole_side.items():
             assert torch.equal(value, again_side[name])
             if name != "tokens":  # trimmed to the longest text of the part
                 torch.testing.assert_close(value, torch.cat([side[name] for side in sides]))
-    other = stage.batch(indices, 2)
+    other = feed.batch(2, indices)
     assert not torch.equal(whole[0]["images"], other[0]["images"])
 
 
@@ -174,7 +177,7 @@ def test_the_loss_of_a_batch_seen_twice_is_the_same(prepared):
         stage = made.stage(stage=kind, **settings)
 
         def loss(indices, stage=stage):
-            inputs, targets = stage.batch(indices, 0)
+            inputs, targets = Feed(stage, CPU).batch(0, indices)
             return stage.loss(model, stage.features(model, inputs), targets)
 
         once, twice = loss(torch.arange(20)), loss(torch.arange(20).repeat(2))

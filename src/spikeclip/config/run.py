@@ -10,6 +10,7 @@ from spikeclip.config.ranges import Range
 from spikeclip.defaults import CACHE, TEMPLATE
 
 StageKind = Literal["align_text", "align_image", "finetune", "contrastive"]
+FeedKind = Literal["auto", "resident", "mapped"]
 Share = Annotated[float, Range(0, 1)]
 Weight = Annotated[float, Range(0, 1000)]
 Scale = Annotated[float, Range(0, 1000, low_open=True)]
@@ -67,6 +68,14 @@ class AugmentConfig:
     """Horizontal flips: none, at random, or every picture in every second epoch."""
     cutout: Annotated[int, Range(0, 224)] = 0
     """Side of a random square set to the mean, pixels."""
+    colour: Annotated[int, Range(0, 8)] = 0
+    """RandAugment's colour operations that each picture goes through, drawn anew each time; slow without a GPU."""
+    strength: Share = 0.3
+    """Strength of the colour operations, a share of RandAugment's largest."""
+    mix: Literal["none", "mixup", "cutmix"] = "none"
+    """finetune: mix each picture and its targets with another's: mixup is their weighted mean, cutmix a rectangle."""
+    mix_share: Share = 0.5
+    """Share of the pictures that are mixed; the share of the other picture is uniform."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +162,9 @@ class StageConfig:
     """Augmentation of the pictures."""
     relu_first: Share = 0.0
     """Share of the steps in which ilif and quant_relu are still a ReLU (no effect on relu)."""
+    ema: Annotated[float, Range(0, 1, high_open=True)] = 0.0
+    """Validate and keep an exponential moving average of the weights: share of it that a step leaves, fewer in the
+    first steps (0.999: over some 1,000 steps); 0 for none."""
     int8_weights: bool = False
     """Round the weights that read spikes to int8 in every pass, as the engine does: for the last stage of a network."""
     recompute_statistics: bool = False
@@ -181,6 +193,9 @@ class RunConfig:
     """Seed of weights, data order and augmentation."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Autocast of matrix products: auto is bf16 where the processor has it. Membranes are fp32 always."""
+    feed: FeedKind = "auto"
+    """Training pictures: resident (all in the memory of the device) or mapped (a thread reads the next ones); auto is
+    resident on a GPU where they take a quarter of its free memory at most."""
     compile: bool = False
     """Compile the towers with torch.compile; not together with loss.rate."""
     tokenizer: str = "auto"

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from spikeclip.config import AugmentConfig, ImageConfig
+from spikeclip.data.colour import recolour
 from spikeclip.data.decode import square
 from spikeclip.data.draws import Draws
 from spikeclip.errors import InputError
@@ -18,12 +19,12 @@ from spikeclip.errors import InputError
 def augment(
     images_BHWC: Tensor, config: AugmentConfig, draws: Draws, mean: Sequence[float] = ImageConfig.mean
 ) -> Tensor:
-    """Crop, flip and cut out a batch of uint8 pictures (B, H, W, ..., C); returns new pictures of the same shape.
+    """Crop, flip, recolour and cut out a batch of uint8 pictures (B, H, W, ..., C); returns new ones of the same shape.
 
     draws: of these pictures, on their device; each is changed in the same way in every batch. flip="alternate": a
     half of the data set, which no seed changes, is flipped in even epochs and the other half in odd ones. All frames
     of a recording (B, H, W, T, 2) are treated alike. mean: in [0, 1], fills the cut-out square. Raises `InputError`
-    when `crop` or `cutout` does not fit the pictures, and `ValueError` for the draws of more or fewer pictures.
+    when `crop`, `cutout` or `colour` does not fit the pictures, and `ValueError` for draws of more or fewer pictures.
     """
     batch, height, width = images_BHWC.shape[:3]
     if len(draws.indices_B) != batch:
@@ -49,6 +50,8 @@ def augment(
     offsets = torch.arange(batch, device=device)[:, None, None] * (height * width)
     pixels = (offsets + rows_BH[:, :, None] * width + columns_BW[:, None, :]).flatten()
     out_BHWC = images_BHWC.flatten(0, 2).index_select(0, pixels).view(images_BHWC.shape)
+    if config.colour:
+        out_BHWC = recolour(out_BHWC, config.colour, config.strength, draws)
     if config.cutout:
         top_B = draws.integers("cutout top", 0, height - config.cutout)
         left_B = draws.integers("cutout left", 0, width - config.cutout)

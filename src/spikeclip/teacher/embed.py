@@ -94,4 +94,11 @@ def _embed(teacher: Teacher, part: Pictures, cache: Path, views: Views | None, b
         for i in range(views.count):  # drawn by the place alone: a call that goes on draws the same
             yield augment(images_BHWC, views.change, Draws(0, i, indices_B)).numpy()
 
-    return find(views=versions, views_key=json.dumps([_DRAWN_BY, views.count, to_dict(views.change)]))
+    return find(views=versions, views_key=json.dumps([_DRAWN_BY, views.count, _described(views.change)]))
+
+
+def _described(change: AugmentConfig) -> dict[str, object]:
+    """The settings of a change but for later ones that change nothing: embeddings stored before them stay found."""
+    default = to_dict(AugmentConfig())
+    first = ("crop", "flip", "cutout")
+    return {name: x for name, x in to_dict(change).items() if name in first or x != default[name]}

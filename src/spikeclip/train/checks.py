@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from spikeclip.errors import InputError
 from spikeclip.neurons import record
@@ -19,11 +21,58 @@ SILENT_ROWS = 5
 _ADVICE = "; lower the learning rate (the last checkpoint is kept)"
 
 
+class Losses:
+    """The losses of the steps since the last reading, which stay on the device until then.
+
+    From the first one on that is not finite the optimisers leave the weights alone, so that they are still those that
+    made it when it is read. last: the newest that was read.
+    """
+
+    def __init__(self, device: torch.device, optimizers: Iterable[Optimizer]) -> None:
+        self.last = math.nan
+        self._unread: list[Tensor] = []
+        self._failed = torch.zeros((), device=device)
+        for optimizer in optimizers:
+            if getattr(
+                optimizer, "_step_supports_amp_scaling", False
+            ):  # PyTorch's word for those that read it
+                optimizer.found_inf = self._failed  # type: ignore[attr-defined]
+            else:
+                optimizer.register_step_pre_hook(self._stop)
+
+    def _stop(self, optimizer: Optimizer, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad.masked_fill_(self._failed > 0, 0)
+
+    def add(self, loss: Tensor) -> None:
+        """Take the loss of a step."""
+        loss = loss.detach()
+        self._unread.append(loss)
+        self._failed.masked_fill_(~torch.isfinite(loss), 1.0)
+
+    def read(self) -> list[float]:
+        """Return the losses since the last reading, in order."""
+        values = torch.stack(self._unread).tolist() if self._unread else []
+        self._unread.clear()
+        self.last = values[-1] if values else self.last
+        return values
+
+
+def read(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return single numbers of a device by their names, all of them copied at once."""
+    if not values:
+        return {}
+    numbers = torch.stack([value.detach().float() for value in values.values()]).tolist()
+    return dict(zip(values, numbers, strict=True))
+
+
 def check_weights(model: nn.Module, step: int) -> None:
     """Raise `InputError` where a weight or a running statistic is not a number after `step` steps."""
-    for name, value in model.state_dict().items():
-        if not torch.isfinite(value).all():
-            raise InputError(f"{name} is not a number after step {step}{_ADVICE}")
+    finite = read({name: torch.isfinite(value).all() for name, value in model.state_dict().items()})
+    for name in (name for name, number in finite.items() if not number):
+        raise InputError(f"{name} is not a number after step {step}{_ADVICE}")
 
 
 def loss_not_finite(network: StageNetwork, inputs: Batch, targets: Batch, step: int) -> InputError:

@@ -172,8 +172,14 @@ def _check_stage(key: str, stage: StageConfig, config: RunConfig, model: ModelCo
         have = "has" if len(captions) == 1 else "have"
         needs = f"{key}: stage finetune" if stage.stage == "finetune" else f"{key}.loss.prototype"
         raise InputError(f"{needs} needs labels, and {' and '.join(captions)} {have} captions only")
+    if stage.augment.mix != "none" and stage.stage != "finetune":
+        raise InputError(
+            f"{key}.augment.mix mixes classes, which stage finetune alone learns: set it to none"
+        )
     if model is None:
         return
+    if stage.augment.colour and model.image.event_frames is not None:
+        raise InputError(f"{key}.augment.colour changes colours, and event recordings have none: set it to 0")
     if stage.relu_first and model.neuron.kind in ("lif", "plif"):
         raise InputError(
             f"{key}.relu_first works with neuron ilif or quant_relu; lif and plif have no ReLU phase"

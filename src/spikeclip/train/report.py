@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,12 +53,18 @@ class Report:
         self.bar = bar
         self.task = bar.add_task(f"{self.title}{self.stage}", total=total, completed=step, info="")
 
-    def step(self, step: int, loss: float, samples: int) -> None:
+    def step(self, step: int, samples: int) -> None:
         """Count one step."""
         assert self.bar is not None
         self.samples += samples
-        self.loss = loss if self.loss != self.loss else 0.95 * self.loss + 0.05 * loss
-        self.bar.update(self.task, completed=step + 1, info=f"loss {self.loss:.3f}  {self.speed():.0f}/s")
+        self.bar.update(self.task, completed=step + 1)
+
+    def losses(self, losses: Iterable[float]) -> None:
+        """Show the mean loss, over some twenty steps, after those that were read now."""
+        assert self.bar is not None
+        for loss in losses:
+            self.loss = loss if self.loss != self.loss else 0.95 * self.loss + 0.05 * loss
+        self.bar.update(self.task, info=f"loss {self.loss:.3f}  {self.speed():.0f}/s")
 
     def speed(self) -> float:
         """Samples per second of this stage in this process, validation included."""

@@ -102,7 +102,9 @@ def train_run(
             model.image.compile(fullgraph=True)
             model.text.compile(fullgraph=True)
         precision = resolve_precision(config.precision, accelerator.device.type)
-        opened = open_session(accelerator, report, precision, out / CHECKPOINT, config.checkpoint_minutes)
+        opened = open_session(
+            accelerator, report, precision, out / CHECKPOINT, config.checkpoint_minutes, config.feed
+        )
         with opened as session, _graphs_allowed() if config.compile else nullcontext():
             done = _run_stages(config, model, (pictures, lessons), session, out / CHECKPOINT, state)
         result: dict[str, Any] = {

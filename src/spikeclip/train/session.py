@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from spikeclip.config.run import FeedKind
 from spikeclip.errors import Interrupted
 from spikeclip.train.report import Report
 
@@ -23,7 +24,7 @@ class Session:
 
     accelerator: the processes and their devices. report: the log. precision: autocast dtype of matrix products.
     checkpoint_seconds: longest time between checkpoints. interrupted: whether this process has
-    received a signal to stop.
+    received a signal to stop. feed: how pictures come to the device, as in a recipe.
     """
 
     accelerator: Accelerator
@@ -31,9 +32,10 @@ class Session:
     precision: torch.dtype
     checkpoint_seconds: float
     interrupted: Callable[[], bool]
+    feed: FeedKind = "auto"
 
     def any_interrupted(self) -> bool:
-        """Whether any process has received a signal to stop, so that all stop after the same step."""
+        """Whether any process has received a signal to stop; all have to ask after the same step."""
         flag, accelerator = self.interrupted(), self.accelerator
         if accelerator.num_processes == 1:
             return flag
@@ -42,15 +44,20 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(
-    accelerator: Accelerator, report: Report, precision: torch.dtype, checkpoint: Path, minutes: float
+    accelerator: Accelerator,
+    report: Report,
+    precision: torch.dtype,
+    checkpoint: Path,
+    minutes: float,
+    feed: FeedKind = "auto",
 ) -> Iterator[Session]:
     """Yield the session of a training and close its log behind it, however it ends.
 
-    checkpoint: the file that an `Interrupted` names. minutes: longest time between checkpoints.
+    checkpoint: the file that an `Interrupted` names. minutes: longest time between checkpoints. feed: see `Session`.
     """
     try:
         with catch_signals() as interrupted:
-            yield Session(accelerator, report, precision, 60 * minutes, interrupted)
+            yield Session(accelerator, report, precision, 60 * minutes, interrupted, feed)
     except Interrupted:
         raise Interrupted(f"stopped; the checkpoint is {checkpoint}; continue with --resume") from None
     finally:

@@ -16,7 +16,6 @@ from spikeclip.train.stages.stage import (
     Batch,
     Stage,
     accuracy,
-    augmented,
     draw_text,
     embed_split,
     encode_pictures,
@@ -47,23 +46,21 @@ class AlignImage(Stage[SpikeCLIP]):
         assert lessons.teacher_texts_ND is not None
         self.pictures, self.lessons = pictures, lessons
         self.texts_ND = lessons.teacher_texts_ND
-        self.scaled_DN = scaled_texts(lessons)
-        self.normalization = model.config.image.normalization
+        device = model.log_scale.device
+        self.scaled_DN = scaled_texts(lessons, device)
+        self.images, self.normalization = pictures.splits["train"].images, model.config.image.normalization
         self.samples = self.count(pictures, lessons)
         self.trains = (*self.towers, *learned_scale(config.loss))
         self.score_name = "val_acc1" if pictures.labelled else "val_cosine"
         self.classes_KD = self.scored_KD = None
         if pictures.labelled:
-            self.classes_KD = lessons.class_targets_KD
+            self.classes_KD = lessons.class_targets_KD.to(device)
             # Scored by text, as the network will be used, where every class has one.
             by_text_KD = lessons.teacher_classes_KD
             self.scored_KD = self.classes_KD if by_text_KD.isnan().any() else by_text_KD
 
     def batch(self, indices_B: Tensor, epoch: int) -> tuple[Batch, Batch]:
-        draws = Draws(self.seed, epoch, indices_B)
-        rows_B = draw_text(self.lessons.text_of["train"], draws)
-        train = self.pictures.splits["train"]
-        inputs = {"images": augmented(train, self.config.augment, draws, self.normalization)}
+        rows_B = draw_text(self.lessons.text_of["train"], Draws(self.seed, epoch, indices_B))
         targets = {
             "text": self.texts_ND[rows_B],
             "image": self.target_embeddings(indices_B, rows_B),
@@ -71,7 +68,7 @@ class AlignImage(Stage[SpikeCLIP]):
         }
         if self.pictures.labelled:
             targets["label"] = self.pictures.labels["train"][indices_B]
-        return inputs, targets
+        return {}, targets
 
     def target_embeddings(self, indices_B: Tensor, rows_B: Tensor) -> Tensor:
         """Return what pictures are aligned to (B, D), of unit length.
@@ -109,7 +106,7 @@ class AlignImage(Stage[SpikeCLIP]):
             pairs = pairs_loss(model, student_BD, targets["text"], targets["id"])
             terms["interactive"] = weights.interactive * pairs
         if weights.prototype and self.classes_KD is not None:
-            logits_BK = model.logit_scale * student_BD @ self.classes_KD.to(student_BD.device).T
+            logits_BK = model.logit_scale * student_BD @ self.classes_KD.T
             terms["prototype"] = weights.prototype * F.cross_entropy(
                 logits_BK, targets["label"], label_smoothing=weights.label_smoothing
             )

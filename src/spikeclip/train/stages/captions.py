@@ -18,7 +18,7 @@ from spikeclip.errors import InputError
 from spikeclip.losses import contrastive_loss
 from spikeclip.train.clip import CONTEXT_LENGTH, NORMALIZATION, ClipNetwork
 from spikeclip.train.lessons import padded_rows
-from spikeclip.train.stages.stage import Batch, Stage, augmented, draw_text, trim
+from spikeclip.train.stages.stage import Batch, Stage, draw_text, trim
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,12 @@ class Captions(Stage[ClipNetwork]):
         self.tokens_NL = model.tokenizer(training.texts, CONTEXT_LENGTH)
         self.validation_tokens_NL = model.tokenizer(validation.texts, CONTEXT_LENGTH)
         self.samples = len(training.pictures)
+        self.images, self.normalization = training.pictures.images, NORMALIZATION
         self.score_name = "val_acc1" if training.pictures.captions is None else "val_recall@1"
 
     def batch(self, indices_B: Tensor, epoch: int) -> tuple[Batch, Batch]:
-        draws = Draws(self.seed, epoch, indices_B)
-        rows_B = draw_text(self.training.text_of_NM, draws)
-        inputs = {
-            "images": augmented(self.training.pictures, self.config.augment, draws, NORMALIZATION),
-            "tokens": trim(self.tokens_NL[rows_B], self.eos_id),
-        }
+        rows_B = draw_text(self.training.text_of_NM, Draws(self.seed, epoch, indices_B))
+        inputs = {"tokens": trim(self.tokens_NL[rows_B], self.eos_id)}
         return inputs, {"text": rows_B, "texts": self.training.text_of_NM[indices_B]}
 
     def features(self, model: ClipNetwork, inputs: Batch) -> Batch:

@@ -17,7 +17,6 @@ from spikeclip.train.stages.stage import (
     Batch,
     Stage,
     accuracy,
-    augmented,
     draw_text,
     embed_classes,
     embed_split,
@@ -49,7 +48,7 @@ class Contrastive(Stage[SpikeCLIP]):
         super().__init__(config, seed)
         self.pictures, self.lessons = pictures, lessons
         self.eos_id, self.tokens_NL = model.config.text.eos_id, model.tokenize(lessons.texts)
-        self.normalization = model.config.image.normalization
+        self.images, self.normalization = pictures.splits["train"].images, model.config.image.normalization
         self.samples = self.count(pictures, lessons)
         self.trains = (*self.towers, "log_scale")
         if config.loss.contrastive == "sigmoid":
@@ -57,14 +56,8 @@ class Contrastive(Stage[SpikeCLIP]):
         self.score_name = "val_acc1" if len(pictures.labels["val"]) else "val_recall@1"
 
     def batch(self, indices_B: Tensor, epoch: int) -> tuple[Batch, Batch]:
-        draws = Draws(self.seed, epoch, indices_B)
-        rows_B = draw_text(self.lessons.text_of["train"], draws)
-        train = self.pictures.splits["train"]
-        inputs = {
-            "images": augmented(train, self.config.augment, draws, self.normalization),
-            "tokens": trim(self.tokens_NL[rows_B], self.eos_id),
-        }
-        return inputs, {"id": rows_B}
+        rows_B = draw_text(self.lessons.text_of["train"], Draws(self.seed, epoch, indices_B))
+        return {"tokens": trim(self.tokens_NL[rows_B], self.eos_id)}, {"id": rows_B}
 
     def features(self, model: SpikeCLIP, inputs: Batch) -> Batch:
         text_BD = model.encode_text(inputs["tokens"], normalize=True)

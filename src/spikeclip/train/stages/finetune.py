@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from spikeclip import losses
 from spikeclip.config import StageConfig
-from spikeclip.data.draws import Draws
 from spikeclip.errors import InputError
 from spikeclip.model import SpikeCLIP
 from spikeclip.train.lessons import Lessons, known_or
@@ -16,7 +16,6 @@ from spikeclip.train.stages.stage import (
     Batch,
     Stage,
     accuracy,
-    augmented,
     embed_classes,
     embed_split,
     encode_pictures,
@@ -51,16 +50,15 @@ class Finetune(Stage[SpikeCLIP]):
         self.teacher_KD, self.teacher_scale = lessons.teacher_classes_KD, lessons.teacher_scale
         self.pictures = pictures
         self.teacher_images_ND = lessons.teacher_images["train"]
-        self.student_KD = embed_classes(model, pictures, lessons)
-        self.scaled_DN = scaled_texts(lessons)
+        device = model.log_scale.device
+        self.student_KD = embed_classes(model, pictures, lessons).to(device)
+        self.scaled_DN = scaled_texts(lessons, device)
         self.before_ND = embed_split(model, pictures, "train", progress=True) if config.loss.keep else None
-        self.normalization = model.config.image.normalization
+        self.images, self.normalization = pictures.splits["train"].images, model.config.image.normalization
         self.samples = self.count(pictures, lessons)
 
     def batch(self, indices_B: Tensor, epoch: int) -> tuple[Batch, Batch]:
-        draws = Draws(self.seed, epoch, indices_B)
-        train, labels_B = self.pictures.splits["train"], self.pictures.labels["train"][indices_B]
-        inputs = {"images": augmented(train, self.config.augment, draws, self.normalization)}
+        labels_B = self.pictures.labels["train"][indices_B]
         # Of a picture that it does not know the teacher's embedding is that of the class.
         teacher_BD = self.teacher_KD[labels_B]
         if self.teacher_images_ND is not None:
@@ -68,14 +66,21 @@ class Finetune(Stage[SpikeCLIP]):
         targets = {"label": labels_B, "teacher": self.teacher_scale * teacher_BD @ self.teacher_KD.T}
         if self.before_ND is not None:
             targets["before"] = self.before_ND[indices_B]
-        return inputs, targets
+        return {}, targets
+
+    def mix(self, targets: Batch, others: Batch, share_B: Tensor) -> Batch:
+        """Labels become shares of the classes (B, K); what is linear in an embedding is mixed as the embedding is."""
+        classes = len(self.student_KD)
+        sides = ({**side, "label": F.one_hot(side["label"], classes).float()} for side in (targets, others))
+        own, other = sides
+        return {name: torch.lerp(other[name], value, share_B[:, None]) for name, value in own.items()}
 
     def features(self, model: SpikeCLIP, inputs: Batch) -> Batch:
         return encode_pictures(model, inputs)
 
     def loss(self, model: SpikeCLIP, features: Batch, targets: Batch) -> dict[str, Tensor]:
         weights, student_BD = self.config.loss, features["image"]
-        logits_BK = model.logit_scale * student_BD @ self.student_KD.to(student_BD.device).T
+        logits_BK = model.logit_scale * student_BD @ self.student_KD.T
         terms = {}
         if weights.ce:
             terms["ce"] = weights.ce * F.cross_entropy(

@@ -8,10 +8,9 @@ from typing import ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from spikeclip.config import AugmentConfig, StageConfig
+from spikeclip.config import StageConfig
 from spikeclip.data.draws import Draws
-from spikeclip.data.pictures import Pictures
-from spikeclip.data.transforms import augment, normalize
+from spikeclip.data.images import Images
 from spikeclip.encode.embed import embed_pictures, zero_shot_classifier
 from spikeclip.encode.student import Student
 from spikeclip.evaluate.zero_shot import zero_shot_metrics
@@ -28,13 +27,16 @@ class Stage(ABC, Generic[Model]):
 
     config: its settings. seed: of the order of its samples and of all that is drawn for them. towers: those of a
     `SpikeCLIP` that it trains. trains: the parts of the model that learn, each the first word of the names of its
-    parameters. samples: pictures or texts of one epoch. score_name: the name of the validation score in the log.
+    parameters. samples: pictures or texts of one epoch. images: the pictures of the samples, None where it reads none.
+    normalization: mean and standard deviation of each channel. score_name: the name of the validation score in the log.
     """
 
     needs_teacher: ClassVar[bool] = True
     towers: ClassVar[tuple[str, ...]] = ()
     trains: tuple[str, ...]
     samples: int
+    images: Images | None = None
+    normalization: tuple[tuple[float, ...], tuple[float, ...]]
     score_name: str
 
     def __init__(self, config: StageConfig, seed: int) -> None:
@@ -51,10 +53,11 @@ class Stage(ABC, Generic[Model]):
 
     @abstractmethod
     def batch(self, indices_B: Tensor, epoch: int) -> tuple[Batch, Batch]:
-        """Return what the model reads of these samples, and what the loss compares with, on the CPU.
+        """Return what the model reads of these samples but for their pictures, and what the loss compares with.
 
-        indices_B: from 0 to `samples` - 1. Every tensor has a row for each sample, which depends on the seed, the
-        epoch and the sample's index alone, but for columns of padding. Targets are of equal width in all batches.
+        indices_B: from 0 to `samples` - 1. Every tensor is on the CPU and has a row for each sample, which depends on
+        the seed, the epoch and the sample's index alone, but for columns of padding. Targets are of equal width in all
+        batches. `Feed` adds the pictures to the inputs, as "images".
         """
 
     @abstractmethod
@@ -69,6 +72,10 @@ class Stage(ABC, Generic[Model]):
     def score(self, model: Model) -> float:
         """Return the validation score; larger is better."""
 
+    def mix(self, targets: Batch, others: Batch, share_B: Tensor) -> Batch:
+        """Return the targets of mixed samples, `share_B` (B,) of which is their own, where a stage can mix them."""
+        raise NotImplementedError
+
     def after_step(self, model: Model) -> None:
         """Bring back weights that an optimiser's step moved out of their range; most stages have none."""
 
@@ -81,21 +88,6 @@ def draw_text(text_of_NM: Tensor, draws: Draws) -> Tensor:
     rows_BM = text_of_NM[draws.indices_B]
     place_B = (draws.uniform("text") * (rows_BM >= 0).sum(1)).long()
     return rows_BM.gather(1, place_B[:, None])[:, 0]
-
-
-def augmented(
-    pictures: Pictures,
-    config: AugmentConfig,
-    draws: Draws,
-    normalization: tuple[tuple[float, ...], tuple[float, ...]],
-) -> Tensor:
-    """Return the drawn pictures (B, C, H, W), or recordings (B, T, C, H, W), augmented and normalised, float32.
-
-    normalization: mean and standard deviation of each channel.
-    """
-    mean, std = normalization
-    images_BHWC = torch.from_numpy(pictures.images[draws.indices_B.numpy()])
-    return normalize(augment(images_BHWC, config, draws, mean), mean, std)
 
 
 def encode_pictures(model: SpikeCLIP, inputs: Batch) -> Batch:
@@ -123,7 +115,7 @@ def embed_classes(model: SpikeCLIP, pictures: RunPictures, lessons: Lessons) -> 
 
 def accuracy(images_ND: Tensor, labels_N: Tensor, classes_KD: Tensor) -> float:
     """Return the share of pictures whose nearest class is theirs."""
-    return zero_shot_metrics(images_ND.numpy(), labels_N.numpy(), classes_KD.numpy())["acc1"]
+    return zero_shot_metrics(images_ND.numpy(), labels_N.numpy(), classes_KD.cpu().numpy())["acc1"]
 
 
 def trim(tokens_BL: Tensor, eos_id: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from spikeclip import losses
@@ -32,14 +33,9 @@ def learned_scale(weights: LossConfig) -> tuple[str, ...]:
 
 def pairs_loss(model: SpikeCLIP, student_BD: Tensor, teacher_BD: Tensor, ids_B: Tensor) -> Tensor:
     """Contrastive loss over the rows that have a partner, ids >= 0; equal ids are no negatives of each other."""
-    paired_B = ids_B >= 0
-    if not paired_B.any():
-        # No pairs, but the parameter stays in use: distributed training waits for its gradient.
-        return 0 * model.logit_scale
-    ids = ids_B[paired_B]
-    return losses.contrastive_loss(
-        student_BD[paired_B], teacher_BD[paired_B], model.logit_scale, equal_pairs(ids)
-    )
+    # Without a pair it is 0 by a mask, and the temperature in use: distributed training waits for its gradient.
+    same_BB = equal_pairs(ids_B) & (ids_B >= 0)
+    return losses.contrastive_loss(student_BD, teacher_BD, model.logit_scale, same_BB)
 
 
 def equal_pairs(ids_B: Tensor) -> Tensor:
@@ -47,13 +43,12 @@ def equal_pairs(ids_B: Tensor) -> Tensor:
     return ids_B[:, None] == ids_B[None, :]
 
 
-def scaled_texts(lessons: Lessons) -> Tensor:
+def scaled_texts(lessons: Lessons, device: torch.device) -> Tensor:
     """Return the embeddings of the known texts times the teacher's scale (D, N): pictures times them are logits."""
     assert lessons.teacher_texts_ND is not None
-    return lessons.teacher_scale * lessons.teacher_texts_ND[lessons.known_texts].T
+    return (lessons.teacher_scale * lessons.teacher_texts_ND[lessons.known_texts].T).to(device)
 
 
 def texts_kl(student_BD: Tensor, target_BD: Tensor, scaled_DN: Tensor) -> Tensor:
     """KL between the distributions over `scaled_texts` of two embeddings of each picture."""
-    scaled_DN = scaled_DN.to(student_BD.device)
     return losses.kl_loss(student_BD @ scaled_DN, target_BD @ scaled_DN)
