@@ -88,7 +88,7 @@ def main() -> None:
         starts = [first_answer(arguments.model, picture) for _ in range(arguments.starts + 1)][1:]
     if starts:
         print(
-            f"spikeclip classify without PyTorch, start to answer: {min(starts):.2f} s, median {median(starts):.2f} s"
+            f"spikeclip classify with the packages of [runtime], start to answer: {min(starts):.2f} s, median {median(starts):.2f} s"
         )
     finish(
         arguments,
@@ -147,9 +147,13 @@ def _folder(out: Path, name: str) -> Path:
 
 
 def first_answer(model: str, picture: Path) -> float:
-    """Return the seconds from the start of `spikeclip classify` to its end, where PyTorch cannot be imported."""
+    """Return the seconds from the start of `spikeclip classify` to its end, with the packages of `[runtime]` alone.
+
+    PyTorch cannot be imported, nor can SciPy, which numba reads where it is installed.
+    """
     code = (
-        "import runpy, sys; sys.modules['torch'] = None; runpy.run_module('spikeclip', run_name='__main__')"
+        "import runpy, sys; sys.modules.update(torch=None, scipy=None);"
+        "runpy.run_module('spikeclip', run_name='__main__')"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = [sys.executable, "-c", code, "classify", str(picture), "--model", model, "--labels", LABELS]

@@ -11,9 +11,10 @@ Many pictures go in groups, a thread for each, which waits for no other; few go 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 import llvmlite.binding
@@ -68,8 +69,14 @@ class Whole:
         if not has_openvino():
             raise missing_extra("openvino", "openvino")
         self.graph, self.precision, self.threads = graph, precision, threads
-        self._queues: dict[tuple[str, int], Any] = {}
+        self._requests: dict[tuple[str, int], Any] = {}
         self._lock = Lock()
+        Thread(target=self._start).start()
+
+    def _start(self) -> None:
+        """Compile the graph of one picture while the caller reads pictures and texts: a quarter of a second."""
+        with self._lock, suppress(Exception):  # a call meets the same error, and raises it
+            self._compiled("uint8", 1)
 
     def __call__(self, pictures_BHWC: np.ndarray) -> np.ndarray:
         if pictures_BHWC.dtype != np.uint8:
@@ -83,22 +90,25 @@ class Whole:
         round = GROUP * self.threads
         grouped = len(pictures_BHWC) // round * round
         with self._lock:
-            for size, places in ((GROUP, range(0, grouped, GROUP)), (1, range(grouped, len(pictures_BHWC)))):
-                if places:
-                    queue = self._queue(pictures_BHWC.dtype.name, size)
-                    for i in places:
-                        queue.start_async([pictures_BHWC[i : i + size]], (rows, i), share_inputs=True)
-                    queue.wait_all()
+            if grouped:
+                queue = self._compiled(pictures_BHWC.dtype.name, GROUP)
+                for i in range(0, grouped, GROUP):
+                    queue.start_async([pictures_BHWC[i : i + GROUP]], (rows, i), share_inputs=True)
+                queue.wait_all()
+            for i in range(grouped, len(pictures_BHWC)):
+                one = self._compiled(pictures_BHWC.dtype.name, 1)
+                one.infer([pictures_BHWC[i : i + 1]], share_inputs=True)
+                _keep(one, (rows, i))
         return np.concatenate([rows[i] for i in sorted(rows)])
 
-    def _queue(self, dtype: str, size: int) -> Any:
-        """Return what runs `size` pictures of a type; compiled at the first call.
+    def _compiled(self, dtype: str, size: int) -> Any:
+        """Return what runs `size` pictures of a type, a queue for groups; compiled at the first call.
 
-        Sizes that may change would cost half a millisecond a call.
+        Sizes that may change would cost half a millisecond a call, and a queue of one picture a tenth.
         """
         import openvino
 
-        if (dtype, size) not in self._queues:
+        if (dtype, size) not in self._requests:
             builder = _Builder(self.graph, self.precision, dtype, size)
             for op in self.graph.ops:
                 builder.add(op)
@@ -111,10 +121,12 @@ class Whole:
                 "INFERENCE_PRECISION_HINT": "f32",
             }
             compiled = openvino.Core().compile_model(model, "CPU", options)
-            queue = openvino.AsyncInferQueue(compiled, self.threads if size > 1 else 1)
-            queue.set_callback(_keep)
-            self._queues[dtype, size] = queue
-        return self._queues[dtype, size]
+            if size == 1:
+                self._requests[dtype, size] = compiled.create_infer_request()
+            else:
+                self._requests[dtype, size] = queue = openvino.AsyncInferQueue(compiled, self.threads)
+                queue.set_callback(_keep)
+        return self._requests[dtype, size]
 
 
 def _keep(request: Any, place: tuple[dict[int, np.ndarray], int]) -> None:
