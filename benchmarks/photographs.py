@@ -87,8 +87,9 @@ def main() -> None:
                 passes.append({"batch": batch, "switches": switches, "rows": rows})
         starts = [first_answer(arguments.model, picture) for _ in range(arguments.starts + 1)][1:]
     if starts:
+        least, middle = min(starts), median(starts)
         print(
-            f"spikeclip classify with the packages of [runtime], start to answer: {min(starts):.2f} s, median {median(starts):.2f} s"
+            f"spikeclip classify, the packages of [runtime]: {least:.2f} s to the answer, median {middle:.2f} s"
         )
     finish(
         arguments,
