@@ -26,7 +26,7 @@ from spikeclip.train.loop import run_stage
 from spikeclip.train.network import StageNetwork
 from spikeclip.train.optimizer import make_optimizers
 from spikeclip.train.pictures import RunPictures
-from spikeclip.train.precision import resolve_precision
+from spikeclip.train.precision import resolve_compile, resolve_precision
 from spikeclip.train.recipe import load_recipe
 from spikeclip.train.report import Report
 from spikeclip.train.session import open_session
@@ -114,6 +114,8 @@ def _prepared(size: Size, folder: Path) -> tuple[RunConfig, SpikeCLIP, Stage]:
     lessons = gather_lessons(recipe, pictures, str(device()))
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.model, pictures, lessons).to(device())
+    if resolve_compile(recipe.compile, device().type):
+        model.image.compile(fullgraph=True)
     return recipe, model, make_stage(recipe.stages[-1], 0, model.eval(), pictures, lessons)
 
 
