@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ IVF_FROM = 200_000
 _IVF_LEAST = 5_000
 _SHARE = 0.1
 """Of the parts of an IVF index that a search reads."""
+_TICK = 100_000_000  # nanoseconds, more than a step of the clock of a file system
 _FRAGMENTS = 20
 """Files of the table from which on they are joined after an update."""
 
@@ -67,7 +69,7 @@ class Index:
 
     @property
     def dim(self) -> int:
-        """Of the embeddings."""
+        """Numbers of an embedding."""
         return self._about.dim
 
     @property
@@ -96,7 +98,7 @@ class Index:
         name = os.path.abspath(model) if model and os.path.isdir(model) else model or encoder.name
         if not rebuild and (folder / store.ABOUT).is_file():
             index = cls.open(folder)
-            index.check(encoder)
+            index.check(encoder, name)
             return index
         about = About(name, encoder.fingerprint, encoder.dim, [])
         if (folder / store.ABOUT).is_file():
@@ -113,14 +115,14 @@ class Index:
             store.write_about(folder, about)
         return cls(folder, about)
 
-    def check(self, encoder: Encoder) -> None:
-        """Raise `InputError` where an encoder is not the one that made the embeddings."""
+    def check(self, encoder: Encoder, model: str | None = None) -> None:
+        """Raise `InputError` where an encoder is not the one that made the embeddings; model: its name to open it by."""
         if encoder.fingerprint == self.fingerprint:
             return
         raise InputError(
             f"the index in {self.folder} was made by {self.model} ({self.fingerprint[:8]}), and {encoder.name} "
             f"({encoder.fingerprint[:8]}) has other embeddings: name that model, or make the index anew by "
-            f"`spikeclip index --db {self.folder} --model {encoder.name} --rebuild`"
+            f"`spikeclip index --db {self.folder} --model {model or encoder.name} --rebuild`"
         )
 
     def add(
@@ -274,7 +276,9 @@ class Index:
                 self._view.checkout_latest()
                 self._ivf = bool(self._view.list_indices())
                 before = replace(self._rows, vectors=None) if self._rows and self._ivf else self._rows
-                self._rows, self._seen = load_rows(self._view, before), seen
+                self._rows = load_rows(self._view, before)
+                # Of two versions at one tick of the clock, the second would not be noticed.
+                self._seen = seen if time.time_ns() - seen > _TICK else 0
             if vectors and not self._ivf:
                 self._rows = with_vectors(self._rows, self._view, self.dim)
             return self._rows

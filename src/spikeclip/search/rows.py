@@ -58,7 +58,9 @@ class Rows:
     def at(self, places: np.ndarray) -> np.ndarray:
         """Return where rows with these numbers stand; those that are not here are left out."""
         at = np.searchsorted(self.places, places)
-        return at[(at < len(self.places)) & (self.places[np.minimum(at, len(self.places) - 1)] == places)]
+        inside = at < len(self.places)
+        at = at[inside]
+        return at[self.places[at] == places[inside]]
 
 
 def load_rows(table: Table, before: Rows | None) -> Rows:
