@@ -116,7 +116,7 @@ class Index:
         return cls(folder, about)
 
     def check(self, encoder: Encoder, model: str | None = None) -> None:
-        """Raise `InputError` where an encoder is not the one that made the embeddings; model: its name to open it by."""
+        """Raise `InputError` where an encoder did not make the embeddings; model: the name to open it by."""
         if encoder.fingerprint == self.fingerprint:
             return
         raise InputError(
@@ -253,17 +253,14 @@ class Index:
         with store.said(self.folder):
             self._pictures.checkout_latest()
             self._unreadable.checkout_latest()
-            paths, reasons = (
-                store.read(self._unreadable, ("path", "reason"))[name].to_pylist()
-                for name in ("path", "reason")
-            )
+            failed = store.read(self._unreadable, ("path", "reason")).to_pylist()
             return Stats(
                 rows=self._pictures.count_rows(),
                 bytes=store.folder_bytes(self.folder),
                 model=self.model,
                 fingerprint=self.fingerprint,
                 folders=list(self._about.folders),
-                unreadable=dict(zip(paths, reasons, strict=True)),
+                unreadable={row["path"]: row["reason"] for row in failed},
                 ivf=bool(self._pictures.list_indices()),
             )
 
