@@ -181,7 +181,8 @@ class Index:
                 return self._search_ivf(rows, vector_D, limit + offset, where)[offset:]
             scores_N, at_N = dots(rows.vectors, vector_D), None
             if where is not None:
-                at_N = np.sort(rows.at(self._matching(where)))
+                at_N = rows.at(self._matching(where))
+                at_N = np.sort(at_N[at_N >= 0])
                 scores_N = scores_N[at_N]
             chosen = best(scores_N, limit + offset)[offset:]
             return rows.hits(chosen if at_N is None else at_N[chosen], scores_N[chosen])
@@ -283,14 +284,8 @@ class Index:
     def _matching(self, where: str) -> np.ndarray:
         """Return the numbers of the rows where a condition holds."""
         with self._where(where):
-            return (
-                self._view.search()
-                .select(["size"])
-                .where(where)
-                .with_row_id(True)
-                .to_arrow()["_rowid"]
-                .to_numpy()
-            )
+            found = self._view.search().select(["size"]).where(where).with_row_id(True).to_arrow()
+            return found["_rowid"].to_numpy()
 
     def _search_ivf(self, rows: Rows, vector_D: np.ndarray, count: int, where: str | None) -> list[Hit]:
         parts = max(1, round(_SHARE * math.sqrt(len(rows.places))))
@@ -299,10 +294,10 @@ class Index:
         with self._where(where):
             found = (query.where(where) if where else query).to_arrow()
         places, scores = found["_rowid"].to_numpy(), 1 - found["_distance"].to_numpy()
-        known = np.isin(places, rows.places)
-        places, scores = places[known], scores[known]
-        order = np.lexsort((places, -scores))
-        return rows.hits(rows.at(places[order]), scores[order])
+        at = rows.at(places)
+        at, scores = at[at >= 0], scores[at >= 0]  # none but those that came since
+        order = np.lexsort((at, -scores))
+        return rows.hits(at[order], scores[order])
 
     @contextmanager
     def _where(self, where: str | None) -> Iterator[None]:
