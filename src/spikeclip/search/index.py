@@ -28,8 +28,8 @@ from spikeclip.search.writer import Added
 IVF_FROM = 200_000
 """Rows from which on an IVF index is worth its build."""
 _IVF_LEAST = 5_000
-_SHARE = 0.1
-"""Of the parts of an IVF index that a search reads."""
+_SHARE, _PARTS = 0.02, 10
+"""Of the parts of an IVF index, what a search reads, and how many at least."""
 _TICK = 100_000_000  # nanoseconds, more than a step of the clock of a file system
 _FRAGMENTS = 20
 """Files of the table from which on they are joined after an update."""
@@ -288,7 +288,7 @@ class Index:
             return found["_rowid"].to_numpy()
 
     def _search_ivf(self, rows: Rows, vector_D: np.ndarray, count: int, where: str | None) -> list[Hit]:
-        parts = max(1, round(_SHARE * math.sqrt(len(rows.places))))
+        parts = max(_PARTS, round(_SHARE * math.sqrt(len(rows.places))))
         query = self._view.search(vector_D).distance_type("dot").nprobes(parts)
         query = query.select(["_distance"]).with_row_id(True).limit(count)
         with self._where(where):
