@@ -36,6 +36,7 @@ WITHOUT_TORCH = (
     "evaluate",
     "energy",
     "open",
+    "search",
     "engine",
     "encode",
     "graph",

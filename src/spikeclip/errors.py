@@ -36,6 +36,8 @@ EXTRAS = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "openvino": "openvino",
+    "lancedb": "search",
+    "pyarrow": "search",
 }
 """The optional extra that brings a module; `train` brings all others."""
 _ALONE = ("matplotlib",)
