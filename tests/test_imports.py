@@ -35,6 +35,7 @@ WITHOUT_TORCH = (
     "cli",
     "evaluate",
     "energy",
+    "serve",
     "open",
     "engine",
     "encode",

@@ -36,6 +36,7 @@ EXTRAS = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "openvino": "openvino",
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart"), "serve"),
 }
 """The optional extra that brings a module; `train` brings all others."""
 _ALONE = ("matplotlib",)

@@ -59,8 +59,10 @@ def square(picture: Image.Image, image_size: int) -> np.ndarray:
     return np.asarray(_centre(upright, image_size, image_size))
 
 
-def decode(encoded: bytes | Path, image_size: int) -> np.ndarray | str:
+def decode(encoded: bytes | Path, image_size: int, most: int | None = None) -> np.ndarray | str:
     """Decode a picture file to (image_size, image_size, 3) uint8; a text says why where it cannot be read.
+
+    most: pixels of the largest picture, where that is fewer than its format may have.
 
     Only regular files of the formats in `FORMATS` are opened, and nothing is decoded before the size in the header
     is below the bound. The pictures that threads decode at a time take no more memory than one of the largest size.
@@ -71,6 +73,8 @@ def decode(encoded: bytes | Path, image_size: int) -> np.ndarray | str:
             return "not a regular file"
         with io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded.open("rb") as file:
             picture = _opened(file)
+            if most is not None:
+                _check_size(picture.size, picture.format or "", most)
             cost = _cost(picture, image_size)
             with _MEMORY.taken(cost):
                 pixels = square(picture, image_size)
