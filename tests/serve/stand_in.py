@@ -39,6 +39,10 @@ class Index:
         self._rows = encoder.encode_image(list(files))
         self._hits = [_hit(file) for file in files]
 
+    def check(self, encoder):
+        if encoder.fingerprint != self.fingerprint:
+            raise InputError("made by another model: --rebuild")
+
     def search(self, vector_D, limit=20, *, offset=0, where=None):
         kept = [i for i, hit in enumerate(self._hits) if _fits(hit, where)]
         scores = self._rows @ vector_D
@@ -57,7 +61,7 @@ class Index:
 
 def query_vector(encoder, *, texts=(), pictures=(), without=()):
     parts = [encoder.encode_text(list(texts)).sum(0)] if texts else []
-    parts += [encoder.encode_image(list(pictures)).sum(0)] if pictures else []
+    parts += [encoder.encode_image(pictures).sum(0)] if len(pictures) else []
     parts += [-encoder.encode_text(list(without)).sum(0)] if without else []
     return unit(np.sum(parts, 0))
 

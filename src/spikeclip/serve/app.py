@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -55,11 +57,9 @@ def create_app(encoder: Encoder, index: Index | None = None, settings: Settings 
         raise InputError(
             f"{encoder.name} reads event recordings, and a server gets pictures: choose another model"
         )
-    if index is not None and index.fingerprint != encoder.fingerprint:
-        raise InputError(
-            f"the index was made by another model than {encoder.name}: name that one by --model, or make the index "
-            f"anew with `spikeclip index FOLDER --db {index.folder} --model {encoder.name}`"
-        )
+    if index is not None:
+        index.check(encoder)
+    counted = lru_cache(1)(_rows)
     metrics = Metrics()
     batched = Batched(encoder, settings, metrics.batch)
     warm = threading.Event()
@@ -103,7 +103,7 @@ def create_app(encoder: Encoder, index: Index | None = None, settings: Settings 
             dim=batched.dim,
             image_size=batched.image_format.image_size,
             spiking=inside.engine_of(batched) is not None,
-            pictures=index.stats().rows if index is not None else None,
+            pictures=None if index is None else counted(index, round(time.monotonic() / 10)),
         )
 
     @app.get("/metrics", tags=["operate"])
@@ -116,3 +116,8 @@ def create_app(encoder: Encoder, index: Index | None = None, settings: Settings 
     app.include_router(find.routes(batched, index, settings))
     app.mount("/", StaticFiles(packages=[("spikeclip.serve", "page")], html=True))
     return app
+
+
+def _rows(index: Index, moment: int) -> int:
+    """Pictures of an index, at a moment: counting reads files, and a page that is open asks often."""
+    return index.stats().rows

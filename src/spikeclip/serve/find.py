@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -15,9 +17,10 @@ from starlette.datastructures import UploadFile
 
 from spikeclip.data.decode import decode
 from spikeclip.encode.vectors import unit
+from spikeclip.errors import InputError
 from spikeclip.serve.batches import Batched
 from spikeclip.serve.recognise import Text
-from spikeclip.serve.refusals import Refused
+from spikeclip.serve.refusals import LOG, Refused
 from spikeclip.serve.settings import Settings
 from spikeclip.serve.uploads import from_base64, pixels_of
 
@@ -100,11 +103,12 @@ class KnnResult(BaseModel):
     """Name of the file: an index holds no captions."""
 
 
+QUERY = SearchQuery.model_json_schema()
 FORM = {
     "type": "object",
     "properties": {
         "picture": {"type": "string", "format": "binary", "description": "A picture file."},
-        **SearchQuery.model_json_schema()["properties"],
+        **QUERY["properties"],
     },
 }
 
@@ -157,9 +161,9 @@ def routes(encoder: Batched, index: Index | None, settings: Settings) -> APIRout
     def vector(text: str | None, picture: bytes | None, without: str | None = None) -> np.ndarray:
         from spikeclip.search import query_vector
 
-        pictures = [] if picture is None else [Image.fromarray(pixels_of(picture, size, settings))]
+        pictures_NHWC = () if picture is None else pixels_of(picture, size, settings)[None]
         texts, others = ([words] if words else [] for words in (text, without))
-        return query_vector(encoder, texts=texts, pictures=pictures, without=others)
+        return query_vector(encoder, texts=texts, pictures=pictures_NHWC, without=others)
 
     def search(query: SearchQuery, picture: bytes | None = None) -> Found:
         pictures = opened()
@@ -169,14 +173,16 @@ def routes(encoder: Batched, index: Index | None, settings: Settings) -> APIRout
         if query.offset + query.limit > DEEPEST:
             raise Refused(422, f"cursor: results end after {DEEPEST:,}: ask something narrower")
         if query.like is not None:
-            if pictures.get(query.like) is None:
-                raise Refused(404, "like: no picture of the index has this id")
-            vector_D = pictures.vector(query.like)
+            with _without_its_place(pictures):
+                if pictures.get(query.like) is None:
+                    raise Refused(404, "like: no picture of the index has this id")
+                vector_D = pictures.vector(query.like)
         elif query.vector is not None:
             vector_D = _vector(query.vector, encoder.dim)
         else:
             vector_D = vector(query.text, picture, query.without)
-        hits = pictures.search(vector_D, query.limit + 1, offset=query.offset, where=query.where)
+        with _without_its_place(pictures):
+            hits = pictures.search(vector_D, query.limit + 1, offset=query.offset, where=query.where)
         more = len(hits) > query.limit
         return Found(
             results=[_picture(hit) for hit in hits[: query.limit]],
@@ -188,12 +194,7 @@ def routes(encoder: Batched, index: Index | None, settings: Settings) -> APIRout
         """Search by words, a vector, or a picture of the index."""
         return search(query)
 
-    @router.post(
-        "/v1/search",
-        openapi_extra=_body(
-            {"application/json": SearchQuery.model_json_schema(), "multipart/form-data": FORM}
-        ),
-    )
+    @router.post("/v1/search", openapi_extra=_body({"application/json": QUERY, "multipart/form-data": FORM}))
     def search_by_body(
         read: Annotated[tuple[SearchQuery, bytes | None], Depends(read_query)],
     ) -> Found:
@@ -205,7 +206,8 @@ def routes(encoder: Batched, index: Index | None, settings: Settings) -> APIRout
     )
     def thumbnail(id: str, side: Annotated[int, Query(alias="size", ge=16, le=512)] = 256) -> Response:
         """Return the centre of a picture of the index as a square JPEG."""
-        hit = opened().get(id)
+        with _without_its_place(opened()) as pictures:
+            hit = pictures.get(id)
         if hit is None:
             raise Refused(404, "no picture of the index has this id")
         return Response(
@@ -226,7 +228,8 @@ def routes(encoder: Batched, index: Index | None, settings: Settings) -> APIRout
             raise Refused(400, "image_url: this server opens no addresses; send the picture itself as image")
         else:
             raise Refused(400, "nothing to search for: send text, image or embedding_input")
-        hits = pictures.search(vector_D, min(query.num_images, query.num_result_ids or query.num_images))
+        with _without_its_place(pictures):
+            hits = pictures.search(vector_D, min(query.num_images, query.num_result_ids or query.num_images))
         base = str(request.base_url)
         return [
             KnnResult(
@@ -236,6 +239,18 @@ def routes(encoder: Batched, index: Index | None, settings: Settings) -> APIRout
         ]
 
     return router
+
+
+@contextmanager
+def _without_its_place(index: Index) -> Iterator[Index]:
+    """Keep what an index says of the folder it is in to the log."""
+    try:
+        yield index
+    except InputError as error:
+        if str(index.folder) not in str(error):
+            raise
+        LOG.error("%s", error)
+        raise Refused(500, "the index cannot be used; the log of the server says why") from error
 
 
 def _picture(hit: Hit) -> Picture:

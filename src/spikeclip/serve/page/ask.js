@@ -79,6 +79,15 @@ export function bar(share) {
   return track;
 }
 
+/** Show a picture file where it can be dropped; one that the browser cannot read leaves the place empty. */
+export function preview(view, file) {
+  const image = view.querySelector(".drop img");
+  image.hidden = true;
+  image.onload = () => (image.hidden = false);
+  URL.revokeObjectURL(image.src);
+  image.src = URL.createObjectURL(file);
+}
+
 /**
  * Let a view do one thing at a time: a new one ends the one before. A line moves at the top meanwhile, and what goes
  * wrong is shown as one sentence.

@@ -1,6 +1,6 @@
 // Look inside: firing rates, spikes and energy of one picture.
 
-import { ask, bar, element, form, worker } from "./ask.js";
+import { ask, bar, element, form, preview, worker } from "./ask.js";
 
 const view = document.getElementById("inside");
 const [numbers, shape, found, rates, rate, rasters, levels, how] = ["numbers", "shape", "found", "rates", "rate", "rasters", "levels", "how"]
@@ -17,9 +17,7 @@ let place = 0; // of the layer that arrow keys have reached
 export function look(file) {
   if (!file || file === picture) return;
   picture = file;
-  const image = view.querySelector(".drop img");
-  image.src = URL.createObjectURL(file);
-  image.hidden = false;
+  preview(view, file);
   inspect();
 }
 

@@ -1,6 +1,6 @@
 // Name it: which of your labels fits a picture.
 
-import { ask, bar, element, form, worker } from "./ask.js";
+import { ask, bar, element, form, preview, worker } from "./ask.js";
 
 const view = document.getElementById("name");
 const [labels, prompt, scores] = ["labels", "prompt", "scores"].map((id) => document.getElementById(id));
@@ -18,9 +18,7 @@ export function look(file) {
   if (file !== picture) {
     picture = file;
     last = "";
-    const image = view.querySelector(".drop img");
-    image.src = URL.createObjectURL(file);
-    image.hidden = false;
+    preview(view, file);
   }
   classify();
 }
