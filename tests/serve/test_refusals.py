@@ -6,10 +6,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.broken import bombs, pictures, uploads
 from spikeclip.errors import InputError
 from spikeclip.serve.app import create_app
 from spikeclip.serve.settings import Settings
-from tests.serve.broken import bombs, pictures, uploads
 from tests.serve.conftest import served
 
 GOOD = pictures()["PNG"]
@@ -50,14 +50,17 @@ def test_a_bomb_is_refused_before_it_takes_memory(client, name):
     assert grown < 200_000, f"{grown} KiB more"
 
 
+TWO = {"labels": "a,b"}
+
+
 @pytest.mark.parametrize(
     ("method", "address", "options", "status", "said"),
     [
-        ("POST", "/v1/classify", {"data": {"labels": "a,b"}}, 422, "picture: Field required"),
+        ("POST", "/v1/classify", {"data": TWO}, 422, "picture: Field required"),
         ("POST", "/v1/classify", {"files": {"picture": b"x"}}, 422, "labels: Field required"),
         ("POST", "/v1/classify", {"files": {"picture": b"x"}, "data": {"labels": "a"}}, 400, "a single one always"),
-        ("POST", "/v1/classify", {"files": {"picture": b""}, "data": {"labels": "a,b"}}, 400, "is empty"),
-        ("POST", "/v1/classify", {"files": {"picture": GOOD}, "data": {"labels": "a,b", "templates": "c"}}, 400, "lacks {c}"),
+        ("POST", "/v1/classify", {"files": {"picture": b""}, "data": TWO}, 400, "is empty"),
+        ("POST", "/v1/classify", {"files": {"picture": GOOD}, "data": {**TWO, "templates": "c"}}, 400, "lacks {c}"),
         ("POST", "/v1/classify", {"files": {"picture": b"x"}, "data": {"labels": "a," * 600}}, 400, "the bound is 512"),
         ("POST", "/v1/embed/image", {"files": [("pictures", b"x")] * 33}, 400, "33 pictures, the bound is 32"),
         ("POST", "/v1/embed/text", {"json": {"texts": ["a"] * 513}}, 400, "513 texts, the bound is 512"),
