@@ -4,6 +4,7 @@ import base64
 import importlib.util
 import io
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def test_a_thumbnail_is_what_the_network_sees_of_an_indexed_file(client, collect
 def test_a_file_that_changed_since_it_was_indexed_is_not_shown(client, collection):
     file = collection[-1]
     found = send(client, "/v1/search", file, limit=1).json()["results"][0]
-    content = file.read_bytes()
+    content, facts = file.read_bytes(), file.stat()
     try:
         file.write_bytes(b"a secret")
         answer = client.get(found["thumbnail"])
@@ -119,6 +120,7 @@ def test_a_file_that_changed_since_it_was_indexed_is_not_shown(client, collectio
         assert "is gone" in client.get(found["thumbnail"]).json()["error"]
     finally:
         file.write_bytes(content)
+        os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
 
 def test_inspect_shows_the_spikes_and_the_ledger_of_this_picture(client, encoder, collection):

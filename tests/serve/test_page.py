@@ -7,6 +7,8 @@ import pytest
 from tests.serve.conftest import served
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = playwright.expect
+expect.set_options(timeout=20_000)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: `make browser` installs it")
 QUIET = [
@@ -39,7 +41,7 @@ def page(browser, client):
     page.on("pageerror", lambda error: said.append(str(error)))
     page.set_default_timeout(20_000)
     page.goto(str(client.base_url))
-    page.wait_for_function("document.getElementById('facts').textContent.includes('30 pictures')")
+    expect(page.locator("#facts")).to_have_text("spikeclip-lite0 · 30 pictures")
     yield page
     assert outside == []
     assert [text for text in said if "status of 400" not in text] == []
@@ -58,7 +60,7 @@ def test_search_by_words_pages_more_like_this_and_back(page, client):
     expected = client.get("/v1/search", params={"text": "a red wall", "limit": 30}).json()["results"]
     assert names(page) == [found["name"] for found in expected[:24]]
     page.click("#more")
-    page.wait_for_function("document.querySelectorAll('.tile').length === 30")
+    expect(page.locator(".tile")).to_have_count(30)
     assert names(page) == [found["name"] for found in expected]
     assert page.locator("#more").is_hidden()
 
@@ -96,7 +98,7 @@ def test_name_it_by_keyboard_alone(page, client, collection):
     page.keyboard.press("Control+A")
     with page.expect_response("**/v1/classify"):
         page.keyboard.type("a red wall, a dog")
-    page.wait_for_function("document.querySelectorAll('#scores li').length === 2")
+    expect(page.locator("#scores li")).to_have_count(2)
     shown = page.locator("#scores li").evaluate_all(
         "items => items.map(i => [i.children[0].textContent, i.children[2].textContent])"
     )
@@ -128,7 +130,7 @@ def test_look_inside_draws_every_spike_and_layers_are_chosen_by_keyboard(page, c
     page.keyboard.press("ArrowRight")
     assert page.inner_text("#rate").startswith(found["layers"][1]["name"])
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelectorAll('#rasters .card').length === 4")
+    expect(page.locator("#rasters .card")).to_have_count(4)
     assert page.locator("#rasters h3").all_inner_texts()[1] == found["layers"][1]["name"]
 
 
