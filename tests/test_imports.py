@@ -37,6 +37,7 @@ WITHOUT_TORCH = (
     "energy",
     "serve",
     "open",
+    "search",
     "engine",
     "encode",
     "graph",

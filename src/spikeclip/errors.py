@@ -36,6 +36,8 @@ EXTRAS = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "openvino": "openvino",
+    "lancedb": "search",
+    "pyarrow": "search",
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart"), "serve"),
 }
 """The optional extra that brings a module; `train` brings all others."""

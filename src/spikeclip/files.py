@@ -7,8 +7,10 @@ import glob
 import hashlib
 import io
 import os
+import platform
 import secrets
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -16,6 +18,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from spikeclip.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def file_hash(path: Path) -> str:
@@ -134,3 +141,40 @@ def _remove_left(folder: Path, prefix: str) -> None:
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > 3600:
                 left.unlink()
+
+
+def lock_file(path: Path, does: str, otherwise: str) -> IO[str]:
+    """Open and lock a file; it is free again when it is closed or the process ends, whatever ends it.
+
+    does: what its owner does in the folder of the file, and otherwise: what a user can do where another process has it,
+    for the `InputError` raised then. Where the file system or the machine has no locks, it warns.
+    """
+    check_target(path)
+    while True:
+        file = path.open("a+")
+        if fcntl is None:
+            return _unlocked(file, path, does, f"{platform.system()} has no flock")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with file:
+                file.seek(0)
+                owner = file.read().strip() or "another process"
+            raise InputError(f"{owner} {does} in {path.parent}: {otherwise}") from None
+        except OSError as error:  # a network file system without a lock service
+            return _unlocked(file, path, does, error.strerror or type(error).__name__)
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            with suppress(OSError):  # no room for a name
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {platform.node()}")
+                file.flush()
+            return file
+        file.close()  # its last owner has removed it meanwhile
+
+
+def _unlocked(file: IO[str], path: Path, does: str, reason: str) -> IO[str]:
+    warnings.warn(
+        f"{path.parent} cannot be locked ({reason}): see to it that no other process {does} there",
+        stacklevel=4,
+    )
+    return file

@@ -1,5 +1,4 @@
 import socket
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -12,11 +11,9 @@ import uvicorn
 from PIL import Image
 
 from spikeclip import open_encoder
+from spikeclip.search import Index
 from spikeclip.serve.app import create_app
 from spikeclip.serve.settings import Settings
-from tests.serve import stand_in
-
-sys.modules.setdefault("spikeclip.search", stand_in)
 
 
 @pytest.fixture(scope="session")
@@ -38,8 +35,10 @@ def collection(tmp_path_factory) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def index(encoder, collection):
-    return stand_in.Index(collection[0].parent, encoder, collection)
+def index(encoder, collection, tmp_path_factory):
+    index = Index.create(tmp_path_factory.mktemp("index"), encoder)
+    index.add(encoder, [collection[0].parent])
+    return index
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import pytest
 import torch
 from small_run import rows, weights
 
+import spikeclip.files
 from spikeclip.data.mixture import load_sources
 from spikeclip.errors import InputError
 from spikeclip.train import folder as folder_module
@@ -78,9 +79,9 @@ def test_without_locks_there_is_a_warning(lacks, tmp_path, monkeypatch):
         raise OSError(37, "No locks available")
 
     if lacks == "module":
-        monkeypatch.setattr(folder_module, "fcntl", None)
+        monkeypatch.setattr(spikeclip.files, "fcntl", None)
     else:
-        monkeypatch.setattr(folder_module.fcntl, "flock", refuse)
+        monkeypatch.setattr(spikeclip.files.fcntl, "flock", refuse)
     with (
         pytest.warns(UserWarning, match=r"cannot be locked \(.*\): see to it that no other"),
         locked(tmp_path / "run", "run"),

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import Image, JpegImagePlugin
@@ -34,6 +34,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)
 
 
 def square(picture: Image.Image, image_size: int) -> np.ndarray:
@@ -59,27 +60,45 @@ def square(picture: Image.Image, image_size: int) -> np.ndarray:
     return np.asarray(_centre(upright, image_size, image_size))
 
 
-def decode(encoded: bytes | Path, image_size: int, most: int | None = None) -> np.ndarray | str:
+class Decoded(NamedTuple):
+    """pixels: (image_size, image_size, 3) uint8. width, height: of the whole picture, upright, in pixels."""
+
+    pixels: np.ndarray
+    width: int
+    height: int
+
+
+def decode(encoded: bytes | Path, image_size: int) -> np.ndarray | str:
     """Decode a picture file to (image_size, image_size, 3) uint8; a text says why where it cannot be read.
 
-    most: pixels of the largest picture, where that is fewer than its format may have.
+    See `decode_sized`.
+    """
+    decoded = decode_sized(encoded, image_size)
+    return decoded if isinstance(decoded, str) else decoded.pixels
 
-    Only regular files of the formats in `FORMATS` are opened, and nothing is decoded before the size in the header
-    is below the bound. The pictures that threads decode at a time take no more memory than one of the largest size.
-    Of an animation the first picture is taken.
+
+def decode_sized(encoded: bytes | Path, image_size: int, most: int | None = None) -> Decoded | str:
+    """Decode a picture file, and say how large it is; a text says why where it cannot be read.
+
+    most: pixels of the largest picture that is decoded, where that is less than the bound of its format. Only regular
+    files of the formats in `FORMATS` are opened, and nothing is decoded before the size in the header is below the
+    bound. The pictures that threads decode at a time take no more memory than one of the largest size. Of an animation
+    the first picture is taken.
     """
     try:
         if isinstance(encoded, Path) and encoded.exists() and not encoded.is_file():
             return "not a regular file"
         with io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded.open("rb") as file:
             picture = _opened(file)
+            width, height = picture.size
             if most is not None:
-                _check_size(picture.size, picture.format or "", most)
+                _check_size((width, height), "any picture here", most)
             cost = _cost(picture, image_size)
             with _MEMORY.taken(cost):
                 pixels = square(picture, image_size)
+                turned = _orientation(picture) in _SIDEWAYS
                 del picture  # before its share of the memory is given back
-            return pixels
+            return Decoded(pixels, *((height, width) if turned else (width, height)))
     except InputError as error:
         return str(error)
     except Image.DecompressionBombError:

@@ -9,7 +9,7 @@ from threading import Semaphore
 
 import numpy as np
 
-from spikeclip.data.decode import decode
+from spikeclip.data.decode import decode_sized
 from spikeclip.serve.refusals import Refused
 from spikeclip.serve.settings import Settings
 
@@ -30,10 +30,10 @@ def pixels_of(encoded: bytes, image_size: int, settings: Settings, name: str = "
     if encoded[:2] == b"\xff\xd8" and (scans := encoded.count(b"\xff\xda")) > SCANS:
         raise Refused(400, f"{name} cannot be read: a JPEG of {scans:,} scans, the bound is {SCANS}")
     with _TURN:
-        pixels = decode(encoded, image_size, settings.upload_pixels)
-    if isinstance(pixels, str):
-        raise Refused(400, f"{name} cannot be read: {pixels}")
-    return pixels
+        decoded = decode_sized(encoded, image_size, settings.upload_pixels)
+    if isinstance(decoded, str):
+        raise Refused(400, f"{name} cannot be read: {decoded}")
+    return decoded.pixels
 
 
 def from_base64(text: str, name: str) -> bytes:

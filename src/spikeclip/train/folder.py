@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import platform
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from spikeclip.errors import InputError
-from spikeclip.files import check_free, check_target
+from spikeclip.files import check_free, check_target, lock_file
 from spikeclip.records import read_record, write_record
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 RECIPE, CHECKPOINT, LOG, RESULT = "recipe.json", "checkpoint.pt", "metrics.jsonl", "results.json"
 BOARDS = "tensorboard/*/events.out.tfevents.*"
@@ -55,7 +47,7 @@ def locked(folder: Path, kind: str, main: bool = True) -> Iterator[None]:
         raise InputError(
             f"the folder {folder} cannot be made ({error.strerror}): choose another --out"
         ) from error
-    lock = _lock(folder / _LOCK)
+    lock = lock_file(folder / _LOCK, "trains", "wait for its end, stop it, or choose another --out")
     try:
         yield
     finally:
@@ -132,38 +124,3 @@ def foreign(folder: Path, written: Iterable[str]) -> list[str]:
     ours = {file for pattern in written for file in folder.glob(pattern)}
     files = (file for file in sorted(folder.rglob("*")) if file.is_symlink() or not file.is_dir())
     return [str(file.relative_to(folder)) for file in files if file not in ours and file.name != _LOCK]
-
-
-def _lock(path: Path) -> IO[str]:
-    """Open and lock a file; it is free again when the process ends, whatever ends it."""
-    check_target(path)
-    while True:
-        file = path.open("a+")
-        if fcntl is None:
-            return _unlocked(file, path, f"{platform.system()} has no flock")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with file:
-                file.seek(0)
-                owner = file.read().strip() or "another process"
-            raise InputError(
-                f"{owner} trains in {path.parent}: wait for its end, stop it, or choose another --out"
-            ) from None
-        except OSError as error:  # a network file system without a lock service
-            return _unlocked(file, path, error.strerror or type(error).__name__)
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            with contextlib.suppress(OSError):  # no room for a name
-                file.truncate(0)
-                file.write(f"process {os.getpid()} on {platform.node()}")
-                file.flush()
-            return file
-        file.close()  # its last owner has removed it meanwhile
-
-
-def _unlocked(file: IO[str], path: Path, reason: str) -> IO[str]:
-    warnings.warn(
-        f"{path.parent} cannot be locked ({reason}): see to it that no other process trains there",
-        stacklevel=4,
-    )
-    return file

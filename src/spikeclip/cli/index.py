@@ -1,0 +1,171 @@
+"""`spikeclip index`: make an index of pictures, or bring it up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from spikeclip.cli.options import with_options
+from spikeclip.defaults import INDEX, MODEL
+
+if TYPE_CHECKING:
+    from spikeclip.search import Added, Index
+
+HELP = """Index pictures, to find them by words with `spikeclip search`.
+
+FOLDER is a folder (with its subfolders) or a picture. Run it again after pictures came or went: what has not changed
+is not read, a file that moved keeps its row, and --prune drops files that are gone; without FOLDER, the folders from
+before are brought up to date. It may be stopped at any time, and goes on where it was. Hidden files are passed over.
+Damaged pictures and those above 100 million pixels are counted and named, and tried again when they have changed."""
+EXAMPLES = """Examples:
+
+\b
+  spikeclip index ~/Pictures
+  spikeclip index ~/Pictures /mnt/photos --prune
+  spikeclip index ~/Pictures --db pictures.index --model runs/cifar10
+  spikeclip index --verify
+  spikeclip index ~/Pictures/private --remove
+  spikeclip index --from-embeddings laion/ --model openai/clip-vit-base-patch32 --db laion.index
+  spikeclip index --export embeddings/"""
+
+_NAMED = 10
+"""Files that are named one by one; the others are counted."""
+
+
+class IndexOptions(NamedTuple):
+    folders: Annotated[
+        list[str] | None, typer.Argument(metavar="[FOLDER]...", help="Pictures.", show_default=False)
+    ] = None
+    db: Annotated[Path, typer.Option(help="Folder of the index.")] = Path(INDEX)
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="What embeds.", show_default=f"the index's, or {MODEL}"),
+    ] = None
+    prune: Annotated[bool, typer.Option("--prune", help="Drop files of FOLDER that are gone.")] = False
+    remove: Annotated[bool, typer.Option("--remove", help="Drop FOLDER from the index.")] = False
+    verify: Annotated[bool, typer.Option("--verify", help="Compare the index with the files.")] = False
+    compact: Annotated[bool, typer.Option("--compact", help="Tidy up its files.")] = False
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make it anew, of the same folders.")] = False
+    ivf: Annotated[
+        bool, typer.Option("--ivf", help="Search a part of the rows, for 200,000 pictures and more.")
+    ] = False
+    from_embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Take the embeddings of a clip-retrieval folder.", show_default=False
+        ),
+    ] = None
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write the embeddings as a clip-retrieval folder.", show_default=False
+        ),
+    ] = None
+
+
+@with_options(IndexOptions)
+def index(options: IndexOptions) -> None:
+    """Index pictures."""
+    from spikeclip.errors import InputError
+
+    given = options.folders or []
+    if options.remove:
+        if not given:
+            raise InputError("--remove drops the folders or files that are named: name at least one")
+        removed = _open(options).remove(given)
+        print(f"{removed:,} removed")
+    elif options.verify:
+        _verify(_open(options))
+    elif options.export:
+        from spikeclip.search.embeddings import export_embeddings
+
+        count = export_embeddings(_open(options), options.export)
+        print(f"{count:,} embeddings: {options.export}")
+    elif options.compact or (options.ivf and not given):
+        found = _open(options)
+        if options.compact:
+            found.compact()
+        if options.ivf:
+            found.build_ivf()
+        _print_stats(found)
+    else:
+        _add(options, given)
+
+
+def _open(options: IndexOptions) -> Index:
+    from spikeclip.search import Index
+
+    return Index.open(options.db)
+
+
+def _add(options: IndexOptions, given: list[str]) -> None:
+    from spikeclip.errors import InputError
+    from spikeclip.open import open_encoder
+    from spikeclip.search import Index
+    from spikeclip.search.store import ABOUT, read_about
+
+    db = options.db.expanduser()
+    there = read_about(db) if (db / ABOUT).is_file() else None
+    if there is None and not given and options.from_embeddings is None:
+        raise InputError(f"no index in {db} yet: name a folder of pictures")
+    model = options.model or (there.model if there and not options.rebuild else MODEL)
+    if options.from_embeddings is not None:
+        from spikeclip.search.embeddings import read_embeddings
+
+        folder = options.from_embeddings
+        found = Index.create(db, open_encoder(model), model=model, rebuild=options.rebuild)
+        print(f"{read_embeddings(found, folder):,} rows from {folder}")
+    else:
+        encoder = open_encoder(model)
+        found = Index.create(db, encoder, model=model, rebuild=options.rebuild)
+        _print_added(found.add(encoder, given, prune=options.prune, progress=True))
+    if options.ivf:
+        found.build_ivf()
+    _print_stats(found)
+
+
+def _print_added(added: Added) -> None:
+    import sys
+
+    from spikeclip.errors import printable
+
+    for path, why in list(added.unreadable.items())[:_NAMED]:
+        print(f"unreadable {printable(path)}: {why}", file=sys.stderr)
+    if (more := len(added.unreadable) - _NAMED) > 0:
+        print(f"unreadable: {more:,} more", file=sys.stderr)
+    done = added.added + added.changed
+    rate = f", {done / added.seconds:.0f} pictures/s" if done and added.seconds else ""
+    names = ("added", "unchanged", "moved", "changed", "removed")
+    counts = ", ".join(f"{getattr(added, name):,} {name}" for name in names)
+    print(f"{counts}, {len(added.unreadable):,} unreadable; {added.seconds:.1f} s{rate}")
+
+
+def _print_stats(index: Index) -> None:
+    from spikeclip.search.index import IVF_FROM
+
+    stats = index.stats()
+    ivf = ", IVF index" if stats.ivf else ""
+    print(f"{index.folder}: {stats.rows:,} pictures, {stats.bytes / 1e6:.1f} MB, {stats.model}{ivf}")
+    if stats.rows >= IVF_FROM and not stats.ivf:
+        print("`spikeclip index --ivf` makes searches faster; they may then miss some pictures.")
+
+
+def _verify(index: Index) -> None:
+    from spikeclip.errors import InputError, printable
+
+    found = index.verify()
+    wrong = 0
+    for name in ("gone", "changed", "broken", "twice"):
+        paths = getattr(found, name)
+        wrong += len(paths)
+        for path in paths[:_NAMED]:
+            print(f"{name} {printable(path)}")
+        if len(paths) > _NAMED:
+            print(f"{name}: {len(paths) - _NAMED:,} more")
+    if wrong:
+        raise InputError(
+            f"{wrong:,} of {found.rows:,} rows do not agree with the files: `spikeclip index --prune` mends that"
+        )
+    print(f"{found.rows:,} rows agree with their files")

@@ -1,0 +1,322 @@
+"""The index itself: opened or made, brought up to date, searched, checked."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+
+import lancedb.index
+import numpy as np
+
+from spikeclip.encode.encoder import Encoder, format_of
+from spikeclip.encode.vectors import unit
+from spikeclip.errors import InputError, printable
+from spikeclip.search import store
+from spikeclip.search.add import bring_up_to_date
+from spikeclip.search.check import Verified, verify
+from spikeclip.search.kernel import best, dots
+from spikeclip.search.rows import Hit, Rows, load_rows, with_vectors
+from spikeclip.search.store import About
+from spikeclip.search.writer import Added
+
+IVF_FROM = 200_000
+"""Rows from which on an IVF index is worth its build."""
+_IVF_LEAST = 5_000
+_SHARE = 0.1
+"""Of the parts of an IVF index that a search reads."""
+_FRAGMENTS = 20
+"""Files of the table from which on they are joined after an update."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What an index holds. bytes: on disk. unreadable: by path, with the reason. ivf: whether it has an IVF index."""
+
+    rows: int
+    bytes: int
+    model: str
+    fingerprint: str
+    folders: list[str]
+    unreadable: dict[str, str]
+    ivf: bool
+
+
+class Index:
+    """Embeddings of pictures in a folder, to be searched by any number of threads and processes.
+
+    One process at a time may write; others see what it has written at their next search.
+    """
+
+    def __init__(self, folder: Path, about: About) -> None:
+        self.folder, self._about = folder, about
+        self._pictures, self._unreadable = store.open_tables(folder, about.dim)
+        # Searches have a handle of their own, which stays at one version while another thread writes.
+        self._view, _ = store.open_tables(folder, about.dim)
+        self._rows: Rows | None = None
+        self._ivf, self._seen, self._lock = False, 0, Lock()
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the encoder which made the embeddings."""
+        return self._about.fingerprint
+
+    @property
+    def dim(self) -> int:
+        """Of the embeddings."""
+        return self._about.dim
+
+    @property
+    def model(self) -> str:
+        """The name of the model that it was made with, as `open_encoder` takes it."""
+        return self._about.model
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Index:
+        """Open an index. Raises `InputError` where there is none, or one that cannot be read."""
+        folder = Path(os.path.abspath(os.path.expanduser(folder)))
+        return cls(folder, store.read_about(folder))
+
+    @classmethod
+    def create(
+        cls, folder: str | Path, encoder: Encoder, *, model: str | None = None, rebuild: bool = False
+    ) -> Index:
+        """Open the index in a folder, or make one there for an encoder.
+
+        model: the name to open the encoder by, where that is not its own. rebuild: drop all pictures of an index that
+        is there; its folders are kept, to be added anew. Raises `InputError` for an index of another fingerprint, and
+        for a folder that holds other things.
+        """
+        format_of(encoder)
+        folder = Path(os.path.abspath(os.path.expanduser(folder)))
+        name = os.path.abspath(model) if model and os.path.isdir(model) else model or encoder.name
+        if not rebuild and (folder / store.ABOUT).is_file():
+            index = cls.open(folder)
+            index.check(encoder)
+            return index
+        about = About(name, encoder.fingerprint, encoder.dim, [])
+        if (folder / store.ABOUT).is_file():
+            with suppress(InputError):  # a damaged one says nothing
+                about = replace(about, folders=store.read_about(folder).folders)
+        elif folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise InputError(f"{folder} holds other things and no index: choose another --db")
+        folder.mkdir(parents=True, exist_ok=True)
+        with store.writing(folder):
+            if rebuild:
+                store.drop_tables(folder)
+            store.write_about(folder, about)
+        return cls(folder, about)
+
+    def check(self, encoder: Encoder) -> None:
+        """Raise `InputError` where an encoder is not the one that made the embeddings."""
+        if encoder.fingerprint == self.fingerprint:
+            return
+        raise InputError(
+            f"the index in {self.folder} was made by {self.model} ({self.fingerprint[:8]}), and {encoder.name} "
+            f"({encoder.fingerprint[:8]}) has other embeddings: name that model, or make the index anew by "
+            f"`spikeclip index --db {self.folder} --model {encoder.name} --rebuild`"
+        )
+
+    def add(
+        self,
+        encoder: Encoder,
+        folders: Sequence[str | Path] = (),
+        *,
+        prune: bool = False,
+        progress: bool = False,
+    ) -> Added:
+        """Bring the index up to date with folders of pictures (their subfolders too) or single files.
+
+        folders: without any, those that were indexed before. Files of known size and time are not read, those of known
+        content not embedded. prune: drop rows in these folders whose file is gone. Ctrl-C raises `Interrupted`; after
+        that, as after a kill, the next call goes on. Raises `InputError` for another model's encoder, a folder that is
+        not there or holds nothing any more, and where another process writes.
+        """
+        self.check(encoder)
+        given = [
+            Path(os.path.abspath(os.path.expanduser(folder))) for folder in folders or self._about.folders
+        ]
+        if not given:
+            raise InputError(f"nothing was indexed in {self.folder} yet: name a folder of pictures")
+        with store.writing(self.folder), store.said(self.folder):
+            self._pictures.checkout_latest()
+            self._unreadable.checkout_latest()
+            kept = [*self._about.folders, *(str(folder) for folder in given if folder.is_dir())]
+            self._write_about(list(dict.fromkeys(kept)))
+            added = bring_up_to_date(self._pictures, self._unreadable, encoder, given, prune, progress)
+            parts = self._pictures.stats()["fragment_stats"]["num_small_fragments"]
+            if parts > _FRAGMENTS or self._pictures.list_indices():
+                self._optimize()
+        return added
+
+    def search(
+        self, vector_D: np.ndarray, limit: int = 20, *, offset: int = 0, where: str | None = None
+    ) -> list[Hit]:
+        """Return the pictures nearest to a vector (dim,), best first; exact unless there is an IVF index.
+
+        offset: of the best, how many are left out. where: a condition on the columns in SQL, such as
+        "path LIKE '%2024%' AND width > 1000". Raises `InputError` for a vector of another shape or without direction,
+        and for a condition that is none.
+        """
+        vector_D = np.asarray(vector_D, np.float32).reshape(-1)
+        length = float(np.linalg.norm(vector_D)) if vector_D.shape == (self.dim,) else math.nan
+        if not 0 < length < math.inf:
+            raise InputError(
+                f"expected a vector of {self.dim} numbers, not all zero, got shape {vector_D.shape}"
+            )
+        if limit < 1 or offset < 0:
+            raise InputError(f"limit is at least 1 and offset at least 0, got {limit} and {offset}")
+        vector_D = np.ascontiguousarray(vector_D / length)
+        with store.said(self.folder):
+            rows = self._current(vectors=True)
+            if rows.vectors is None:
+                return self._search_ivf(rows, vector_D, limit + offset, where)[offset:]
+            scores_N, at_N = dots(rows.vectors, vector_D), None
+            if where is not None:
+                at_N = np.sort(rows.at(self._matching(where)))
+                scores_N = scores_N[at_N]
+            chosen = best(scores_N, limit + offset)[offset:]
+            return rows.hits(chosen if at_N is None else at_N[chosen], scores_N[chosen])
+
+    def get(self, id: str) -> Hit | None:
+        """Return the picture with this id, its score NaN; of several files with that content the first."""
+        rows = self._current()
+        at = rows.find(id)
+        return None if at is None else rows.hits(np.array([at]))[0]
+
+    def vector(self, id: str) -> np.ndarray:
+        """Return the embedding (dim,) float32 of the picture with this id; raises `InputError` where there is none."""
+        rows = self._current()
+        at = rows.find(id)
+        if at is None:
+            raise InputError(f"no picture in the index has the id {printable(id[:80])!r}")
+        if rows.vectors is not None:
+            return unit(rows.vectors[at].astype(np.float32))
+        with store.said(self.folder):
+            found = store.read(self._view, ("embedding",), f"id = {store.quoted(id)}")
+        return unit(store.embedding_rows(found["embedding"], self.dim)[0].astype(np.float32))
+
+    def remove(self, paths: Sequence[str | Path]) -> int:
+        """Drop the rows of files, or of everything below folders; return how many. The files stay."""
+        removed = 0
+        given = [os.path.abspath(os.path.expanduser(path)) for path in paths]
+        with store.writing(self.folder), store.said(self.folder):
+            for table in (self._pictures, self._unreadable):
+                table.checkout_latest()
+                for path in given:
+                    below = f"starts_with(path, {store.quoted(os.path.join(path, ''))})"
+                    deleted = table.delete(f"path = {store.quoted(path)} OR {below}").num_deleted_rows
+                    removed += deleted if table is self._pictures else 0
+            self._write_about([folder for folder in self._about.folders if folder not in given])
+        return removed
+
+    def verify(self) -> Verified:
+        """Read every row and look at every file (its size and time, not its content)."""
+        with self._lock, store.said(self.folder):
+            self._view.checkout_latest()
+            return verify(self._view, self.fingerprint, self.dim)
+
+    def compact(self) -> None:
+        """Join small files of the tables, and remove what is no longer needed of them."""
+        with store.writing(self.folder), store.said(self.folder):
+            self._optimize()
+
+    def build_ivf(self) -> None:
+        """Make an IVF index: searches then read a part of the rows, and may miss some. Later pictures join it.
+
+        Raises `InputError` for few pictures, which are searched exactly in a moment.
+        """
+        with store.writing(self.folder), store.said(self.folder):
+            self._pictures.checkout_latest()
+            rows = self._pictures.count_rows()
+            if rows < _IVF_LEAST:
+                raise InputError(
+                    f"{rows:,} pictures are searched exactly in milliseconds: an IVF index is for {IVF_FROM:,} and more"
+                )
+            parts = max(1, round(math.sqrt(rows)))
+            config = lancedb.index.IvfFlat(distance_type="dot", num_partitions=parts)
+            self._pictures.create_index("embedding", config=config, replace=True)
+
+    def stats(self) -> Stats:
+        """Return what the index holds."""
+        with store.said(self.folder):
+            self._pictures.checkout_latest()
+            self._unreadable.checkout_latest()
+            paths, reasons = (
+                store.read(self._unreadable, ("path", "reason"))[name].to_pylist()
+                for name in ("path", "reason")
+            )
+            return Stats(
+                rows=self._pictures.count_rows(),
+                bytes=store.folder_bytes(self.folder),
+                model=self.model,
+                fingerprint=self.fingerprint,
+                folders=list(self._about.folders),
+                unreadable=dict(zip(paths, reasons, strict=True)),
+                ivf=bool(self._pictures.list_indices()),
+            )
+
+    def _current(self, vectors: bool = False) -> Rows:
+        """Return the rows of the newest version, with their embeddings unless an IVF index makes them needless."""
+        with self._lock, store.said(self.folder):
+            # Every version of a table is a file here, so that nothing else need be asked.
+            seen = os.stat(self.folder / f"{store.PICTURES}.lance" / "_versions").st_mtime_ns
+            if seen != self._seen or self._rows is None:
+                self._view.checkout_latest()
+                self._ivf = bool(self._view.list_indices())
+                before = replace(self._rows, vectors=None) if self._rows and self._ivf else self._rows
+                self._rows, self._seen = load_rows(self._view, before), seen
+            if vectors and not self._ivf:
+                self._rows = with_vectors(self._rows, self._view, self.dim)
+            return self._rows
+
+    def _matching(self, where: str) -> np.ndarray:
+        """Return the numbers of the rows where a condition holds."""
+        with self._where(where):
+            return (
+                self._view.search()
+                .select(["size"])
+                .where(where)
+                .with_row_id(True)
+                .to_arrow()["_rowid"]
+                .to_numpy()
+            )
+
+    def _search_ivf(self, rows: Rows, vector_D: np.ndarray, count: int, where: str | None) -> list[Hit]:
+        parts = max(1, round(_SHARE * math.sqrt(len(rows.places))))
+        query = self._view.search(vector_D).distance_type("dot").nprobes(parts)
+        query = query.select(["_distance"]).with_row_id(True).limit(count)
+        with self._where(where):
+            found = (query.where(where) if where else query).to_arrow()
+        places, scores = found["_rowid"].to_numpy(), 1 - found["_distance"].to_numpy()
+        known = np.isin(places, rows.places)
+        places, scores = places[known], scores[known]
+        order = np.lexsort((places, -scores))
+        return rows.hits(rows.at(places[order]), scores[order])
+
+    @contextmanager
+    def _where(self, where: str | None) -> Iterator[None]:
+        """Let an error of LanceDB be one of the condition."""
+        try:
+            yield
+        except (ValueError, RuntimeError) as error:
+            if where is None:
+                raise
+            raise InputError(
+                f"the condition {where!r} cannot be used: {store.reason(error)}; it is SQL on the columns "
+                f"{', '.join(store.COLUMNS)}, such as \"path LIKE '%2024%'\""
+            ) from error
+
+    def _write_about(self, folders: list[str]) -> None:
+        if folders != self._about.folders:
+            self._about = replace(self._about, folders=folders)
+            store.write_about(self.folder, self._about)
+
+    def _optimize(self) -> None:
+        for table in (self._pictures, self._unreadable):
+            table.checkout_latest()
+            table.optimize(cleanup_older_than=store.READERS_KEEP)

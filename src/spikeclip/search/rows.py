@@ -1,0 +1,112 @@
+"""The rows of an index in memory, as of one version of its table, and the exact search over them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spikeclip.search.store import Table, embedding_rows
+
+SHOWN = ("id", "path", "size", "mtime", "width", "height")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A picture that was found."""
+
+    id: str
+    """SHA-256 of the content of its file: files with equal content have the same."""
+    path: Path
+    score: float
+    """Cosine with the query; NaN where there was none."""
+    size: int
+    """Of the file, bytes."""
+    mtime: float
+    """When the file was last changed, seconds since 1970."""
+    width: int
+    """Of the picture, upright, in pixels; 0 where it is not known."""
+    height: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """places: LanceDB's numbers of the rows (N,), ascending. about: columns `SHOWN`. vectors: (N, D) float16."""
+
+    places: np.ndarray
+    about: pa.Table
+    vectors: np.ndarray | None = None
+
+    def hits(self, at: np.ndarray, scores: np.ndarray | None = None) -> list[Hit]:
+        """Return rows (K,) with their scores (K,)."""
+        found = self.about.take(pa.array(at)).to_pylist()
+        given = [float("nan")] * len(found) if scores is None else scores.tolist()
+        return [
+            Hit(**{**row, "path": Path(row["path"])}, score=score)
+            for row, score in zip(found, given, strict=True)
+        ]
+
+    def find(self, id: str) -> int | None:
+        """Return where the first row with this id stands, None where there is none."""
+        at = pc.index(self.about["id"], pa.scalar(id)).as_py()
+        return at if at >= 0 else None
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """Return where rows with these numbers stand; those that are not here are left out."""
+        at = np.searchsorted(self.places, places)
+        return at[(at < len(self.places)) & (self.places[np.minimum(at, len(self.places) - 1)] == places)]
+
+
+def load_rows(table: Table, before: Rows | None) -> Rows:
+    """Read the rows of a table, without embeddings; of those that were there `before`, nothing is read again.
+
+    LanceDB never gives the number of a row to another one, and numbers only grow.
+    """
+    last = int(before.places[-1]) if before is not None and len(before.places) else None
+    query = table.search().select(list(SHOWN)).with_row_id(True)
+    new = (query if last is None else query.where(f"_rowid > {last}")).to_arrow()
+    rows = _sorted(new)
+    if before is None or last is None:
+        return rows
+    alive = table.search().select(["size"]).with_row_id(True).to_arrow()["_rowid"].to_numpy()
+    kept = np.isin(before.places, alive, assume_unique=True)
+    places = np.concatenate([before.places[kept], rows.places])
+    about = pa.concat_tables([before.about.filter(pa.array(kept)), rows.about]).combine_chunks()
+    vectors = None
+    if before.vectors is not None:
+        vectors = np.empty((len(places), before.vectors.shape[1]), np.float16)
+        np.compress(kept, before.vectors, axis=0, out=vectors[: kept.sum()])
+        _read_vectors(table, rows.places, vectors[kept.sum() :], last)
+    return Rows(places, about, vectors)
+
+
+def with_vectors(rows: Rows, table: Table, dim: int) -> Rows:
+    """Return the rows with their embeddings, read where they are not there yet."""
+    if rows.vectors is not None:
+        return rows
+    vectors = np.empty((len(rows.places), dim), np.float16)
+    _read_vectors(table, rows.places, vectors, None)
+    return replace(rows, vectors=vectors)
+
+
+def _sorted(found: pa.Table) -> Rows:
+    places = found["_rowid"].to_numpy()
+    order = np.argsort(places, kind="stable")
+    about = found.select(list(SHOWN))
+    if (order[1:] < order[:-1]).any():
+        about = about.take(pa.array(order))
+    return Rows(places[order], about.combine_chunks())
+
+
+def _read_vectors(table: Table, places: np.ndarray, out_ND: np.ndarray, after: int | None) -> None:
+    """Read embeddings into `out_ND`, a batch at a time: as a whole they would take the memory twice."""
+    query: Any = table.search().select(["embedding"]).with_row_id(True)
+    if after is not None:
+        query = query.where(f"_rowid > {after}")
+    for batch in query.to_batches():
+        at = np.searchsorted(places, batch["_rowid"].to_numpy())
+        out_ND[at] = embedding_rows(batch["embedding"], out_ND.shape[1])
