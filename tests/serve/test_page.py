@@ -91,7 +91,7 @@ def test_name_it_by_keyboard_alone(page, client, collection):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.type") == "file"
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     chooser.value.set_files(collection[0])
     page.wait_for_selector("#scores li")
     page.keyboard.press("Tab")
