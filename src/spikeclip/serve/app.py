@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,8 @@ def create_app(encoder: Encoder, index: Index | None = None, settings: Settings 
         images_NHWC = np.zeros((settings.batch, *batched.image_format.shape), np.uint8)
         for count in {1, settings.batch}:
             encoder.encode_image(images_NHWC[:count])
-        encoder.encode_text(["a picture"])
+        with suppress(InputError):  # a model without a tokenizer
+            encoder.encode_text(["a picture"])
         inside.warm_up(batched, images_NHWC[:1])
         warm.set()
 
@@ -84,6 +86,7 @@ def create_app(encoder: Encoder, index: Index | None = None, settings: Settings 
         title="spikeclip", version=__version__, description=DESCRIPTION, responses=ANSWERS, lifespan=lifespan,
         docs_url=None, redoc_url=None, # their scripts come from another host
     )  # fmt: skip
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a form that is none is answered 400
     answer_with_sentences(app)
     app.add_middleware(Guard, settings=settings, metrics=metrics)
 

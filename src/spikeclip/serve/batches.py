@@ -32,8 +32,7 @@ class Batched:
     """An encoder whose calls, from any thread, wait for a batch with those of others.
 
     encoder: runs in one thread of its own. seen: called with the kind of every batch, its inputs and seconds. A batch
-    starts when it is full, or when its oldest input has waited for `Settings.wait`; while the engine is busy the next
-    ones are gathered. A call that is not answered within `Settings.timeout` raises `Refused` (503).
+    starts when its oldest input has waited for `Settings.wait`; while the engine is busy the next ones are gathered. A call that is not answered within `Settings.timeout` raises `Refused` (503).
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class Batched:
         """Answer what waits, then stop; calls from now on raise `Refused`."""
         with self._changed:
             self._closed = True
-            self._changed.notify_all()
+            self._changed.notify()
         self._thread.join(self.settings.timeout)
 
     def _put(self, kind: Kind, inputs: Any, size: int) -> Future:
@@ -83,7 +82,8 @@ class Batched:
             if self._closed:
                 raise busy("this server is stopping: ask again in a moment")
             self._jobs.append(_Job(kind, inputs, size, time.monotonic(), future))
-            self._changed.notify_all()
+            if len(self._jobs) == 1:
+                self._changed.notify()
         return future
 
     def _asked(self, kind: Kind, inputs: Any, size: int) -> Any:
@@ -102,21 +102,17 @@ class Batched:
 
     def _gathered(self) -> list[_Job]:
         """Wait for a batch and return it; none where there is nothing left to do and no more will come."""
-        most = self.settings.batch
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._closed)
             if not self._jobs:
                 return []
             kind, _, _, since, _ = self._jobs[0]
-
-            def is_full() -> bool:
-                waiting = sum(job.size for job in self._jobs if job.kind == kind)
-                return kind == "alone" or self._closed or waiting >= most
-
-            self._changed.wait_for(is_full, max(0.0, since + self.settings.wait - time.monotonic()))
+        if kind != "alone" and not self._closed:
+            time.sleep(max(0.0, since + self.settings.wait - time.monotonic()))
+        with self._changed:
             taken, left, size = self._jobs[:1], [], self._jobs[0].size
             for job in self._jobs[1:]:
-                fits = job.kind == kind != "alone" and size + job.size <= most
+                fits = job.kind == kind != "alone" and size + job.size <= self.settings.batch
                 (taken if fits else left).append(job)
                 size += job.size if fits else 0
             self._jobs = left
