@@ -5,30 +5,31 @@ python -m benchmarks.serve --out results/serve/load.json
 
 from __future__ import annotations
 
-import asyncio
+import io
 import json
 import os
 import random
-import re
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from itertools import cycle, repeat
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import numpy as np
+from PIL import Image
 
 from benchmarks.broken import uploads
+from benchmarks.clients import Request, Server, form, load, served, wire
 from benchmarks.command import finish, options, run
 from spikeclip.cli.tables import print_table
+from spikeclip.data.decode import decode
 from spikeclip.defaults import MODEL
 from spikeclip.errors import InputError
 
@@ -44,22 +45,6 @@ TEXTS = (
 MIX = {"classify": 40, "embed image": 20, "search text": 15, "search picture": 10, "thumbnail": 10, "embed text": 4,
        "inspect": 1}  # fmt: skip
 """Shares of the kinds of request, percent."""
-
-
-class Request(NamedTuple):
-    """kind: of `MIX`. whole: the bytes that go over the wire."""
-
-    kind: str
-    whole: bytes
-
-
-class Answer(NamedTuple):
-    """seconds: from the first byte sent to the last one received."""
-
-    kind: str
-    status: int
-    seconds: float
-    body: bytes
 
 
 def main() -> None:
@@ -83,7 +68,9 @@ def main() -> None:
             mixed = measure_mixed(server, files, arguments.requests, arguments.clients)
             noise.sample()
             throughput = [
-                measure_throughput(server, arguments, files, batch, noise) for batch in arguments.batch
+                measure_throughput(server, arguments, blobs, batch, noise)
+                for batch in arguments.batch
+                for blobs in ([file.read_bytes() for file in files], shrunk(files))
             ]
             broken = measure_broken(server, arguments.broken)
     finish(
@@ -108,6 +95,17 @@ def photographs(data: str, folder: Path) -> list[Path]:
     return files
 
 
+def shrunk(files: Sequence[Path], side: int = 224) -> list[bytes]:
+    """Return pictures as JPEGs of the size that the network reads, as a client may send them."""
+    made = []
+    for file in files:
+        pixels, encoded = decode(file, side), io.BytesIO()
+        assert not isinstance(pixels, str)
+        Image.fromarray(pixels).save(encoded, "JPEG", quality=90)
+        made.append(encoded.getvalue())
+    return made
+
+
 def make_index(model: str, folder: Path, pictures: Path) -> None:
     """Make an index of a folder of pictures by the command."""
     command = [
@@ -124,71 +122,10 @@ def make_index(model: str, folder: Path, pictures: Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-class Server(NamedTuple):
-    """A server in a process of its own."""
-
-    host: str
-    port: int
-    process: subprocess.Popen
-
-    def memory(self) -> dict[str, float]:
-        """Its resident memory now and at most so far, MiB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = (re.search(rf"{name}:\s+(\d+)", status) for name in ("VmRSS", "VmHWM"))
-        now, peak = (int(match[1]) / 1024 if match else float("nan") for match in found)
-        return {"now_mib": now, "peak_mib": peak}
-
-
-@contextmanager
-def served(model: str, index: Path) -> Iterator[Server]:
-    """Serve by the command on a free port, with the engine warm."""
-    command = [
-        sys.executable,
-        "-m",
-        "spikeclip",
-        "serve",
-        "--model",
-        model,
-        "--db",
-        str(index),
-        "--port",
-        "0",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        found = re.search(r"http://(.+):(\d+)/", process.stdout.readline())
-        if found is None:
-            raise InputError("the server did not start; its error is above")
-        server = Server(found[1], int(found[2]), process)
-        while httpx.get(f"http://{server.host}:{server.port}/readyz", timeout=60).status_code != 200:
-            time.sleep(0.1)
-        yield server
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
-
-
-def form(address: str, files: Sequence[tuple[str, bytes]], fields: dict[str, str], kind: str) -> Request:
-    """Return a request with a form, as bytes."""
-    sent = httpx.Request(
-        "POST",
-        f"http://server{address}",
-        files=[(name, ("x.jpg", blob)) for name, blob in files],
-        data=fields,
-    )
-    return Request(kind, _wire("POST", address, sent.headers["content-type"], sent.read()))
-
-
-def _wire(method: str, address: str, kind: str = "", body: bytes = b"") -> bytes:
-    head = f"{method} {address} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
-    return (head + (f"Content-Type: {kind}\r\n" if kind else "") + "\r\n").encode() + body
-
-
-def mixed_requests(files: Sequence[Path], ids: Sequence[str], count: int) -> list[Request]:
+def mixed_requests(files: Sequence[Path], ids: Sequence[str], number: int) -> list[Request]:
     """Return requests of all kinds in the shares of `MIX`, the same ones at every run."""
     rng, made = random.Random(0), []
-    for kind in rng.choices(list(MIX), list(MIX.values()), k=count):
+    for kind in rng.choices(list(MIX), list(MIX.values()), k=number):
         blob, text = rng.choice(files).read_bytes(), rng.choice(TEXTS)
         made.append(
             {
@@ -199,57 +136,25 @@ def mixed_requests(files: Sequence[Path], ids: Sequence[str], count: int) -> lis
                 "search picture": lambda b=blob: form("/v1/search", [("picture", b)], {}, "search picture"),
                 "inspect": lambda b=blob: form("/v1/inspect", [("picture", b)], {}, "inspect"),
                 "search text": lambda t=text: Request(
-                    "search text", _wire("GET", f"/v1/search?text={t.replace(' ', '+')}")
+                    "search text", wire("GET", f"/v1/search?text={t.replace(' ', '+')}")
                 ),
-                "thumbnail": lambda: Request("thumbnail", _wire("GET", f"/v1/pictures/{rng.choice(ids)}")),
+                "thumbnail": lambda: Request("thumbnail", wire("GET", f"/v1/pictures/{rng.choice(ids)}")),
                 "embed text": lambda t=text: Request(
                     "embed text",
-                    _wire("POST", "/v1/embed/text", "application/json", json.dumps({"texts": [t]}).encode()),
+                    wire("POST", "/v1/embed/text", "application/json", json.dumps({"texts": [t]}).encode()),
                 ),
             }[kind]()
         )
     return made
 
 
-async def _client(server: Server, waiting: Iterator[Request], answers: list[Answer], until: float) -> None:
-    """One client: a connection, one request at a time."""
-    reader, writer = await asyncio.open_connection(server.host, server.port)
-    for request in waiting:
-        start = time.perf_counter()
-        if start > until:
-            break
-        writer.write(request.whole)
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-        length = int(head.split("content-length: ")[1].split("\r\n")[0])
-        body = await reader.readexactly(length)
-        answers.append(Answer(request.kind, int(head.split()[1]), time.perf_counter() - start, body))
-        if "connection: close" in head:
-            reader, writer = await asyncio.open_connection(server.host, server.port)
-    writer.close()
-
-
-def load(
-    server: Server, requests: Iterator[Request], clients: int, seconds: float = float("inf")
-) -> tuple[list[Answer], float]:
-    """Send requests from so many clients, until they or the seconds are over; return answers and the time it took."""
-    answers: list[Answer] = []
-
-    async def everyone() -> None:
-        until = time.perf_counter() + seconds
-        await asyncio.gather(*(_client(server, requests, answers, until) for _ in range(clients)))
-
-    start = time.perf_counter()
-    asyncio.run(everyone())
-    return answers, time.perf_counter() - start
-
-
-def measure_mixed(server: Server, files: Sequence[Path], count: int, clients: int) -> dict[str, Any]:
+def measure_mixed(server: Server, files: Sequence[Path], number: int, clients: int) -> dict[str, Any]:
     """Send mixed requests; return statuses, and latencies of all and of each kind, seconds."""
     base = f"http://{server.host}:{server.port}"
     found = httpx.get(f"{base}/v1/search", params={"text": "a dog", "limit": 100}, timeout=60).json()[
         "results"
     ]
-    requests = mixed_requests(files, [picture["id"] for picture in found], count)
+    requests = mixed_requests(files, [picture["id"] for picture in found], number)
     answers, wall = load(server, iter(requests), clients)
     rows = {"all": answers} | {kind: [a for a in answers if a.kind == kind] for kind in MIX}
     latencies = {}
@@ -277,85 +182,93 @@ def measure_mixed(server: Server, files: Sequence[Path], count: int, clients: in
 
 
 def measure_throughput(
-    server: Server, arguments: Any, files: Sequence[Path], batch: int, noise: Any
+    server: Server, arguments: Any, blobs: Sequence[bytes], batch: int, noise: Any
 ) -> dict[str, Any]:
     """Pictures a second: the server, `batch` JPEGs a request, and in turns with it the engine alone in this process.
 
-    The engine gets pixels ("engine"), or the same JPEGs, decoded in threads beside it ("decode and engine").
+    The engine gets pixels ("engine"), or the same JPEGs, decoded in threads beside it ("decode and engine"). With the
+    processor time of a picture, which other work on the machine disturbs less.
     """
-    from spikeclip.data.decode import decode
     from spikeclip.open import open_encoder
 
     encoder = open_encoder(arguments.model, "int8")
     assert encoder.image_format is not None
-    size, blobs = encoder.image_format.image_size, [file.read_bytes() for file in files]
+    size = encoder.image_format.image_size
     groups = [blobs[i : i + batch] for i in range(0, len(blobs) - batch + 1, batch)]
     pixels = [np.stack([decode(blob, size) for blob in group]) for group in groups]  # type: ignore[misc]
     requests = [
         form("/v1/embed/image", [("pictures", b) for b in group], {}, "embed image") for group in groups
     ]
     clients = max(2, 2 * arguments.clients // batch)
+    pool = ThreadPoolExecutor(arguments.threads)
 
-    def forever(items: Sequence[Any]) -> Iterator[Any]:
-        while True:
-            yield from items
-
-    def by_server() -> float:
-        answers, wall = load(server, forever(requests), clients, arguments.seconds)
+    def by_server(until: float) -> int:
+        answers, _ = load(server, cycle(requests), clients, until - time.perf_counter())
         if bad := [answer for answer in answers if answer.status != 200]:
             raise InputError(
                 f"the server answered {bad[0].status}: {bad[0].body[:200].decode(errors='replace')}"
             )
-        return batch * len(answers) / wall
+        return len(answers)
 
-    def by_engine() -> float:
-        start, done = time.perf_counter(), 0
-        for group in forever(pixels):
-            encoder.encode_image(group)
-            done += batch
-            if time.perf_counter() - start > arguments.seconds:
-                break
-        return done / (time.perf_counter() - start)
+    def by_engine(until: float) -> int:
+        done = 0
+        while time.perf_counter() < until:
+            encoder.encode_image(pixels[done % len(pixels)])
+            done += 1
+        return done
 
-    def by_both() -> float:
-        start, done = time.perf_counter(), 0
-        with ThreadPoolExecutor(arguments.threads) as pool:
-            waiting = [pool.map(lambda blob: decode(blob, size), group) for group in groups[:2]]
-            for group in forever(groups):
-                encoder.encode_image(np.stack(list(waiting.pop(0))))  # type: ignore[arg-type]
-                done += batch
-                if time.perf_counter() - start > arguments.seconds:
-                    break
-                waiting.append(pool.map(lambda blob: decode(blob, size), group))
-        return done / (time.perf_counter() - start)
+    def by_both(until: float) -> int:
+        turns, done = cycle(groups), 0
+        waiting = [pool.map(decode, next(turns), repeat(size)) for _ in range(2)]
+        while time.perf_counter() < until:
+            encoder.encode_image(np.stack(list(waiting.pop(0))))  # type: ignore[arg-type]
+            waiting.append(pool.map(decode, next(turns), repeat(size)))
+            done += 1
+        return done
 
     contestants = {"server": by_server, "engine": by_engine, "decode and engine": by_both}
     rates: dict[str, list[float]] = {name: [] for name in contestants}
+    processor: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(arguments.repeats):
         for name, measure in contestants.items():
-            rates[name].append(measure())
+            clock = server.processor if name == "server" else time.process_time
+            start, used = time.perf_counter(), clock()
+            done = batch * measure(start + arguments.seconds)
+            rates[name].append(done / (time.perf_counter() - start))
+            processor[name].append((clock() - used) / done)
         noise.sample()
+    others = ("engine", "decode and engine")
     ratios = {
-        name: median(own / other for own, other in zip(rates["server"], rates[name], strict=True))
-        for name in ("engine", "decode and engine")
+        name: {
+            "pictures": median(own / other for own, other in zip(rates["server"], rates[name], strict=True)),
+            "processor": median(processor[name]) / median(processor["server"]),
+        }
+        for name in others
     }
+    kilobytes = sum(map(len, blobs)) / len(blobs) / 1000
     print_table(
-        f"pictures a second, {batch} a request, {clients} clients, median of {arguments.repeats} rounds",
-        ("", "pictures/s", "server against it"),
+        f"pictures of {kilobytes:.0f} kB, {batch} a request, {clients} clients, median of {arguments.repeats} rounds",
+        ("", "pictures/s", "processor ms a picture", "server over it", "by processor time"),
         [
-            (name, f"{median(values):.0f}", f"{ratios[name]:.2f}" if name in ratios else "")
+            (
+                name,
+                f"{median(values):.0f}",
+                f"{1e3 * median(processor[name]):.2f}",
+                *(f"{ratios[name][by]:.2f}" if name in ratios else "" for by in ("pictures", "processor")),
+            )
             for name, values in rates.items()
         ],
-        numbers=(1, 2),
+        numbers=(1, 2, 3, 4),
     )
-    return {"batch": batch, "clients": clients, "pictures_per_second": rates, "server_over": ratios}
+    return {"batch": batch, "clients": clients, "kilobytes": kilobytes, "pictures_per_second": rates,
+            "processor_seconds": processor, "server_over": ratios}  # fmt: skip
 
 
-def measure_broken(server: Server, count: int) -> dict[str, Any]:
+def measure_broken(server: Server, number: int) -> dict[str, Any]:
     """Send broken uploads; return statuses, those that are 5xx, what was hung up on, and memory before and after."""
     before, statuses, failures, slowest = server.memory(), Counter(), [], 0.0
     with httpx.Client(base_url=f"http://{server.host}:{server.port}", timeout=120) as client:
-        for upload in uploads(0, count):
+        for upload in uploads(0, number):
             start = time.perf_counter()
             try:
                 answer = client.request(upload.method, upload.address, **upload.options)
@@ -369,11 +282,11 @@ def measure_broken(server: Server, count: int) -> dict[str, Any]:
                 failures.append(f"{upload.name} {upload.address}: {answer.text[:200]}")
         alive = client.get("/healthz").status_code == 200
     after = server.memory()
-    print(f"{count:,} broken uploads: {dict(statuses)}; {len(failures)} of 5xx, slowest {slowest:.2f} s")
+    print(f"{number:,} broken uploads: {dict(statuses)}; {len(failures)} of 5xx, slowest {slowest:.2f} s")
     print(
         f"memory {before['now_mib']:.0f} MiB before, {after['now_mib']:.0f} after, at most {after['peak_mib']:.0f}"
     )
-    return {"uploads": count, "statuses": statuses, "failures": failures, "still_answers": alive, "slowest": slowest,
+    return {"uploads": number, "statuses": statuses, "failures": failures, "still_answers": alive, "slowest": slowest,
             "before": before, "after": after}  # fmt: skip
 
 

@@ -32,7 +32,8 @@ class Batched:
     """An encoder whose calls, from any thread, wait for a batch with those of others.
 
     encoder: runs in one thread of its own. seen: called with the kind of every batch, its inputs and seconds. A batch
-    starts when its oldest input has waited for `Settings.wait`; while the engine is busy the next ones are gathered. A call that is not answered within `Settings.timeout` raises `Refused` (503).
+    starts when its oldest input has waited for `Settings.wait`; while the engine is busy the next ones are gathered. A
+    call that is not answered within `Settings.timeout` raises `Refused` (503).
     """
 
     def __init__(
