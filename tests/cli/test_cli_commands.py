@@ -22,6 +22,8 @@ COMMANDS = (
     "convert",
     "evaluate",
     "classify",
+    "index",
+    "search",
     "interpolate",
     "lower",
     "verify",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from small_sources import noise, png
 
-from spikeclip.data.decode import decode, square
+from spikeclip.data.decode import decode, decode_sized, square
 from spikeclip.data.formats import FORMATS, UNREAD_ENDINGS
 
 
@@ -299,3 +299,17 @@ def test_pillow_warns_of_nothing():
         )
         decode(CLEAR["palette and tRNS"][0], 8)
     assert not caught
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size"), [(1, (90, 60)), (3, (90, 60)), (6, (60, 90)), (8, (60, 90))]
+)
+def test_the_size_of_a_picture_is_that_of_what_one_sees(orientation, size):
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(noise(3, 90, 60)).save(file, "JPEG", exif=exif)
+    decoded = decode_sized(file.getvalue(), 32)
+    assert (decoded.width, decoded.height) == size
+    assert np.array_equal(decoded.pixels, decode(file.getvalue(), 32))
+    assert "90 x 60 pixels, the bound is 5,399" in decode_sized(file.getvalue(), 32, most=5399)
+    assert decode_sized(file.getvalue(), 32, most=5400).width == size[0]

@@ -76,7 +76,7 @@ def _shards(table: store.Table) -> Iterator[pa.Table]:
     parts: list[pa.RecordBatch] = []
     for batch in table.search().select([*store.COLUMNS, "embedding"]).to_batches():
         parts.append(batch)
-        if sum(map(len, parts)) >= _SHARD:
+        while sum(map(len, parts)) >= _SHARD:
             whole = pa.Table.from_batches(parts)
             yield whole.slice(0, _SHARD)
             parts = whole.slice(_SHARD).to_batches()

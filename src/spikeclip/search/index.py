@@ -102,7 +102,9 @@ class Index:
         if (folder / store.ABOUT).is_file():
             with suppress(InputError):  # a damaged one says nothing
                 about = replace(about, folders=store.read_about(folder).folders)
-        elif folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        elif folder.is_file() or (
+            folder.is_dir() and any(not store.is_ours(file) for file in folder.iterdir())
+        ):
             raise InputError(f"{folder} holds other things and no index: choose another --db")
         folder.mkdir(parents=True, exist_ok=True)
         with store.writing(folder):
@@ -238,7 +240,10 @@ class Index:
                     f"{rows:,} pictures are searched exactly in milliseconds: an IVF index is for {IVF_FROM:,} and more"
                 )
             parts = max(1, round(math.sqrt(rows)))
-            config = lancedb.index.IvfFlat(distance_type="dot", num_partitions=parts)
+            # Centres need not be exact, and with the default of samples two cores take hours over a million rows.
+            config = lancedb.index.IvfFlat(
+                distance_type="dot", num_partitions=parts, sample_rate=64, max_iterations=15
+            )
             self._pictures.create_index("embedding", config=config, replace=True)
 
     def stats(self) -> Stats:

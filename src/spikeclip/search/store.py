@@ -86,6 +86,11 @@ def write_about(folder: Path, about: About) -> None:
     write_record({"format": FORMAT, **vars(about)}, folder / ABOUT)
 
 
+def is_ours(file: Path) -> bool:
+    """Whether a file is what a kill leaves of an index that was about to be made."""
+    return file.name == LOCK or file.name.startswith(f".{ABOUT}.")
+
+
 def open_tables(folder: Path, dim: int) -> tuple[Table, Table]:
     """Open the tables of pictures and of unreadable files, made where there are none; raises `InputError`."""
     with said(folder):
