@@ -200,6 +200,7 @@ def measure_throughput(
         form("/v1/embed/image", [("pictures", b) for b in group], {}, "embed image") for group in groups
     ]
     clients = max(2, 2 * arguments.clients // batch)
+    encoder.encode_image(pixels[0])  # compiles
     pool = ThreadPoolExecutor(arguments.threads)
 
     def by_server(until: float) -> int:

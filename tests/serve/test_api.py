@@ -59,6 +59,7 @@ def test_requests_at_a_time_get_their_own_answers(client, encoder, collection):
         found = list(pool.map(ask, range(len(collection))))
     np.testing.assert_allclose(found, rows, atol=1e-5)
     text = client.get("/metrics").text
+    assert 'spikeclip_requests_total{route="/v1/embed/image",status="200"}' in text
     batches = float(text.split('spikeclip_batch_inputs_count{kind="image"} ')[1].split("\n")[0])
     inputs = float(text.split('spikeclip_batch_inputs_sum{kind="image"} ')[1].split("\n")[0])
     assert inputs >= batches + 5  # some went together

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Query as Address
 from fastapi.exceptions import RequestValidationError
 from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
-from starlette.datastructures import UploadFile
 
 from spikeclip.data.decode import decode
 from spikeclip.encode.vectors import unit
@@ -27,6 +26,7 @@ from spikeclip.serve.uploads import from_base64, pixels_of
 if TYPE_CHECKING:
     from spikeclip.search import Hit, Index
 
+Query = TypeVar("Query", bound=BaseModel)
 DEEPEST = 10_000
 """The last result that can be paged to."""
 Words = Annotated[Text | None, Field(description="What the pictures should show.")]
@@ -121,29 +121,25 @@ def _body(schemas: dict[str, dict[str, Any]]) -> dict[str, Any]:
 async def read_query(request: Request) -> tuple[SearchQuery, bytes | None]:
     """Return the query of a body, JSON or a form, and the picture that a form holds."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    picture: bytes | None = None
-    if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
-        form = await request.form(max_files=1, max_fields=20)
-        values: Any = {name: value for name, value in form.items() if value != "" and name != "picture"}
-        if isinstance(vector := values.get("vector"), str):
-            values["vector"] = _json(vector.encode())
-        sent = form.get("picture")
-        if sent is not None:
-            if not isinstance(sent, UploadFile):
-                raise Refused(
-                    422, "picture: a text came where a file was expected (curl -F picture=@cat.jpg)"
-                )
-            picture = await sent.read()
-    elif kind in ("application/json", ""):
-        values = _json(await request.body())
-    else:
+    if kind in ("application/json", ""):
+        return _checked(SearchQuery.model_validate_json, await request.body()), None
+    if kind not in ("multipart/form-data", "application/x-www-form-urlencoded"):
         raise Refused(415, f"a body of {kind[:80]}: send JSON, or a form with a picture")
-    return _checked(SearchQuery, values), picture
+    form = await request.form(max_files=1, max_fields=20)
+    sent = form.get("picture")
+    if isinstance(sent, str):
+        raise Refused(422, "picture: a text came where a file was expected (curl -F picture=@cat.jpg)")
+    values: dict[str, Any] = {
+        name: value for name, value in form.items() if value != "" and name != "picture"
+    }
+    if "vector" in values:
+        values["vector"] = str(values["vector"]).strip("[] ").split(",")
+    return _checked(SearchQuery.model_validate, values), None if sent is None else await sent.read()
 
 
 async def read_knn(request: Request) -> KnnQuery:
     """Return clip-retrieval's query, which its client sends without a content type."""
-    return _checked(KnnQuery, _json(await request.body()))
+    return _checked(KnnQuery.model_validate_json, await request.body())
 
 
 def routes(encoder: Batched, index: Index | None, settings: Settings) -> APIRouter:
@@ -190,7 +186,7 @@ def routes(encoder: Batched, index: Index | None, settings: Settings) -> APIRout
         )
 
     @router.get("/v1/search")
-    def search_by_address(query: Annotated[SearchQuery, Query()]) -> Found:
+    def search_by_address(query: Annotated[SearchQuery, Address()]) -> Found:
         """Search by words, a vector, or a picture of the index."""
         return search(query)
 
@@ -204,7 +200,7 @@ def routes(encoder: Batched, index: Index | None, settings: Settings) -> APIRout
     @router.get(
         "/v1/pictures/{id}", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}}
     )
-    def thumbnail(id: str, side: Annotated[int, Query(alias="size", ge=16, le=512)] = 256) -> Response:
+    def thumbnail(id: str, side: Annotated[int, Address(alias="size", ge=16, le=512)] = 256) -> Response:
         """Return the centre of a picture of the index as a square JPEG."""
         with _without_its_place(opened()) as pictures:
             hit = pictures.get(id)
@@ -291,15 +287,9 @@ def _vector(values: list[float], dim: int) -> np.ndarray:
     return unit(vector_D).astype(np.float32)
 
 
-def _json(body: bytes) -> Any:
+def _checked(read: Callable[[Any], Query], values: Any) -> Query:
+    """Let a query that does not fit be answered as FastAPI's own are."""
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise Refused(400, f"the body is not valid JSON: {type(error).__name__}") from None
-
-
-def _checked(kind: type, values: Any) -> Any:
-    try:
-        return kind.model_validate(values)
+        return read(values)
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from typing import Any
@@ -55,7 +56,9 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update(HEADERS)
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                headers.setdefault("Cache-Control", "no-cache")  # a browser asks whether the page has changed
             await send(message)
 
         self._working += works
@@ -75,11 +78,9 @@ class Guard:
 
     def _check(self, scope: Scope, works: bool) -> None:
         headers, settings = Headers(scope=scope), self.settings
-        name = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
-        if headers.get("host", "").endswith("]"):
-            name = headers["host"]
-        if settings.hosts and name.strip("[]").lower() not in settings.hosts:
-            raise Refused(400, f"this server is not {name[:80]!r}: ask it by {settings.hosts[0]}")
+        host = re.sub(r":\d+$", "", headers.get("host", "")).strip("[]").lower()
+        if settings.hosts and host not in settings.hosts:
+            raise Refused(400, f"this server is not {host[:80]!r}: ask it by {settings.hosts[0]}")
         if settings.token is not None and scope["path"].startswith(SECRET):
             given = headers.get("authorization", "").removeprefix("Bearer ")
             if not secrets.compare_digest(given.encode(), settings.token.encode()):

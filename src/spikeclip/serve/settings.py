@@ -37,4 +37,4 @@ class Settings:
     @property
     def held_bytes(self) -> int:
         """Bytes of all bodies together that are held at a time."""
-        return 8 * self.upload_bytes
+        return 4 * self.upload_bytes
