@@ -63,9 +63,7 @@ def answer_with_sentences(app: FastAPI) -> None:
     async def unfit(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
-            return _answer(
-                400, f"the body is not valid JSON: {first['ctx']['error']} at byte {first['loc'][-1]}"
-            )
+            return _answer(400, f"the body is not valid JSON: {first['ctx']['error']}")
         place = " ".join(str(part) for part in first["loc"] if part not in ("body", "query"))
         return _answer(422, f"{place or 'the request'}: {first['msg'].removeprefix('Value error, ')}")
 
