@@ -107,10 +107,15 @@ def _add(options: IndexOptions, given: list[str]) -> None:
     from spikeclip.search.store import ABOUT, read_about
 
     db = options.db.expanduser()
-    there = read_about(db) if (db / ABOUT).is_file() else None
+    try:
+        there = read_about(db) if (db / ABOUT).is_file() else None
+    except InputError:
+        if not options.rebuild:
+            raise
+        there = None
     if there is None and not given and options.from_embeddings is None:
         raise InputError(f"no index in {db} yet: name a folder of pictures")
-    model = options.model or (there.model if there and not options.rebuild else MODEL)
+    model = options.model or (there.model if there else MODEL)
     if options.from_embeddings is not None:
         from spikeclip.search.embeddings import read_embeddings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -71,11 +72,13 @@ def search(options: SearchOptions) -> None:
         check_drawing()
     found = Index.open(options.db)
     encoder = open_encoder(options.model or found.model)
-    found.check(encoder)
+    found.check(encoder, options.model)
     vector_D = query_vector(
         encoder, texts=options.texts or (), pictures=options.like or (), without=options.unwanted or ()
     )
     hits = found.search(vector_D, options.number, where=options.where)
+    if not hits:
+        print("no picture was found", file=sys.stderr)
     if options.as_json:
         from spikeclip.records import json_text
 
@@ -83,14 +86,12 @@ def search(options: SearchOptions) -> None:
     else:
         for hit in hits:
             print(f"{hit.score:6.3f}  {printable(str(hit.path))}")
-    if options.sheet:
+    if options.sheet and hits:
         _draw(hits, " ".join(options.texts or []), options.sheet)
 
 
 def _draw(hits: list[Hit], title: str, out: Path) -> None:
     """Draw the pictures that can still be read."""
-    import sys
-
     from spikeclip.data.decode import decode
     from spikeclip.data.sheet import picture_sheet
     from spikeclip.errors import InputError, printable

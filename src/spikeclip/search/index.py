@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -27,8 +28,9 @@ from spikeclip.search.writer import Added
 IVF_FROM = 200_000
 """Rows from which on an IVF index is worth its build."""
 _IVF_LEAST = 5_000
-_SHARE = 0.1
-"""Of the parts of an IVF index that a search reads."""
+_SHARE, _PARTS = 0.02, 10
+"""Of the parts of an IVF index, what a search reads, and how many at least."""
+_TICK = 100_000_000  # nanoseconds, more than a step of the clock of a file system
 _FRAGMENTS = 20
 """Files of the table from which on they are joined after an update."""
 
@@ -67,7 +69,7 @@ class Index:
 
     @property
     def dim(self) -> int:
-        """Of the embeddings."""
+        """Numbers of an embedding."""
         return self._about.dim
 
     @property
@@ -96,7 +98,7 @@ class Index:
         name = os.path.abspath(model) if model and os.path.isdir(model) else model or encoder.name
         if not rebuild and (folder / store.ABOUT).is_file():
             index = cls.open(folder)
-            index.check(encoder)
+            index.check(encoder, name)
             return index
         about = About(name, encoder.fingerprint, encoder.dim, [])
         if (folder / store.ABOUT).is_file():
@@ -113,14 +115,14 @@ class Index:
             store.write_about(folder, about)
         return cls(folder, about)
 
-    def check(self, encoder: Encoder) -> None:
-        """Raise `InputError` where an encoder is not the one that made the embeddings."""
+    def check(self, encoder: Encoder, model: str | None = None) -> None:
+        """Raise `InputError` where an encoder did not make the embeddings; model: the name to open it by."""
         if encoder.fingerprint == self.fingerprint:
             return
         raise InputError(
             f"the index in {self.folder} was made by {self.model} ({self.fingerprint[:8]}), and {encoder.name} "
             f"({encoder.fingerprint[:8]}) has other embeddings: name that model, or make the index anew by "
-            f"`spikeclip index --db {self.folder} --model {encoder.name} --rebuild`"
+            f"`spikeclip index --db {self.folder} --model {model or encoder.name} --rebuild`"
         )
 
     def add(
@@ -179,7 +181,8 @@ class Index:
                 return self._search_ivf(rows, vector_D, limit + offset, where)[offset:]
             scores_N, at_N = dots(rows.vectors, vector_D), None
             if where is not None:
-                at_N = np.sort(rows.at(self._matching(where)))
+                at_N = rows.at(self._matching(where))
+                at_N = np.sort(at_N[at_N >= 0])
                 scores_N = scores_N[at_N]
             chosen = best(scores_N, limit + offset)[offset:]
             return rows.hits(chosen if at_N is None else at_N[chosen], scores_N[chosen])
@@ -251,17 +254,14 @@ class Index:
         with store.said(self.folder):
             self._pictures.checkout_latest()
             self._unreadable.checkout_latest()
-            paths, reasons = (
-                store.read(self._unreadable, ("path", "reason"))[name].to_pylist()
-                for name in ("path", "reason")
-            )
+            failed = store.read(self._unreadable, ("path", "reason")).to_pylist()
             return Stats(
                 rows=self._pictures.count_rows(),
                 bytes=store.folder_bytes(self.folder),
                 model=self.model,
                 fingerprint=self.fingerprint,
                 folders=list(self._about.folders),
-                unreadable=dict(zip(paths, reasons, strict=True)),
+                unreadable={row["path"]: row["reason"] for row in failed},
                 ivf=bool(self._pictures.list_indices()),
             )
 
@@ -274,7 +274,9 @@ class Index:
                 self._view.checkout_latest()
                 self._ivf = bool(self._view.list_indices())
                 before = replace(self._rows, vectors=None) if self._rows and self._ivf else self._rows
-                self._rows, self._seen = load_rows(self._view, before), seen
+                self._rows = load_rows(self._view, before)
+                # Of two versions at one tick of the clock, the second would not be noticed.
+                self._seen = seen if time.time_ns() - seen > _TICK else 0
             if vectors and not self._ivf:
                 self._rows = with_vectors(self._rows, self._view, self.dim)
             return self._rows
@@ -282,26 +284,20 @@ class Index:
     def _matching(self, where: str) -> np.ndarray:
         """Return the numbers of the rows where a condition holds."""
         with self._where(where):
-            return (
-                self._view.search()
-                .select(["size"])
-                .where(where)
-                .with_row_id(True)
-                .to_arrow()["_rowid"]
-                .to_numpy()
-            )
+            found = self._view.search().select(["size"]).where(where).with_row_id(True).to_arrow()
+            return found["_rowid"].to_numpy()
 
     def _search_ivf(self, rows: Rows, vector_D: np.ndarray, count: int, where: str | None) -> list[Hit]:
-        parts = max(1, round(_SHARE * math.sqrt(len(rows.places))))
+        parts = max(_PARTS, round(_SHARE * math.sqrt(len(rows.places))))
         query = self._view.search(vector_D).distance_type("dot").nprobes(parts)
         query = query.select(["_distance"]).with_row_id(True).limit(count)
         with self._where(where):
             found = (query.where(where) if where else query).to_arrow()
         places, scores = found["_rowid"].to_numpy(), 1 - found["_distance"].to_numpy()
-        known = np.isin(places, rows.places)
-        places, scores = places[known], scores[known]
-        order = np.lexsort((places, -scores))
-        return rows.hits(rows.at(places[order]), scores[order])
+        at = rows.at(places)
+        at, scores = at[at >= 0], scores[at >= 0]  # none but those that came since
+        order = np.lexsort((at, -scores))
+        return rows.hits(at[order], scores[order])
 
     @contextmanager
     def _where(self, where: str | None) -> Iterator[None]:

@@ -56,9 +56,11 @@ class Rows:
         return at if at >= 0 else None
 
     def at(self, places: np.ndarray) -> np.ndarray:
-        """Return where rows with these numbers stand; those that are not here are left out."""
+        """Return where rows with these numbers stand, -1 for those that are not here."""
         at = np.searchsorted(self.places, places)
-        return at[(at < len(self.places)) & (self.places[np.minimum(at, len(self.places) - 1)] == places)]
+        here = at < len(self.places)
+        here[here] = self.places[at[here]] == places[here]
+        return np.where(here, at, -1)
 
 
 def load_rows(table: Table, before: Rows | None) -> Rows:
