@@ -10,6 +10,10 @@ import time
 import httpx
 import pytest
 
+from spikeclip import open_encoder
+from spikeclip.defaults import INDEX
+from spikeclip.search import Index
+
 
 @pytest.mark.parametrize(
     ("options", "expected", "message"),
@@ -42,7 +46,9 @@ def test_help_and_a_port_that_is_taken(process):
     assert f"127.0.0.1:{port} cannot be listened at: address already in use; choose another --port" in error
 
 
-def test_it_answers_without_pytorch_and_stops_when_told(folder, tmp_path):
+def test_it_searches_the_usual_index_without_pytorch_and_stops_when_told(folder, tmp_path):
+    encoder = open_encoder("spikeclip-lite0", engine="int8")
+    Index.create(tmp_path / INDEX.removeprefix("~/"), encoder).add(encoder, [folder / "pictures"])
     code = "import sys; sys.modules['torch'] = None; from spikeclip.cli import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", code, "serve", "--port", "0"]
     environment = {**os.environ, "HOME": str(tmp_path), "SPIKECLIP_TOKEN": "s3cret"}

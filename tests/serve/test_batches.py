@@ -110,6 +110,9 @@ def test_a_full_queue_is_503_with_retry_after_and_what_was_let_in_is_answered(en
     held = Held(encoder)
     held.go.set()
     with served(held, None, Settings(queue=4)) as client:
+        inside = client.post("/v1/inspect", files={"picture": b"x"})
+        assert (inside.status_code, client.get("/readyz").json()["spiking"]) == (400, False)
+        assert "runs without spikes that can be watched" in inside.json()["error"]
         held.go.clear()
 
         answers = []

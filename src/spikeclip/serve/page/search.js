@@ -44,7 +44,7 @@ function start(wanted) {
   chip.hidden = !(query.like || query.picture);
   if (!chip.hidden) {
     const image = chip.querySelector("img");
-    if (query.like) show(image, `v1/pictures/${query.like}?size=96`);
+    if (query.like) show(image, `v1/pictures/${encodeURIComponent(query.like)}?size=96`);
     else image.src = URL.createObjectURL(query.picture);
     chip.querySelector("span").textContent = `More like ${names[query.like] ?? query.picture?.name ?? "this picture"}`;
   }
