@@ -112,8 +112,9 @@ def onnxruntime(file: str, threads: int) -> Embed:
 
 def openvino(file: str, threads: int, precision: str) -> Embed:
     """Return what runs an exported network, from what it reads to what it gives."""
-    import openvino
+    from spikeclip.engine.openvino import load_openvino
 
+    openvino = load_openvino()
     settings: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",  # one call at a time, with all threads in it

@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--network", required=True)
     parser.add_argument("--table", type=Path, action="append", required=True)
     parser.add_argument("--data", action="append", required=True)
-    parser.add_argument("--limit", type=int, default=1000)
+    parser.add_argument("--limit", type=int, default=4000)
     given = parser.parse_args()
     taught = Taught(**yaml.safe_load(given.about.read_text())["taught"])
     image = load_conversion(given.tower)

@@ -51,16 +51,14 @@ class Networks:
     def __init__(self, source: str, tower: Path, network: str) -> None:
         self.encoder: Encoder = spikeclip.open_encoder(source, "int8")
         self.twin = read_network(network)
-        range_C = load_conversion(tower).tower.head_spike.range_C
-        assert range_C is not None
-        graph = load_graphs(resolve(source).folder).image
-        levels, readout = graph["head_spike"], graph.ops[-1]
-        assert isinstance(levels, ops.Neuron)
+        tensor = load_conversion(tower).tower.head_spike.range_C
+        assert tensor is not None
+        graph, range_C = load_graphs(resolve(source).folder).image, tensor.numpy()
+        readout = graph.ops[-1]
         assert isinstance(readout, ops.Linear)
-        unit_C = range_C.numpy() / levels.D
-        self.weight_CD, self.bias_D = readout.weight_IO / unit_C[:, None], readout.bias_O
+        self.weight_CD, self.bias_D = readout.weight_IO / range_C[:, None], readout.bias_O
         self.head, self.config = self.twin.tower.readout.linear, self.twin.config.image
-        as_features = replace(readout, weight_IO=np.diag(unit_C), bias_O=np.zeros_like(unit_C))
+        as_features = replace(readout, weight_IO=np.diag(range_C), bias_O=np.zeros_like(range_C))
         self.engine = Engine(Graph([*graph.ops[:-1], as_features]), precision="int8")
 
     def features(self, part: Pictures) -> tuple[np.ndarray, np.ndarray]:

@@ -37,9 +37,17 @@ def test_a_changed_file_is_refused(monkeypatch):
         shipped_folder.__wrapped__(model.name)
 
 
-def run(*arguments, block=()):
+FORBIDDEN = """
+def refuse(event, values):
+    if event in ("os.fork", "socket.connect", "subprocess.Popen") and sys.modules.get("spikeclip.engine.whole"):
+        sys.stderr.write(f"REFUSED {event}\\n")
+sys.addaudithook(refuse)
+"""
+
+
+def run(*arguments, block=(), before=""):
     code = (
-        f"import runpy, sys\nsys.modules |= dict.fromkeys({list(block)!r})\n"
+        f"import runpy, sys\nsys.modules |= dict.fromkeys({list(block)!r})\n{before}\n"
         f"sys.argv = {['spikeclip', *map(str, arguments)]!r}\nrunpy.run_module('spikeclip', run_name='__main__')"
     )
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
@@ -51,6 +59,12 @@ def test_a_photograph_is_named_without_training_anything(block):
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)[0]["label"] == "military uniform"
     assert "Traceback" not in result.stderr
+
+
+def test_naming_a_photograph_asks_no_other_machine():
+    result = run("classify", PORTRAIT, "--labels", LABELS, block=("torch",), before=FORBIDDEN)
+    assert result.returncode == 0, result.stderr
+    assert "REFUSED" not in result.stderr
 
 
 def test_the_model_in_pytorch_is_the_one_on_the_engine():

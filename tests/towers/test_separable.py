@@ -42,7 +42,7 @@ def test_every_place_has_its_own_levels():
         "spike",
     ]
     with pytest.raises(
-        InputError, match="first_D has 100 levels, and the image tower 22 neurons with levels"
+        InputError, match="first_D has 100 values, and the image tower 22 neurons with levels"
     ):
         create_model(
             "spikeclip-lite0", image={"widths": WIDTHS, "repeats": [1, 1, 1, 1, 1, 1, 1]}, first_D=[4] * 100

@@ -5,7 +5,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spikeclip import create_model
 from spikeclip.errors import InputError
-from spikeclip.neurons import mean_spikes, record
+from spikeclip.graph import ops
+from spikeclip.graph.lower import lower
+from spikeclip.neurons import ILIF, mean_spikes, record
 
 PRESETS = ["spikeclip-paper", "spikeclip-base", "spikeclip-tiny", "spikeclip-lite0"]
 NEURONS = ["lif", "plif", "ilif", "relu", "quant_relu"]
@@ -246,3 +248,24 @@ def test_presets_run_as_they_are(preset):
         logits = model(torch.randn(1, 3, 32, 32), torch.tensor([[49406, 320, 49407]]))
     assert logits.shape == (1, 1)
     assert logits.isfinite().all()
+
+
+def test_the_first_neurons_have_levels_and_ranges_of_their_own():
+    settings = {"neuron": "ilif", "D": 4, "range": 3.0, "first_D": [16], "first_range": [6.0, 2.0]}
+    model = create_model("spikeclip-tiny", **settings)
+    neurons = [m for m in model.image.modules() if isinstance(m, ILIF)]
+    assert [(m.D, m.levels, m.range) for m in neurons[:3]] == [(16, 16, 6.0), (4, 4, 2.0), (4, 4, 3.0)]
+    fired = lower(model.image.eval(), model.config.image)
+    assert [(op.D, op.range) for op in fired.ops if isinstance(op, ops.Neuron)][:3] == [
+        (16, 6.0),
+        (4, 2.0),
+        (4, 3.0),
+    ]
+    learned = create_model("spikeclip-tiny", **settings, learn_range=True)
+    first = next(m for m in learned.image.modules() if isinstance(m, ILIF))
+    assert isinstance(first.range, torch.nn.Parameter)
+    assert first.range.item() == 6.0
+    with pytest.raises(
+        InputError, match="first_range has 40 values, and the image tower 7 neurons with levels"
+    ):
+        create_model("spikeclip-tiny", first_range=[1.0] * 40)

@@ -56,6 +56,8 @@ class NeuronConfig:
     """Learn `range`, one value per layer."""
     first_D: tuple[Levels, ...] = ()
     """Levels of the image tower's first ilif or quant_relu neurons, in their order; the others have D."""
+    first_range: tuple[Current, ...] = ()
+    """Ranges of the same neurons, in their order; the others have `range`."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "neuron.")

@@ -136,6 +136,8 @@ class ModelSettings:
     """Learn `range`, one value per layer."""
     first_D: tuple[Levels, ...] | None = None
     """Levels of the image tower's first ilif or quant_relu neurons, in their order; the others have D."""
+    first_range: tuple[Current, ...] | None = None
+    """Ranges of the same neurons, in their order; the others have `range`."""
     image: dict[str, Any] | None = None
     """Changes of the image tower, fields of `ImageConfig`."""
     text: dict[str, Any] | None = None

@@ -14,11 +14,12 @@ import numpy as np
 from spikeclip.engine.choice import choice_key, load_choice, save_choice
 from spikeclip.engine.dense import Stretch, has_onnx_runtime, join
 from spikeclip.engine.measure import Layer, clearly_fastest, measure, profile, race, table
+from spikeclip.engine.openvino import has_openvino
 from spikeclip.engine.plan import plan
 from spikeclip.engine.run import Values, kernels_of, run_step
 from spikeclip.engine.steps import Dense, Step, Synapses
 from spikeclip.engine.threads import compile_kernels
-from spikeclip.engine.whole import Whole, fits, has_openvino
+from spikeclip.engine.whole import Whole, fits
 from spikeclip.errors import InputError, unknown
 from spikeclip.graph.inputs import check_pixels, normalized
 from spikeclip.graph.ops import Graph, Image, InputOp, Neuron

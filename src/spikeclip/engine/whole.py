@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
-from importlib.util import find_spec
 from threading import Lock, Thread
 from typing import Any
 
 import llvmlite.binding
 import numpy as np
 
-from spikeclip.errors import InputError, missing_extra
+from spikeclip.engine.openvino import load_openvino
+from spikeclip.errors import InputError
 from spikeclip.graph import ops
 from spikeclip.graph.execute import run_op
 from spikeclip.graph.ops import Graph, Op
@@ -31,11 +31,6 @@ GROUP = 4
 """Pictures of a group: fewer take longer each, as weights are read more often, and more gain 3 % at most."""
 _READ = (ops.Image, ops.Conv, ops.Depthwise, ops.Gain, ops.Neuron, ops.Add, ops.Scale, ops.Reshape, ops.Mean)
 _END = (ops.Readout, ops.Linear)
-
-
-def has_openvino() -> bool:
-    """Whether OpenVINO is installed."""
-    return find_spec("openvino") is not None
 
 
 def fits(graph: Graph) -> bool:
@@ -66,8 +61,7 @@ class Whole:
     """
 
     def __init__(self, graph: Graph[ops.Image], precision: str, threads: int) -> None:
-        if not has_openvino():
-            raise missing_extra("openvino", "openvino")
+        self.openvino = load_openvino()
         self.graph, self.precision, self.threads = graph, precision, threads
         self._requests: dict[tuple[str, int], Any] = {}
         self._lock = Lock()
@@ -106,25 +100,24 @@ class Whole:
 
         Sizes that may change would cost half a millisecond a call, and a queue of one picture a tenth.
         """
-        import openvino
-
         if (dtype, size) not in self._requests:
-            builder = _Builder(self.graph, self.precision, dtype, size)
+            builder = _Builder(self.openvino.opset13, self.graph, self.precision, dtype, size)
             for op in self.graph.ops:
                 builder.add(op)
-            model: Any = openvino.Model  # its own stubs contradict each other
-            model = model([builder.values[self.graph.ops[-1].name]], [builder.pictures], "spikeclip")
+            model = self.openvino.Model(
+                [builder.values[self.graph.ops[-1].name]], [builder.pictures], "spikeclip"
+            )
             # Real values must stay float32: a processor that can would take bfloat16.
             options = {
                 "INFERENCE_NUM_THREADS": self.threads,
                 "NUM_STREAMS": self.threads if size > 1 else 1,
                 "INFERENCE_PRECISION_HINT": "f32",
             }
-            compiled = openvino.Core().compile_model(model, "CPU", options)
+            compiled = self.openvino.Core().compile_model(model, "CPU", options)
             if size == 1:
                 self._requests[dtype, size] = compiled.create_infer_request()
             else:
-                self._requests[dtype, size] = queue = openvino.AsyncInferQueue(compiled, self.threads)
+                self._requests[dtype, size] = queue = self.openvino.AsyncInferQueue(compiled, self.threads)
                 queue.set_callback(_keep)
         return self._requests[dtype, size]
 
@@ -137,10 +130,8 @@ def _keep(request: Any, place: tuple[dict[int, np.ndarray], int]) -> None:
 class _Builder:
     """OpenVINO's nodes of the operations so far, (B, C, H, W)."""
 
-    def __init__(self, graph: Graph, precision: str, dtype: str, size: int) -> None:
-        from openvino import opset13
-
-        self.graph, self.ov, self.int8 = graph, opset13, precision == "int8"
+    def __init__(self, opset: Any, graph: Graph, precision: str, dtype: str, size: int) -> None:
+        self.graph, self.ov, self.int8 = graph, opset, precision == "int8"
         self.dtype, self.size = np.dtype(dtype), size
         self.values: dict[str, Any] = {}
         self.shift: dict[str, int] = {}

@@ -13,7 +13,7 @@ from spikeclip.neurons.module import (
     mean_spikes,
     record,
     relu_phase,
-    set_levels,
+    set_first,
 )
 
 __all__ = [
@@ -29,5 +29,5 @@ __all__ = [
     "mean_spikes",
     "record",
     "relu_phase",
-    "set_levels",
+    "set_first",
 ]

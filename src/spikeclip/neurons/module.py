@@ -203,18 +203,24 @@ def make_channel_neuron(
     return neuron
 
 
-def set_levels(tower: nn.Module, levels: Sequence[int]) -> None:
-    """Give the first I-LIF or quantised neurons of a tower their own D, in their order.
+def set_first(tower: nn.Module, levels: Sequence[int], ranges: Sequence[float] = ()) -> None:
+    """Give the first I-LIF or quantised neurons of a tower their own D, and their own range, in their order.
 
-    Raises `InputError` for more levels than there are neurons.
+    Raises `InputError` for more levels or ranges than there are neurons.
     """
     neurons = [module for module in tower.modules() if isinstance(module, ILIF)]
-    if len(levels) > len(neurons):
-        raise InputError(
-            f"first_D has {len(levels)} levels, and the image tower {len(neurons)} neurons with levels"
-        )
+    for name, given in (("first_D", levels), ("first_range", ranges)):
+        if len(given) > len(neurons):
+            raise InputError(
+                f"{name} has {len(given)} values, and the image tower {len(neurons)} neurons with levels"
+            )
     for neuron, D in zip(neurons, levels, strict=False):
         neuron.levels = neuron.D = D
+    for neuron, width in zip(neurons, ranges, strict=False):
+        if isinstance(neuron.range, nn.Parameter):
+            nn.init.constant_(neuron.range, width)
+        else:
+            neuron.range = float(width)
 
 
 def make_neuron(config: NeuronConfig, scale: float = 1.0) -> Neuron:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spikeclip.config import ImageConfig, NeuronConfig
 from spikeclip.errors import InputError
-from spikeclip.neurons import make_neuron, set_levels
+from spikeclip.neurons import make_neuron, set_first
 from spikeclip.towers.block import Block
 from spikeclip.towers.norm import ConvBN
 from spikeclip.towers.readout import PublishedReadout, Readout
@@ -91,7 +91,7 @@ def _frames(x: Tensor) -> Tensor:
 def image_tower(config: ImageConfig, neuron: NeuronConfig, embed_dim: int) -> ImageTower:
     """Build the image tower of `config`; raises `InputError` for sizes that cannot work."""
     tower = _image_tower(config, neuron, embed_dim)
-    set_levels(tower, neuron.first_D)
+    set_first(tower, neuron.first_D, neuron.first_range)
     return tower
 
 
