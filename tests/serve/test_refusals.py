@@ -92,6 +92,12 @@ def test_a_body_beyond_the_bound_is_refused_with_and_without_its_length(client):
     answer = client.post("/v1/embed/image", content=b"x" * 2_000_001)
     assert (answer.status_code, answer.headers["connection"]) == (413, "close")
     assert "more than 2 MB" in sentence(answer)
+    lists = b"[" + b"[]," * 500_000 + b"[]]"
+    answer = client.post("/v1/embed/text", content=lists, headers={"content-type": "application/json"})
+    assert (answer.status_code, "more than 1 MB" in sentence(answer)) == (413, True)
+    for address in ("/v1/search", "/knn-service"):
+        answer = client.post(address, content=lists[:-1])
+        assert (answer.status_code, "values, a query has at most 20,000" in sentence(answer)) == (422, True)
     with httpx.Client(base_url=client.base_url) as other:
         try:
             answer = other.post("/v1/search", content=(b"x" * 100_000 for _ in range(60)))

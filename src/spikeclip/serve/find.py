@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Query = TypeVar("Query", bound=BaseModel)
 DEEPEST = 10_000
 """The last result that can be paged to."""
+VALUES = 20_000
+"""Values of a query: a vector has some hundred, and commas in its texts count too."""
 Words = Annotated[Text | None, Field(description="What the pictures should show.")]
 
 
@@ -122,7 +124,7 @@ async def read_query(request: Request) -> tuple[SearchQuery, bytes | None]:
     """Return the query of a body, JSON or a form, and the picture that a form holds."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in ("application/json", ""):
-        return _checked(SearchQuery.model_validate_json, await request.body()), None
+        return _checked(SearchQuery.model_validate_json, _short(await request.body())), None
     if kind not in ("multipart/form-data", "application/x-www-form-urlencoded"):
         raise Refused(415, f"a body of {kind[:80]}: send JSON, or a form with a picture")
     form = await request.form(max_files=1, max_fields=20)
@@ -139,7 +141,7 @@ async def read_query(request: Request) -> tuple[SearchQuery, bytes | None]:
 
 async def read_knn(request: Request) -> KnnQuery:
     """Return clip-retrieval's query, which its client sends without a content type."""
-    return _checked(KnnQuery.model_validate_json, await request.body())
+    return _checked(KnnQuery.model_validate_json, _short(await request.body()))
 
 
 def routes(encoder: Batched, index: Index | None, settings: Settings) -> APIRouter:
@@ -285,6 +287,13 @@ def _vector(values: list[float], dim: int) -> np.ndarray:
     if not np.isfinite(vector_D).all() or not 1e-12 < np.linalg.norm(vector_D) < 1e12:
         raise Refused(422, "vector: expected finite numbers that are not all zero")
     return unit(vector_D).astype(np.float32)
+
+
+def _short(body: bytes) -> bytes:
+    """Refuse a body of more values than a query has, before it is read: it may be large, as it may hold a picture."""
+    if (values := body.count(b",") + body.count(b"[") + body.count(b"{")) > VALUES:
+        raise Refused(422, f"the body has some {values:,} values, a query has at most {VALUES:,}")
+    return body
 
 
 def _checked(read: Callable[[Any], Query], values: Any) -> Query:

@@ -50,7 +50,8 @@ class Guard:
             await self.app(scope, receive, send)
             return
         start, status, works = time.monotonic(), 500, scope["path"].startswith(WORK)
-        body = _Body(self, receive, start + self.settings.timeout)
+        most = _most(scope, self.settings)
+        body = _Body(self, receive, most, start + self.settings.timeout)
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -64,7 +65,7 @@ class Guard:
         self._working += works
         self.metrics.waiting.set(self._working)
         try:
-            self._check(scope, works)
+            self._check(scope, works, most)
             await self.app(scope, body.receive, answer)
         except Refused as refused:
             await JSONResponse({"error": refused.detail}, refused.status_code, refused.headers)(
@@ -76,7 +77,7 @@ class Guard:
             self.metrics.waiting.set(self._working)
             self.metrics.answered(_route(scope), status, time.monotonic() - start)
 
-    def _check(self, scope: Scope, works: bool) -> None:
+    def _check(self, scope: Scope, works: bool, most: int) -> None:
         headers, settings = Headers(scope=scope), self.settings
         host = re.sub(r":\d+$", "", headers.get("host", "")).strip("[]").lower()
         if settings.hosts and host not in settings.hosts:
@@ -90,8 +91,8 @@ class Guard:
                     WWW_Authenticate="Bearer",
                 )
         length = headers.get("content-length", "")
-        if length.isdigit() and int(length) > settings.upload_bytes:
-            raise too_large(settings)
+        if length.isdigit() and int(length) > most:
+            raise too_large(most)
         if works and self._working > settings.queue:
             raise busy(f"{settings.queue} requests are waiting already: ask again in a moment")
 
@@ -105,8 +106,8 @@ class Guard:
 class _Body:
     """The body of one request as it comes in, within its bounds."""
 
-    def __init__(self, guard: Guard, receive: Receive, until: float) -> None:
-        self._guard, self._receive, self._until = guard, receive, until
+    def __init__(self, guard: Guard, receive: Receive, most: int, until: float) -> None:
+        self._guard, self._receive, self._most, self._until = guard, receive, most, until
         self.size, self._whole = 0, False
 
     async def receive(self) -> Message:
@@ -123,10 +124,17 @@ class _Body:
         size = len(message.get("body", b""))
         self.size += size
         self._guard.hold(size)
-        if self.size > self._guard.settings.upload_bytes:
-            raise too_large(self._guard.settings)
+        if self.size > self._most:
+            raise too_large(self._most)
         self._whole = not message.get("more_body", False)
         return message
+
+
+def _most(scope: Scope, settings: Settings) -> int:
+    """Return how many bytes the body of a request may have."""
+    is_json = Headers(scope=scope).get("content-type", "").startswith("application/json")
+    holds_a_picture = not is_json or scope["path"] == "/knn-service"
+    return settings.upload_bytes if holds_a_picture else min(settings.json_bytes, settings.upload_bytes)
 
 
 def _route(scope: Scope) -> str:

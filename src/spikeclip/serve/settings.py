@@ -16,6 +16,8 @@ class Settings:
     was made to point at this machine, from reading answers."""
     upload_bytes: int = 20_000_000
     """Largest body of a request."""
+    json_bytes: int = 1_000_000
+    """Largest body of JSON that holds no picture: lists take many times their text in memory."""
     upload_pixels: int = 50_000_000
     """Largest picture; formats that take much memory have a lower bound of their own (`data.formats`)."""
     pictures: int = 32

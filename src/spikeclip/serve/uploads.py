@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from threading import Semaphore
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from spikeclip.serve.settings import Settings
 
 SCANS = 64
 """Scans of a JPEG: a real one has up to 12, and thousands of empty ones would take minutes."""
-_TURN = Semaphore(max(2, os.cpu_count() or 1))  # more at a time would only wait for each other
+# More threads would only wait for each other, and each keeps some of the memory that it has used.
+_DECODING = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "decoding")
 
 
 def pixels_of(encoded: bytes, image_size: int, settings: Settings, name: str = "the picture") -> np.ndarray:
@@ -26,11 +27,10 @@ def pixels_of(encoded: bytes, image_size: int, settings: Settings, name: str = "
     if not encoded:
         raise Refused(400, f"{name} is empty: send the bytes of a picture file")
     if len(encoded) > settings.upload_bytes:
-        raise too_large(settings)
+        raise too_large(settings.upload_bytes)
     if encoded[:2] == b"\xff\xd8" and (scans := encoded.count(b"\xff\xda")) > SCANS:
         raise Refused(400, f"{name} cannot be read: a JPEG of {scans:,} scans, the bound is {SCANS}")
-    with _TURN:
-        decoded = decode_sized(encoded, image_size, settings.upload_pixels)
+    decoded = _DECODING.submit(decode_sized, encoded, image_size, settings.upload_pixels).result()
     if isinstance(decoded, str):
         raise Refused(400, f"{name} cannot be read: {decoded}")
     return decoded.pixels
@@ -44,10 +44,10 @@ def from_base64(text: str, name: str) -> bytes:
         raise Refused(400, f"{name} is not base64: send the bytes of a picture file so encoded") from None
 
 
-def too_large(settings: Settings) -> Refused:
-    """Return what a body beyond the bound gets."""
+def too_large(most: int) -> Refused:
+    """Return what a body of more bytes than `most` gets."""
     return Refused(
         413,
-        f"the request has more than {settings.upload_bytes / 1e6:g} MB: send fewer or smaller pictures",
+        f"the request has more than {most / 1e6:g} MB: send less, or smaller pictures",
         Connection="close",
     )
