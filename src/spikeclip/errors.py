@@ -38,6 +38,7 @@ EXTRAS = {
     "openvino": "openvino",
     "lancedb": "search",
     "pyarrow": "search",
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart"), "serve"),
 }
 """The optional extra that brings a module; `train` brings all others."""
 _ALONE = ("matplotlib",)

@@ -24,6 +24,7 @@ COMMANDS = (
     "classify",
     "index",
     "search",
+    "serve",
     "interpolate",
     "lower",
     "verify",
