@@ -20,7 +20,7 @@ from spikeclip.data.transforms import normalize
 from spikeclip.encode.embed import zero_shot_classifier
 from spikeclip.encode.student import Student
 from spikeclip.encode.vectors import unit
-from spikeclip.engine.dense import has_onnx_runtime
+from benchmarks.machine import has_onnx_runtime
 from spikeclip.errors import InputError
 from spikeclip.evaluate.rates import mean_rates
 from spikeclip.evaluate.zero_shot import zero_shot_metrics
