@@ -17,7 +17,7 @@ from spikeclip.graph.ops import Graph
 from spikeclip.graph.substeps import split_signed
 
 _KEPT = 8
-"""Compiled graphs that a stretch keeps, one for each size of the batch."""
+"""Compiled graphs that a stretch keeps, one for each shape of what the network reads."""
 
 
 @dataclass(eq=False)
@@ -33,37 +33,42 @@ class Stretch:
     fires: list[Fire]
     """Neurons inside whose lists of spikes are read outside: the engine makes them of currents among `results`."""
     threads: int
-    _requests: dict[int, Any] = field(default_factory=dict)
+    _requests: dict[tuple[int, ...], Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return f"{self.steps[0].name} ... {self.steps[-1].name}"
 
-    def __call__(self, read: Callable[[str], np.ndarray], batch: int) -> dict[str, np.ndarray]:
-        """Compute the results, (T * B, ...). read: returns a value (T, B, ...), levels or reals."""
-        if batch not in self._requests:
+    def __call__(self, read: Callable[[str], np.ndarray], given: tuple[int, ...]) -> dict[str, np.ndarray]:
+        """Compute the results, (T * B, ...).
+
+        read: returns a value (T, B, ...), levels or reals. given: shape of what the network reads.
+        """
+        if given not in self._requests:
             if len(self._requests) == _KEPT:
                 del self._requests[next(iter(self._requests))]
-            self._requests[batch] = self._compiled(batch, profiled=False)
-        names, request = self._requests[batch]
+            self._requests[given] = self._compiled(given, profiled=False)
+        names, request = self._requests[given]
         request.infer(_fed(names, request, read), share_inputs=True)
         return {name: request.get_output_tensor(i).data for i, name in enumerate(self.results)}
 
-    def profile(self, read: Callable[[str], np.ndarray], batch: int, repeats: int) -> dict[str, float]:
+    def profile(
+        self, read: Callable[[str], np.ndarray], given: tuple[int, ...], repeats: int
+    ) -> dict[str, float]:
         """Return the least seconds that each layer took inside, by name."""
-        names, request = self._compiled(batch, profiled=True)
-        given, seconds = _fed(names, request, read), dict.fromkeys((step.name for step in self.steps), np.inf)
+        names, request = self._compiled(given, profiled=True)
+        fed, seconds = _fed(names, request, read), dict.fromkeys((step.name for step in self.steps), np.inf)
         for _ in range(repeats + 1):
-            request.infer(given, share_inputs=True)
+            request.infer(fed, share_inputs=True)
             for node in request.profiling_info:
                 name = node.node_name.partition("/")[0]
                 if name in seconds:
                     seconds[name] = min(seconds[name], node.real_time.total_seconds())
         return seconds
 
-    def _compiled(self, batch: int, profiled: bool) -> tuple[list[str], Any]:
+    def _compiled(self, given: tuple[int, ...], profiled: bool) -> tuple[list[str], Any]:
         inside = {name for step in self.steps for name in _operations(step)}
-        built = OpenVinoGraph(self.graph, self.precision, batch, inside, self.results)
+        built = OpenVinoGraph(self.graph, self.precision, given, inside, self.results)
         options = {"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1, "PERF_COUNT": profiled}
         request = built.compiled(options).create_infer_request()
         return list(built.sources), request
@@ -147,7 +152,8 @@ def _current(step: Step) -> str:
 
 def _operations(step: Step) -> list[str]:
     neuron = _neuron_of(step)
-    return [step.name, _current(step), *([neuron.name] if neuron is not None else [])]
+    computed = [] if isinstance(step, Fire) else [step.name, _current(step)]
+    return [*computed, *([neuron.name] if neuron is not None else [])]
 
 
 def _neuron_of(step: Step) -> ops.Neuron | None:

@@ -38,7 +38,8 @@ class Engine(Generic[InputOp]):
     inputs are no spikes, are fp32 in both. mode: `events`, `dense` (extra `openvino`), or `auto`, which takes what
     is faster on this machine: what `calibrate` measures on the first batch, or measured in an earlier process. A first
     batch of fewer than `WORTH_MEASURING` texts is not measured: then all run by events, so that equal inputs give
-    equal outputs, until `calibrate` is called. An image tower runs dense as one OpenVINO graph (see `whole`), one with
+    equal outputs, until `calibrate` is called; nor is a network of several time steps, which sums all weights at each
+    of them where it runs dense. An image tower runs dense as one OpenVINO graph (see `whole`), one with
     depthwise convolutions in `auto` too, unmeasured; int8 rounds its first convolution where that sums pixels as bytes.
     threads: of numba's pool, None for all.
     """
@@ -67,9 +68,12 @@ class Engine(Generic[InputOp]):
         self._signed = {op.name for op in graph.ops if isinstance(op, Neuron) and op.signed}
         self.whole: Whole | None = None
         """The whole network dense, where that runs."""
-        measured = mode == "auto" and has_openvino()
+        one_step = all(op.T == 1 for op in graph.ops if isinstance(op, Neuron))
+        measured = mode == "auto" and one_step and has_openvino()
         self._chosen = not measured
-        if mode == "dense" or (measured and any(isinstance(op, Depthwise) for op in graph.ops) and fits(graph)):
+        if mode == "dense" or (
+            measured and any(isinstance(op, Depthwise) for op in graph.ops) and fits(graph)
+        ):
             self._run_layers(self._all())
             self._chosen = True
             if self.whole is not None:
@@ -92,7 +96,9 @@ class Engine(Generic[InputOp]):
             self.steps = self._join(dense)
 
     def _join(self, dense: Collection[str]) -> Sequence[Step | Stretch]:
-        return join(self.graph, self.precision, self.by_events, dense, self.threads) if dense else self.by_events
+        return (
+            join(self.graph, self.precision, self.by_events, dense, self.threads) if dense else self.by_events
+        )
 
     def __call__(
         self, inputs: np.ndarray, watch: Callable[[str, np.ndarray], None] | None = None
@@ -169,7 +175,9 @@ class Engine(Generic[InputOp]):
             runs: dict[str, Callable[[], object]] = {}
             for name, chosen in layers.items():
                 self._run_layers(chosen)
-                runs[name] = self.whole and partial(self.whole, given) or partial(self._run, self.steps, inputs)
+                runs[name] = (self.whole and partial(self.whole, given)) or partial(
+                    self._run, self.steps, inputs
+                )
             with self._lock, _threads(self.threads):
                 best = layers[clearly_fastest(race(runs, repeats, pause=0.05))]
             self._run_layers(best)

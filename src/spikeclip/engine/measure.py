@@ -70,7 +70,7 @@ def measure(
     dense: dict[str, float] = {}
     for stretch in everywhere:
         if isinstance(stretch, Stretch):
-            dense |= stretch.profile(values.read, len(values.inputs), repeats)
+            dense |= stretch.profile(values.read, values.inputs.shape, repeats)
     return [
         layer if layer.seconds_events is None else replace(layer, seconds_dense=dense.get(layer.name))
         for layer in layers
@@ -92,9 +92,7 @@ def profile(
     return rows
 
 
-def whole_profile(
-    whole: Whole, pictures: np.ndarray, layers: Sequence[Layer], repeats: int
-) -> list[Layer]:
+def whole_profile(whole: Whole, pictures: np.ndarray, layers: Sequence[Layer], repeats: int) -> list[Layer]:
     """Return the layers of a network that runs dense as one, with the time of all."""
     seconds = race({"": partial(whole, pictures)}, repeats)[""]
     inside = [replace(layer, chosen="dense", seconds=None) for layer in layers]

@@ -16,7 +16,7 @@ from typing import Any
 import llvmlite.binding
 import numpy as np
 
-from spikeclip.engine.neuron import LIF, parameters
+from spikeclip.engine.unrolled import unrolled
 from spikeclip.graph import ops
 from spikeclip.graph.check import check
 from spikeclip.graph.ops import Graph, Op
@@ -33,25 +33,32 @@ def has_openvino() -> bool:
 
 
 class OpenVinoGraph:
-    """Nodes of the operations `inside`, (T * B, channels, rows, columns), or (T * B, channels) of a value without places.
+    """Nodes of the operations `inside`: (T * B, channels, rows, columns), or (T * B, channels) without places.
 
     Tokens keep the rows and columns they came from; those of a text are rows of one column. results: values that are
-    read outside.
+    read outside. given: shape of what the graph reads; texts may be shorter than the longest.
     """
 
     def __init__(
-        self, graph: Graph, precision: str, batch: int, inside: Collection[str], results: Sequence[str]
+        self,
+        graph: Graph,
+        precision: str,
+        given: tuple[int, ...],
+        inside: Collection[str],
+        results: Sequence[str],
     ) -> None:
         from openvino import opset13
 
-        self.graph, self.ov, self.int8, self.batch = graph, opset13, precision == "int8", batch
+        self.graph, self.ov, self.int8, self.batch = graph, opset13, precision == "int8", given[0]
         self.inside, self.results = inside, results
         self.shapes = check(graph)
         self.places: dict[str, tuple[int, ...]] = {}
         """Rows and columns of each value."""
+        text = graph.input
+        self.tokens = text.length if isinstance(text, ops.Tokens) and text.exact else given[-1]
         for op in graph.ops:
             before = isinstance(op, SAME_PLACES) or renames(op)
-            inner = self.shapes[op.name][1:-1]
+            inner = (self.tokens,) if isinstance(op, ops.Embedding) else self.shapes[op.name][1:-1]
             self.places[op.name] = self.places[op.inputs[0]] if before else (*inner, 1)[: 2 * bool(inner)]
         self.sources: dict[str, Any] = {}
         """Parameters, channels last, by the names of the values."""
@@ -90,9 +97,7 @@ class OpenVinoGraph:
                 x = self._uint8(x, *((n - op.mean[0]) / op.std[0] for n in (0, 1)))
             else:
                 x = self.ov.divide(x, np.float32(255))
-                x = self.ov.divide(
-                    self.ov.subtract(x, _channels(op.mean, 4)), _channels(op.std, 4)
-                )
+                x = self.ov.divide(self.ov.subtract(x, _channels(op.mean, 4)), _channels(op.std, 4))
         self.values[op.name] = x
 
     def _read(self, name: str) -> Any:
@@ -107,7 +112,7 @@ class OpenVinoGraph:
     def _source(self, op: Op) -> Any:
         T, *_, C = self.shapes[op.name]
         if isinstance(op, ops.Mask):
-            self.sources[op.name] = self.ov.parameter([T * self.batch, C], np.uint8, op.name)
+            self.sources[op.name] = self.ov.parameter([self.batch, self.tokens], np.uint8, op.name)
             return self.ov.convert(self.sources[op.name], "f32")
         spikes, places = isinstance(op, ops.Neuron), self.places[op.name]
         x = self.ov.parameter([T * self.batch, *places, C], np.uint8 if spikes else np.float32, op.name)
@@ -142,7 +147,10 @@ class OpenVinoGraph:
         assert isinstance(op, ops.Readout)
         if len(op.weights_T) == 1:
             return self.ov.multiply(read[0], op.weights_T)
-        x, *more = (self.ov.multiply(x, w) for x, w in zip(self._steps(op, len(op.weights_T)), op.weights_T, strict=True))
+        x, *more = (
+            self.ov.multiply(x, w)
+            for x, w in zip(self._steps(op, len(op.weights_T)), op.weights_T, strict=True)
+        )
         for other in more:
             x = self.ov.add(x, other)
         return x
@@ -158,16 +166,15 @@ class OpenVinoGraph:
         return [x] * T if self.shapes[op.inputs[0]][0] == 1 else self.ov.split(x, np.array(0), T).outputs()
 
     def _filter(self, op: ops.Conv | ops.Depthwise | ops.Linear, x: Any) -> Any:
-        depthwise, source, rank = isinstance(op, ops.Depthwise), op.inputs[0], len(x.shape)
-        weight = op.weight_IO if isinstance(op, ops.Linear) else op.weight_RSC if depthwise else op.weight_RSIO
-        bias_O = op.bias_C if depthwise else op.bias_O
+        source, rank = op.inputs[0], len(x.shape)
+        weight, bias_O = _weights(op)
         level_NO, scale_O = weight.reshape(-1, len(bias_O)), np.ones(1, np.float32)
         summed = self.int8 and self._is_bytes(source)
         if summed or (self.int8 and source == self.graph.input.name and sums_pixels(self.graph.input)):
             level_NO, scale_O = quantize(level_NO)
         bias_O = bias_O - self.shift.get(source, 0) * level_NO.sum(0, dtype=np.float32) * scale_O
         gain, rise = self._firing(op)
-        level = _outputs_first(level_NO.reshape(weight.shape), depthwise, rank)
+        level = _outputs_first(level_NO.reshape(weight.shape), rank)
         scale = (gain * scale_O).astype(np.float32).reshape(-1, *[1] * (level.ndim - 1))
         if summed:
             filters = self.ov.multiply(
@@ -181,13 +188,15 @@ class OpenVinoGraph:
             x = self.ov.convolution(x, filters, [1, 1], [0, 0], [0, 0], [1, 1])
         else:
             begin, end = ([n, n] for n in paddings(op))
-            convolve = self.ov.group_convolution if depthwise else self.ov.convolution
+            convolve = self.ov.group_convolution if isinstance(op, ops.Depthwise) else self.ov.convolution
             x = convolve(x, filters, [op.stride] * 2, begin, end, [1, 1])
         x.set_friendly_name(op.name)
         return self.ov.add(x, _channels(gain * bias_O + rise, rank))
 
     def _is_bytes(self, name: str) -> bool:
-        return name in self.bytes or (renames(self.graph[name]) and self._is_bytes(self.graph[name].inputs[0]))
+        return name in self.bytes or (
+            renames(self.graph[name]) and self._is_bytes(self.graph[name].inputs[0])
+        )
 
     def _firing(self, op: Op) -> tuple[np.float32, int]:
         """Return what the neuron behind multiplies by and adds: weights and bias take it where nothing else reads."""
@@ -203,7 +212,7 @@ class OpenVinoGraph:
         return _unit(readers[0])
 
     def _fire(self, op: ops.Neuron, x: Any) -> Any:
-        """Fire, behind the max-pool before it: levels rise with the current, and the largest of bytes is found faster."""
+        """Fire, before the max-pool where that may be: the largest of bytes is found faster."""
         before = self.graph[op.inputs[0]]
         pool = before if isinstance(before, ops.MaxPool) else None
         if _is_one_step(op):
@@ -219,36 +228,8 @@ class OpenVinoGraph:
             x = self._pooled(pool, x)
         T = self.shapes[op.inputs[0]][0]
         currents = [x] * op.T if T == 1 else self.ov.split(x, np.array(0), op.T).outputs()
-        levels = (self._lif if parameters(op)[0] == LIF else self._ilif)(op, currents)
+        levels = unrolled(op, currents)
         return self._levels(op.name, self.ov.concat(levels, 0) if op.T > 1 else levels[0])
-
-    def _lif(self, op: ops.Neuron, currents: Sequence[Any]) -> list[Any]:
-        _, rate, _, threshold, rest, soft, _ = parameters(op)
-        levels: list[Any] = []
-        h: Any = None
-        for x in currents:
-            if levels:
-                left = self.ov.subtract(h, np.float32(threshold)) if soft else self.ov.constant(np.float32(rest))
-                v = self.ov.select(fired, left, h)
-                x = self.ov.subtract(x, self.ov.subtract(v, np.float32(rest)))
-            else:
-                v = self.ov.constant(np.float32(rest))
-            h = self.ov.add(v, self.ov.multiply(x, np.float32(rate)))
-            fired = self.ov.greater_equal(h, np.float32(threshold))
-            levels.append(self.ov.convert(fired, "f32"))
-        return levels
-
-    def _ilif(self, op: ops.Neuron, currents: Sequence[Any]) -> list[Any]:
-        _, gain, decay, *_, top = (np.float32(n) for n in parameters(op))
-        levels: list[Any] = []
-        u: Any = None
-        for x in currents:
-            now = self.ov.multiply(x, gain)
-            if levels:
-                now = self.ov.add(now, self.ov.multiply(self.ov.subtract(u, levels[-1]), decay))
-            u = now
-            levels.append(self.ov.round(self.ov.clamp(u, 0.0, float(top)), "half_to_even"))
-        return levels
 
     def _pooled(self, op: ops.MaxPool, x: Any) -> Any:
         around = [op.padding] * 2
@@ -309,7 +290,7 @@ def _sums_bytes() -> bool:
 
 
 def sums_pixels(op: Op) -> bool:
-    """Whether pixels of a picture stay bytes: normalised they are whole numbers in one unit, and one stands for zero."""
+    """Whether pixels stay bytes: normalised they are whole numbers in one unit, and one of them stands for zero."""
     if not isinstance(op, ops.Image) or not _sums_bytes():
         return False
     return len({*op.mean}) == len({*op.std}) == 1 and abs(255 * op.mean[0] - round(255 * op.mean[0])) < 1e-6
@@ -319,12 +300,19 @@ def _channels(x_C: np.ndarray | Sequence[float], rank: int) -> Any:
     return np.asarray(x_C, np.float32).reshape(1, -1, *[1] * (rank - 2))
 
 
-def _outputs_first(weight: np.ndarray, depthwise: bool, rank: int) -> np.ndarray:
-    """Return weights (..., inputs, outputs) as OpenVINO has them for values of a rank."""
+def _weights(op: ops.Conv | ops.Depthwise | ops.Linear) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights (..., outputs) and bias."""
+    if isinstance(op, ops.Linear):
+        return op.weight_IO, op.bias_O
+    return (op.weight_RSC, op.bias_C) if isinstance(op, ops.Depthwise) else (op.weight_RSIO, op.bias_O)
+
+
+def _outputs_first(weight: np.ndarray, rank: int) -> np.ndarray:
+    """Return weights (..., outputs) as OpenVINO has them for values of a rank: 3 axes are those of single channels."""
     if rank == 2:
         return np.ascontiguousarray(weight.T)
     if weight.ndim == 2:
         weight = weight[None, None]
-    if depthwise:
+    if weight.ndim == 3:
         return np.ascontiguousarray(weight.transpose(2, 0, 1)[:, None, None])
     return np.ascontiguousarray(weight.transpose(3, 2, 0, 1))

@@ -216,7 +216,7 @@ def _synapses(step: Synapses, values: Values) -> None:
 
 
 def _stretch(step: Stretch, values: Values) -> None:
-    for name, out in step(values.read, len(values.inputs)).items():
+    for name, out in step(values.read, values.inputs.shape).items():
         values.output = values.reals[name] = out.reshape(-1, len(values.inputs), *out.shape[1:])
     for fire in step.fires:
         _fire(fire, values)

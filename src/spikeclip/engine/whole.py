@@ -5,6 +5,7 @@ Many pictures go in groups, a thread for each, which waits for no other; few go 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from threading import Lock, Thread
 from typing import Any
@@ -39,6 +40,8 @@ def fits(graph: Graph) -> bool:
 
 
 def _fits(op: Op, signed: set[str]) -> bool:
+    if isinstance(op, ops.Neuron) and op.kind == "relu":
+        return False
     if isinstance(op, ops.Neuron) and op.signed:
         return op.kind == "ilif" and op.T == 1 and 2 * op.D < 256
     if isinstance(op, ops.Conv) and signed.intersection(op.inputs):
@@ -51,8 +54,9 @@ def _fits(op: Op, signed: set[str]) -> bool:
 class Whole:
     """A graph on OpenVINO: pictures (B, H, W, C), uint8 or normalised -> embeddings (B, D) float32.
 
-    precision: int8 for weights of 8 bits, one scale for each output channel; the readout has float32. Raises
-    `InputError` without the extra `openvino`, and for pictures that the graph does not read.
+    precision: int8 for weights of 8 bits, one scale for each output channel; the readout has float32, and the first
+    convolution unless it sums pixels. Raises `InputError` without the extra `openvino`, and for pictures that the graph
+    does not read.
     """
 
     def __init__(self, graph: Graph[ops.Image], precision: str, threads: int) -> None:
@@ -60,7 +64,7 @@ class Whole:
             raise missing_extra("openvino", "openvino")
         self.graph, self.precision, self.threads = graph, precision, threads
         self.name = f"{graph.ops[0].name} ... {graph.ops[-1].name}"
-        self._requests: dict[tuple[str, int, int], Any] = {}
+        self._requests: dict[tuple[str, int, int], list[Any]] = {}
         self._lock = Lock()
 
     def start(self) -> None:
@@ -81,49 +85,37 @@ class Whole:
                 f"expected pictures of shape (B, {', '.join(map(str, shape))}), at least one, "
                 f"got {pictures_BHWC.shape}"
             )
-        pictures_BHWC, rows = np.ascontiguousarray(pictures_BHWC), {}
-        dtype, most, done = pictures_BHWC.dtype.name, min(MOST, max(1, PIXELS // (shape[0] * shape[1]))), 0
+        most, rows = min(MOST, max(1, PIXELS // (shape[0] * shape[1]))), []
         with self._lock:
-            while left := len(pictures_BHWC) - done:
-                streams = min(left, self.threads)
-                size = 2 ** (min(most, left // streams).bit_length() - 1)
-                if streams < self.threads:  # one by one, each on all threads
-                    size = streams = 1
-                end = done + left // (size * streams) * size * streams
-                requests = self._compiled(dtype, size, streams)
-                for i in range(done, end, size):
-                    given = [pictures_BHWC[i : i + size]]
-                    if streams > 1:
-                        requests.start_async(given, (rows, i), share_inputs=True)
-                    else:  # a queue would cost a tenth of a millisecond
-                        requests.infer(given, share_inputs=True)
-                        _keep(requests, (rows, i))
-                if streams > 1:
-                    requests.wait_all()
-                done = end
-        return np.concatenate([rows[i] for i in sorted(rows)])
+            while left := len(pictures_BHWC):
+                size, streams = 1, 1  # the last ones
+                if left >= self.threads:
+                    size, streams = 2 ** (min(most, left // self.threads).bit_length() - 1), self.threads
+                requests = self._compiled(pictures_BHWC.dtype.name, size, streams)
+                rows += _run(requests, pictures_BHWC[: size * streams])
+                pictures_BHWC = pictures_BHWC[size * streams :]
+        return np.concatenate(rows)
 
-    def _compiled(self, dtype: str, size: int, streams: int) -> Any:
-        """Return what runs `size` pictures of a type, a queue for several streams; compiled at the first call.
+    def _compiled(self, dtype: str, size: int, streams: int) -> list[Any]:
+        """Return what runs `size` pictures of a type, once for each stream; compiled at the first call.
 
-        Sizes that may change would cost half a millisecond a call.
+        Sizes that may change would cost half a millisecond a call, and a queue a tenth.
         """
-        import openvino
-
-        if (dtype, size, streams) not in self._requests:
+        key = dtype, size, streams
+        if key not in self._requests:
             names = [op.name for op in self.graph.ops[1:]]
-            built = OpenVinoGraph(self.graph, self.precision, size, names, names[-1:])
+            built = OpenVinoGraph(self.graph, self.precision, (size,), names, names[-1:])
             built.pictures(np.dtype(dtype))
             compiled = built.compiled({"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": streams})
-            if streams > 1:
-                requests: Any = openvino.AsyncInferQueue(compiled, streams)
-                requests.set_callback(_keep)
-            else:
-                requests = compiled.create_infer_request()
-            self._requests[dtype, size, streams] = requests
-        return self._requests[dtype, size, streams]
+            self._requests[key] = [compiled.create_infer_request() for _ in range(streams)]
+        return self._requests[key]
 
 
-def _keep(request: Any, place: tuple[dict[int, np.ndarray], int]) -> None:
-    rows, first = place
-    rows[first] = request.get_output_tensor(0).data.copy()
+def _run(requests: Sequence[Any], pictures_BHWC: np.ndarray) -> list[np.ndarray]:
+    """Return the rows of as many groups of pictures as there are requests."""
+    for request, group in zip(requests, np.split(pictures_BHWC, len(requests)), strict=True):
+        request.get_input_tensor().data[:] = group
+        request.start_async() if len(requests) > 1 else request.infer()
+    for request in requests:
+        request.wait()
+    return [request.get_output_tensor().data.copy() for request in requests]
