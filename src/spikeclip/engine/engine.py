@@ -133,7 +133,7 @@ class Engine(Generic[InputOp]):
         if saved is not None and set(saved) <= self._all():
             self._run_layers(saved)
         elif isinstance(self.graph.input, Image) or len(inputs) >= WORTH_MEASURING:
-            self.calibrate(inputs, repeats=3)
+            self.calibrate(inputs)
         self._chosen = True
 
     def _read(self, inputs: np.ndarray) -> np.ndarray:

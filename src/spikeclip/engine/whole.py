@@ -26,6 +26,9 @@ _READ = (
     ops.Mean, ops.Max, ops.Linear, ops.Readout,
 )  # fmt: skip
 
+_Request = tuple[Any, np.ndarray, np.ndarray]
+"""OpenVINO's request, and its pictures and embeddings in memory."""
+
 
 def fits(graph: Graph) -> bool:
     """Whether `Whole` can run a graph: a tower of pictures, its signed levels at one time step only."""
@@ -64,7 +67,7 @@ class Whole:
             raise missing_extra("openvino", "openvino")
         self.graph, self.precision, self.threads = graph, precision, threads
         self.name = f"{graph.ops[0].name} ... {graph.ops[-1].name}"
-        self._requests: dict[tuple[str, int, int], list[Any]] = {}
+        self._requests: dict[tuple[str, int, int], list[_Request]] = {}
         self._lock = Lock()
 
     def start(self) -> None:
@@ -94,9 +97,9 @@ class Whole:
                 requests = self._compiled(pictures_BHWC.dtype.name, size, streams)
                 rows += _run(requests, pictures_BHWC[: size * streams])
                 pictures_BHWC = pictures_BHWC[size * streams :]
-        return np.concatenate(rows)
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
-    def _compiled(self, dtype: str, size: int, streams: int) -> list[Any]:
+    def _compiled(self, dtype: str, size: int, streams: int) -> list[_Request]:
         """Return what runs `size` pictures of a type, once for each stream; compiled at the first call.
 
         Sizes that may change would cost half a millisecond a call, and a queue a tenth.
@@ -107,15 +110,25 @@ class Whole:
             built = OpenVinoGraph(self.graph, self.precision, (size,), names, names[-1:])
             built.pictures(np.dtype(dtype))
             compiled = built.compiled({"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": streams})
-            self._requests[key] = [compiled.create_infer_request() for _ in range(streams)]
+            made = [compiled.create_infer_request() for _ in range(streams)]
+            self._requests[key] = [
+                (request, request.get_input_tensor().data, request.get_output_tensor().data)
+                for request in made
+            ]
         return self._requests[key]
 
 
-def _run(requests: Sequence[Any], pictures_BHWC: np.ndarray) -> list[np.ndarray]:
+def _run(requests: Sequence[_Request], pictures_BHWC: np.ndarray) -> list[np.ndarray]:
     """Return the rows of as many groups of pictures as there are requests."""
-    for request, group in zip(requests, np.split(pictures_BHWC, len(requests)), strict=True):
-        request.get_input_tensor().data[:] = group
-        request.start_async() if len(requests) > 1 else request.infer()
-    for request in requests:
+    if len(requests) == 1:
+        ((request, given_BHWC, made_BD),) = requests
+        given_BHWC[:] = pictures_BHWC
+        request.infer()
+        return [made_BD.copy()]
+    for i, (request, given_BHWC, _) in enumerate(requests):
+        size = len(given_BHWC)
+        given_BHWC[:] = pictures_BHWC[i * size : (i + 1) * size]
+        request.start_async()
+    for request, *_ in requests:
         request.wait()
-    return [request.get_output_tensor().data.copy() for request in requests]
+    return [made_BD.copy() for *_, made_BD in requests]
