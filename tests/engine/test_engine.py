@@ -217,7 +217,7 @@ def test_a_handful_of_texts_is_not_measured(small, tokens, monkeypatch, choices)
 
 def test_without_openvino_there_are_events(monkeypatch):
     graph, x = image_graph(11, "ilif", 2, (6, 7), 48, 4), pictures(11, 4, (6, 7))
-    for module in ("dense", "engine"):
+    for module in ("openvino", "engine"):
         monkeypatch.setattr(f"spikeclip.engine.{module}.has_openvino", lambda: False)
     engine = Engine(graph, mode="auto")
     np.testing.assert_array_equal(engine(x), Engine(graph, mode="events")(x))

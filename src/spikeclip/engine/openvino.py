@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from spikeclip.errors import missing_extra
+from spikeclip.errors import InputError, first_line, missing_extra
 
 _TELEMETRY = "openvino_telemetry"
 
@@ -18,7 +18,7 @@ def has_openvino() -> bool:
 
 
 def load_openvino() -> Any:
-    """Import OpenVINO; raises `InputError` where it is not installed.
+    """Import OpenVINO; raises `InputError` where it is not installed or damaged.
 
     Its import would report itself to a server of others, from a process that it forks. Without the package that does
     so, OpenVINO takes a stand-in that reports nothing.
@@ -28,7 +28,17 @@ def load_openvino() -> Any:
     if "openvino" not in sys.modules and _TELEMETRY not in sys.modules:
         sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # importing it fails
         try:
-            return import_module("openvino")
+            return _imported()
         finally:
             del sys.modules[_TELEMETRY]
-    return import_module("openvino")
+    return _imported()
+
+
+def _imported() -> Any:
+    try:
+        return import_module("openvino")
+    except (ImportError, OSError) as error:
+        raise InputError(
+            f"OpenVINO is installed and cannot be imported ({first_line(error)}): install it again, or remove it by "
+            "`pip uninstall openvino`; all runs without it, photographs ten times slower"
+        ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +17,6 @@ import pyarrow as pa
 from spikeclip.errors import InputError, first_line
 from spikeclip.files import lock_file
 from spikeclip.records import read_record, write_record
-
-# OpenVINO forks a process when it is first imported, which uses nothing of LanceDB.
-warnings.filterwarnings("ignore", "lancedb fork support", RuntimeWarning)
 
 ABOUT, LOCK, PICTURES, UNREADABLE = "index.json", ".lock", "pictures", "unreadable"
 FORMAT = 1
