@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import product
 from types import ModuleType
 from typing import Any
 from unittest import mock
@@ -37,9 +38,8 @@ def _lif_cases(size: Size, learned: bool) -> Iterator[Case]:
     yield from ((torch.float32, T, run) for T in steps)
     for dtype in DTYPES:
         yield from ((dtype, T, run) for T in (steps[0], steps[-1]) if dtype != torch.float32)
-        for v_reset in RESETS:
-            for surrogate in functional.SURROGATES:
-                yield dtype, 4, partial(run, v_reset=v_reset, surrogate=surrogate)  # type: ignore[arg-type]
+        for v_reset, surrogate in product(RESETS, functional.SURROGATES if not learned else ("sigmoid",)):
+            yield dtype, 4, partial(run, v_reset=v_reset, surrogate=surrogate)  # type: ignore[arg-type]
     yield torch.float32, 4, partial(run, detach_reset=False)
 
 

@@ -246,7 +246,7 @@ class _LIF(Function):
             charged.append(h)
             v_X = _reset(h, (h >= v_threshold).to(h.dtype), v_threshold, v_reset)
         grad_x_TX = torch.empty_like(x_TX)
-        grad_rate = torch.zeros_like(rate) if needs[1] else None
+        grad_rate = torch.zeros_like(rate) if needs[1] else None  # type: ignore[arg-type]
         for t in range(len(x_TX) - 1, -1, -1):
             v, h = before[t], charged[t]
             derivative = SURROGATES[surrogate](h - v_threshold, alpha)
@@ -315,7 +315,7 @@ class _ILIF(Function):
             inside.append((u >= 0) & (u <= D))
             r_X = u - u.clamp(0, D).round_() if t < last else None
         grad_x_TX = torch.empty_like(x_TX)
-        grad_gain = torch.zeros_like(gain) if needs_gain else None
+        grad_gain = torch.zeros_like(gain) if needs_gain else None  # type: ignore[arg-type]
         for t in range(last, -1, -1):
             grad_u = (grad_s_TX[t] * inside[t]).to(_membrane_dtype(x_TX)) / D
             if grad_r_X is not None:

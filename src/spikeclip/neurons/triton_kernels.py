@@ -11,6 +11,7 @@ i: numbers of the elements of a time step, in memory order. Consecutive steps of
 
 # These functions are written for Triton's compiler, which reads Python's syntax with types of its own.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false
 
 import math
 
