@@ -228,6 +228,9 @@ def test_names_that_are_near(make, tmp_path, monkeypatch):
         InputError, match=r"'spikeclip-tiny' is a preset, a network that has yet to be trained"
     ):
         from_pretrained("spikeclip-tiny")
+    for typed in ("spikeclip-lite", "SpikeCLIP-Lite0", "./spikeclip-lit0"):
+        with pytest.raises(InputError, match=f"no such model: '{typed}'; did you mean 'spikeclip-lite0'"):
+            from_pretrained(typed)
     assert from_pretrained("runs/cifar10 ").config.name == "spikeclip-tiny"
     with pytest.raises(InputError, match=r"config.json' is a file; a model is a folder"):
         from_pretrained("runs/cifar10/model/config.json")

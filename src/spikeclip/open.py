@@ -70,8 +70,13 @@ def from_pretrained(source: str | Path, **options: Any) -> SpikeCLIP:
     """Load a spiking network in PyTorch, in eval mode, by what `resolve` finds; or from its graphs alone.
 
     options: those of `huggingface_hub.snapshot_download`. Raises `InputError` where there is no model, or one that
-    cannot be read.
+    cannot be read, and without PyTorch, where `open_encoder` is what runs.
     """
+    if find_spec("torch") is None:
+        raise InputError(
+            f"from_pretrained makes a network in PyTorch, which is not installed: {install_hint('train')}; "
+            "spikeclip.open_encoder opens models with graphs without it"
+        )
     from spikeclip import model
 
     folder = resolve(source, **options).folder

@@ -45,6 +45,11 @@ MISTAKES = {
     "missing picture": (["classify", "no.png", *CLASSIFY], 1, "no.png: no such picture"),
     "no labels at all": (["classify", "pictures", "--model", "run"], 1, "no labels to choose from"),
     "no labels": (["classify", "pictures", "--model", "run", "--labels", " "], 1, "no labels to choose from"),
+    "labels twice over": (
+        ["classify", "pictures", "--model", "run", "--labels", "a,b", "--prompts", "cifar10"],
+        1,
+        "labels from two places",
+    ),
     "empty label": (["classify", "pictures", "--model", "run", "--labels", "a,,b"], 1, "an empty label"),
     "label twice": (["classify", "pictures", "--model", "run", "--labels", "a,b,A"], 1, "'A' is given twice"),
     "unknown prompts": (

@@ -53,6 +53,14 @@ def run(*arguments, block=(), before=""):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.parametrize("block", [(), ("torch",)])
+def test_info_is_of_what_ships(block):
+    result = run("info", "spikeclip-lite0", block=block)
+    assert result.returncode == 0, result.stderr
+    assert "vocab size" in result.stdout
+    assert " 8000 " in result.stdout
+
+
 @pytest.mark.parametrize("block", [(), ("torch",), ("torch", "openvino", "onnxruntime")])
 def test_a_photograph_is_named_without_training_anything(block):
     result = run("classify", PORTRAIT, "--labels", LABELS, "--json", block=block)

@@ -308,5 +308,7 @@ def test_pretrained_continues_from_a_saved_model(prepared, run):
         build_model(settings, other.pictures, other.lessons)
     with pytest.raises(InputError, match=f"embeds in {DIM} dimensions, the teacher in 8"):
         build_model(settings, ready.pictures, narrow)
-    with pytest.raises(InputError, match="takes the saved model as it is; remove the other model settings"):
+    with pytest.raises(
+        InputError, match="takes the saved model as it is; remove the other settings of the model"
+    ):
         run({"stage": "finetune"}, model={"pretrained": str(folder / "model")}, out="second")

@@ -60,9 +60,8 @@ def classify(
     from spikeclip.errors import InputError, printable
 
     if (labels is None) == (prompts is None):
-        raise InputError(
-            'no labels to choose from: give --labels "cat,dog", or --prompts with a known data set'
-        )
+        both = "labels from two places" if labels else "no labels to choose from"
+        raise InputError(f'{both}: give --labels "cat,dog", or --prompts with a known data set')
     precision = known_engine(engine)
     from spikeclip.data.readers.listing import listed
     from spikeclip.encode.classify import check_labels, classify_files

@@ -62,12 +62,15 @@ def _described(model: str, layers: bool) -> tuple[dict[str, Any], Any]:
     from spikeclip.evaluate.describe import describe_graphs, describe_model
     from spikeclip.graph.saved import lowered
     from spikeclip.pretrained.resolve import has_graphs, resolve
+    from spikeclip.pretrained.shipped import shipped
 
-    if model not in PRESETS and find_spec("torch") is None and has_graphs(folder := resolve(model).folder):
+    new = model in PRESETS and model not in shipped()
+    if not new and find_spec("torch") is None and has_graphs(folder := resolve(model).folder):
         return describe_graphs(folder)
-    from spikeclip.model import create_model, from_pretrained
+    from spikeclip.model import create_model
+    from spikeclip.open import from_pretrained
 
-    opened = create_model(model) if model in PRESETS else from_pretrained(model)
+    opened = create_model(model) if new else from_pretrained(model)
     return describe_model(opened), lowered(opened) if layers else None
 
 

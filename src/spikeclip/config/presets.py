@@ -146,8 +146,10 @@ class ModelSettings:
     def __post_init__(self) -> None:
         check_ranges(self)
         if self.pretrained is not None and len(self.given()) > 1:
+            others = [name for name in self.given() if name != "pretrained"]
             raise InputError(
-                "model.pretrained takes the saved model as it is; remove the other model settings"
+                f"model.pretrained takes the saved model as it is; remove the other settings of the model, "
+                f"{', '.join(others)} (of a recipe: {' '.join(f'model.{name}=null' for name in others)})"
             )
 
     def resolve(self) -> ModelConfig:

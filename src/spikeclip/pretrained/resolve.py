@@ -65,8 +65,11 @@ def _missing(name: str, folder: Path) -> InputError:
     if name in PRESETS:
         return InputError(
             f"{name!r} is a preset, a network that has yet to be trained (`spikeclip train RECIPE model.name={name}`); "
-            "a model is the folder of a run, a saved model, or owner/name on the Hugging Face hub"
+            f"a model is {', '.join(shipped())}, the folder of a run, a saved model, or owner/name on the Hugging Face "
+            "hub"
         )
+    if near := nearest(name.lower().removeprefix("./"), list(shipped())):
+        return InputError(f"no such model: {name!r}; did you mean {near!r}, which comes with the package?")
     names = folders_beside(folder) or folders_beside(Path(folder.name))
     if "/" not in name:
         names += folders_beside(Path("runs", name))
