@@ -331,7 +331,7 @@ def quality(arguments: argparse.Namespace, scratch: Path, noise: Any) -> dict[st
                 continue
             vector_D = query_vector(nets.encoder, texts=[prompt.replace("{c}", name)])
             hits = index.search(vector_D, TOP)
-            ours.append(mean(of_row[int(hit.path.stem)] == label for hit in hits))
+            ours.append(float(np.mean([of_row[int(hit.path.stem)] == label for hit in hits])))
             theirs.append(float((labels[np.argsort(-(twin_ND @ vector_D))[:TOP]] == label).mean()))
         shares[prompt] = {"spiking": mean(ours), "twin": mean(theirs), "classes": len(ours)}
         print(f"Caltech101, {prompt!r}: mean precision@{TOP} {mean(ours):.1%}, twin {mean(theirs):.1%}")

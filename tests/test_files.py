@@ -15,7 +15,7 @@ import torch
 from spikeclip.cli import explain
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.errors import InputError
-from spikeclip.files import replacing
+from spikeclip.files import lock_file, replacing
 from spikeclip.graph.saved import save_graphs
 from spikeclip.train.checkpoint import save_checkpoint
 
@@ -188,3 +188,23 @@ def test_what_a_kill_left_is_removed_by_the_next_one(tmp_path):
     _written(tmp_path / "file", lambda file: file.write(b"2"))
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_bytes() == b"2"
+
+
+def test_a_forked_process_holds_no_lock(tmp_path):
+    first = lock_file(tmp_path / "lock", "works", "wait")
+    with pytest.raises(InputError, match=rf"process {os.getpid()} on .* works in .*: wait"):
+        lock_file(tmp_path / "lock", "works", "wait")
+    (ready, is_ready), (end, ends) = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(is_ready, b".")
+        os.close(ends)
+        os.read(end, 1)  # until the parent is done
+        os._exit(0)
+    try:
+        os.read(ready, 1)
+        first.close()
+        lock_file(tmp_path / "lock", "works", "wait").close()
+    finally:
+        os.close(ends)
+        os.waitpid(child, 0)

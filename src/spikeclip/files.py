@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
+from weakref import WeakSet
 
 from spikeclip.errors import InputError
 
@@ -168,8 +169,22 @@ def lock_file(path: Path, does: str, otherwise: str) -> IO[str]:
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {platform.node()}")
                 file.flush()
+            _LOCKS.add(file)
             return file
         file.close()  # its last owner has removed it meanwhile
+
+
+_LOCKS: WeakSet[IO[str]] = WeakSet()
+
+
+def _let_go() -> None:
+    """Close the locks in a forked process, which would hold them for as long as it lives: OpenVINO forks one."""
+    for file in list(_LOCKS):
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _unlocked(file: IO[str], path: Path, does: str, reason: str) -> IO[str]:

@@ -148,6 +148,22 @@ def test_what_is_no_picture_of_the_user_is_passed_over(index, encoder, photos, m
     assert not added.unreadable
 
 
+def test_names_are_names_whatever_is_in_them(index, encoder, photos):
+    odd = [photos / name for name in ('it\'s 100% "_".png', "été \n 雪.png", "a; DROP TABLE pictures --.png")]
+    for i, file in enumerate(odd):
+        draw(file, 60 + i)
+    (photos / os.fsdecode(b"\xff.png")).write_bytes(odd[0].read_bytes())
+    added = index.add(encoder, [photos])
+    assert counts(added) == only(added=3, unchanged=6)
+    assert list(added.unreadable.values()) == ["its name is not UTF-8: rename it"]
+    assert {str(file) for file in odd} < rows(index).keys()
+    change(odd[0], 90)
+    odd[1].unlink()
+    assert counts(index.add(encoder, [photos], prune=True)) == only(unchanged=7, changed=1, removed=1)
+    assert index.remove([odd[2]]) == 1
+    assert index.stats().rows == 7
+
+
 def test_another_model_is_refused_with_the_command_that_rebuilds(index, encoder, shipped, tmp_path, photos):
     other = type(encoder)(shipped, fingerprint="0" * 64, name="other")
     for attempt in (lambda: Index.create(tmp_path / "db", other), lambda: index.add(other, [photos])):
