@@ -6,6 +6,7 @@ import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -51,6 +52,11 @@ def instruction_sets() -> list[str]:
 def has_amx() -> bool:
     """Say whether the processor has matrix units."""
     return any(flag.startswith("amx") for flag in instruction_sets())
+
+
+def has_onnx_runtime() -> bool:
+    """Say whether ONNX Runtime and the package that describes a network to it are installed."""
+    return find_spec("onnx") is not None and find_spec("onnxruntime") is not None
 
 
 def peak_memory() -> float:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from importlib.util import find_spec
+from inspect import signature
+from typing import Any
+
 from torch import Tensor, nn
 
 from spikeclip.errors import InputError
@@ -16,15 +21,15 @@ class OnSpikingJelly(nn.Module):
     """A tower whose LIF neurons are SpikingJelly's multi-step `LIFNode`, reset before every call.
 
     tower: changed in place. every_step: also recompute the first convolution at every time step, as the
-    published network does. Raises `InputError` for neurons that have no counterpart there.
+    published network does. backend: see `lif_node`. Raises `InputError` for neurons that have no counterpart there.
     """
 
-    def __init__(self, tower: nn.Module, every_step: bool) -> None:
+    def __init__(self, tower: nn.Module, every_step: bool, backend: str = "torch") -> None:
         super().__init__()
         from spikingjelly.activation_based import functional
 
         self.reset = functional.reset_net
-        _replace(tower)
+        _replace(tower, backend)
         if every_step and isinstance(tower, Spikingformer):
             tower.stem.convs[0] = _EveryStep(tower.stem.convs[0], tower.stem.T)  # type: ignore[arg-type]
         self.tower = tower
@@ -49,21 +54,34 @@ class _EveryStep(nn.Module):
         return self.layer.normalize(x_TBCHW)
 
 
-def _replace(module: nn.Module) -> None:
+def _replace(module: nn.Module, backend: str) -> None:
     for name, child in module.named_children():
         if isinstance(child, Neuron):
-            setattr(module, name, _node(child))
+            setattr(module, name, lif_node(child, backend))
         else:
-            _replace(child)
+            _replace(child, backend)
 
 
-def _node(neuron: Neuron) -> nn.Module:
+def lif_node(neuron: Neuron, backend: str = "torch") -> Any:
+    """Return SpikingJelly's counterpart of a LIF neuron, for all time steps of a call.
+
+    backend: torch or cupy in version 0.0.0.0.14. Version 2 has torch, triton and cuda, and takes what the variable
+    SJ_LIF_CUDA_IMPLEMENTATION says on a GPU. Raises `InputError` for another neuron or backend.
+    """
     from spikingjelly.activation_based import surrogate
     from spikingjelly.activation_based.neuron import LIFNode
 
     surrogates = {"sigmoid": surrogate.Sigmoid, "atan": surrogate.ATan}
     if not isinstance(neuron, LIF) or isinstance(neuron, PLIF) or neuron.surrogate not in surrogates:
         raise InputError(f"SpikingJelly has no counterpart of {type(neuron).__name__} here")
+    chosen: dict[str, Any] = {"backend": backend} if "backend" in signature(LIFNode).parameters else {}
+    known = ("torch", "cupy") if chosen else ("torch", "triton", "cuda")
+    if backend not in known:
+        raise InputError(f"the SpikingJelly installed has the backends {', '.join(known)}, not {backend}")
+    if backend not in ("torch", os.environ.get("SJ_LIF_CUDA_IMPLEMENTATION")) and not chosen:
+        raise InputError(f"set SJ_LIF_CUDA_IMPLEMENTATION={backend} before SpikingJelly is imported")
+    if backend == "cupy" and find_spec("cupy") is None:
+        raise InputError("CuPy is not installed")
     return LIFNode(
         neuron.tau,
         decay_input=True,
@@ -72,4 +90,5 @@ def _node(neuron: Neuron) -> nn.Module:
         surrogate_function=surrogates[neuron.surrogate](alpha=neuron.alpha),
         detach_reset=neuron.detach_reset,
         step_mode="m",
+        **chosen,
     )

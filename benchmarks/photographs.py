@@ -103,7 +103,7 @@ def prepare(model: str, data: str, batches: list[int], out: Path) -> Path:
 
     The twin is the ordinary network with the readout of the shipped one. Raises `InputError`.
     """
-    from spikeclip.engine.dense import has_onnx_runtime
+    from benchmarks.machine import has_onnx_runtime
     from spikeclip.errors import missing_extra
 
     if not has_onnx_runtime():

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from benchmarks.machine import has_onnx_runtime
 from benchmarks.plain import PlainTower
 from spikeclip.config import DataConfig, ImageConfig, RunConfig, from_dict, to_dict
 from spikeclip.data.images import Images
@@ -20,7 +21,6 @@ from spikeclip.data.transforms import normalize
 from spikeclip.encode.embed import zero_shot_classifier
 from spikeclip.encode.student import Student
 from spikeclip.encode.vectors import unit
-from spikeclip.engine.dense import has_onnx_runtime
 from spikeclip.errors import InputError
 from spikeclip.evaluate.rates import mean_rates
 from spikeclip.evaluate.zero_shot import zero_shot_metrics

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.contestants import Contestant, Embed, Job
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 PEER = "SpikingJelly LIF T=4, fp32"
 CLASSES = 10
@@ -25,12 +29,10 @@ def step(
 ) -> tuple[Embed, dict[str, Any]]:
     """Build a tower with random weights; a call is forward, cross-entropy over classes, backward and AdamW."""
     import torch
-    import torch.nn.functional as F
 
     from benchmarks.peers import OnSpikingJelly
-    from spikeclip.config import OptimizerConfig, read_config
+    from spikeclip.config import read_config
     from spikeclip.towers import image_tower
-    from spikeclip.train.optimizer import make_optimizers
 
     torch.set_num_threads(job.threads)
     torch.manual_seed(0)
@@ -41,22 +43,38 @@ def step(
     tower = tower.to(memory_format=torch.channels_last)
     if compiled:
         tower.compile(fullgraph=True)
-    optimizers = make_optimizers(tower, OptimizerConfig())
-    classes_KD = F.normalize(torch.randn(CLASSES, config.embed_dim), dim=-1)
-    labels_B = torch.arange(job.batch) % CLASSES
+    train = training_step(tower, config.embed_dim, precision)
 
     def call(images_BHWC: np.ndarray) -> np.ndarray:
-        images_BCHW = torch.from_numpy(images_BHWC).permute(0, 3, 1, 2)
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        return train(torch.from_numpy(images_BHWC).permute(0, 3, 1, 2)).numpy()
+
+    return call, {}
+
+
+def training_step(tower: nn.Module, embed_dim: int, precision: str) -> Callable[[Tensor], Tensor]:
+    """Return what takes a step with pictures (B, 3, H, W) on the tower's device, and returns its loss there."""
+    import torch
+    import torch.nn.functional as F
+
+    from spikeclip.config import OptimizerConfig
+    from spikeclip.train.optimizer import make_optimizers
+
+    device = next(tower.parameters()).device
+    optimizers = make_optimizers(tower.train(), OptimizerConfig())
+    classes_KD = F.normalize(torch.randn(CLASSES, embed_dim, device=device), dim=-1)
+
+    def call(images_BCHW: Tensor) -> Tensor:
+        labels_B = torch.arange(len(images_BCHW), device=device) % CLASSES
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             made_BD = F.normalize(tower(images_BCHW).float(), dim=-1)
         loss = F.cross_entropy(30 * made_BD @ classes_KD.T, labels_B)
         loss.backward()
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        return loss.detach().numpy()
+        return loss.detach()
 
-    return call, {}
+    return call
 
 
 _LIF, _ILIF = partial(step, neuron="lif", T=4), partial(step, neuron="ilif", T=1)

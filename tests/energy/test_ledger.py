@@ -140,6 +140,29 @@ def test_linear_with_integer_activations_stream_and_readout():
     assert pJ(ANN8, "L1", counted, {}) == pytest.approx(6 + 72 + 66 + 6 + 24 + 22 + 5)
 
 
+@pytest.mark.parametrize(("T", "between", "membranes"), [(1, "gain", 0), (2, "gain", 2 * 8), (1, "pool", 8)])
+def test_a_neuron_of_one_step_stores_no_membrane(T, between, membranes):
+    """A 2 x 2 picture, I-LIF, a 1x1 convolution to 2 channels, a gain or a pool, I-LIF. 3 spikes behind the first."""
+    graph = Graph(
+        [
+            ops.Image("image", (), (2, 2, 1)),
+            ops.Neuron("spike1", ("image",), "ilif", T=T, D=4),
+            ops.Conv("conv", ("spike1",), ones(1, 1, 1, 2), np.zeros(2, np.float32)),
+            ops.Gain("gain", ("conv",), ones(2))
+            if between == "gain"
+            else ops.MaxPool("gain", ("conv",), 2, 2),
+            ops.Neuron("spike2", ("gain",), "ilif", T=T, D=4),
+        ]
+    )
+    for level, spikes in (("L2 tiled", 0), ("L2 no reuse", 3 * 2)):
+        rows = ledger(counts(graph), {"spike1": 3.0, "spike2": 1.0}, SPIKING8, level, BY_HAND)
+        found = [row.count for row in rows if row.op == "conv" and "potential" in row.what]
+        assert found == [membranes + spikes] * 2  # read and written
+    alone = Graph(graph.ops[:3])  # what nothing reads is the network's answer, and that is stored
+    rows = ledger(counts(alone), {"spike1": 3.0}, SPIKING8, "L2 tiled", BY_HAND)
+    assert [row.count for row in rows if "potential" in row.what] == [T * 8] * 2
+
+
 def test_attention():
     """Four tokens, 2 heads of 2 channels, LIF over 2 steps: q fires 3 times, k 5, v 6."""
     graph = Graph(

@@ -11,6 +11,7 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeclip.neurons import ILIF, LIF, PLIF, functional
 
@@ -173,6 +174,42 @@ def test_a_current_of_dense_time_steps_is_not_copied(neuron, layout, monkeypatch
     else:
         assert not copies
         assert s_TBCHW[0].stride() == x_TBCHW[0].stride()
+
+
+class Operations(TorchDispatchMode):
+    """Notes the operations that are dispatched, outside the interpreter, which has its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.found.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@compiled
+@pytest.mark.parametrize("neuron", [LIF, ILIF])
+@running_on(kernels)
+def test_a_call_allocates_and_launches_and_nothing_else(neuron, monkeypatch):
+    """A number that is copied to a GPU is waited for; an operator of our own takes longer than the kernel."""
+    monkeypatch.setattr(kernels, "_launch", lambda *_, **__: None)
+    monkeypatch.setattr(kernels, "result_like", torch.empty_like)  # a CPU takes its memory elsewhere
+    x_TX = torch.randn(4, 2, 300, device=DEVICE, requires_grad=True)
+    with Operations() as operations:
+        s_TX = neuron()(x_TX)
+        s_TX.backward(torch.empty_like(s_TX))
+    allocated = {name for name in operations.found if name.startswith(("empty", "new_empty"))}
+    assert operations.found - allocated <= {"select", "slice", "as_strided", "detach", "unsqueeze"}
+
+
+@pytest.mark.parametrize("neuron", [functional.lif, functional.ilif])
+@running_on(kernels)
+def test_long_currents_go_in_parts(neuron):
+    """More steps than a program of the GPU holds, and a prime number of them."""
+    for T in (17, 32):
+        inputs = drawn((T, 40), torch.float32, T)
+        compare(lambda x, _: (neuron(x), None), [inputs[0], None], inputs[2:], torch.float32)
 
 
 @compiled

@@ -141,6 +141,44 @@ def compare_compiled(neuron, backend):
     torch.testing.assert_close(results[0], results[1])
 
 
+def test_ilif_of_one_step_compiles_to_plain_operations():
+    """Which a compiler fuses with what is before it; PyTorch's loop gives the same spikes and gradients."""
+    neuron, x_TBX = ILIF(learn_range=True), torch.tensor([[-1.0, 0.0, 0.26, 0.3, 1.99, 2.0, 2.1, torch.nan]])
+    results = []
+    for run in (neuron, torch.compile(neuron, fullgraph=True, backend="aot_eager")):
+        for dtype in (torch.float32, torch.bfloat16):
+            x = x_TBX.clone().to(dtype).requires_grad_()
+            s_TBX = run(x)
+            assert s_TBX.dtype == dtype
+            s_TBX[:, :-1].sum().backward()
+            results.append((s_TBX.detach(), x.grad[:, :-1]))
+    for found, expected in zip(results[2:], results[:2], strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_compiled_network_tells_its_rates_with_gradients():
+    torch._dynamo.reset()
+    network = nn.Sequential(nn.Linear(40, 40), LIF(), nn.Linear(40, 40), ILIF())
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    results = []
+    for run in (network, torch.compile(network, fullgraph=True, backend=count)):
+        for _ in range(2):  # the second time the same graph
+            network.zero_grad()
+            with record(network) as rates:
+                run(current())
+            torch.stack(list(rates.values())).sum().backward()
+        results.append(({k: v.detach() for k, v in rates.items()}, network[0].weight.grad.clone()))
+    torch.testing.assert_close(*results)
+    assert results[0][0].keys() == {"1", "3"}
+    assert results[0][1].abs().sum() > 0
+    assert len(graphs) == 1
+
+
 @pytest.mark.parametrize("kind", NEURONS)
 def test_make_neuron_scales_what_decides_when_it_fires(kind):
     config = NeuronConfig(kind=kind, v_reset=None, range=1.5)

@@ -38,7 +38,7 @@ def test_the_kernels_do_what_the_pytorch_functions_do():
 
 
 @needs_triton
-@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize(("given", "T"), [(True, 4), (False, 16), (False, 32)])
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -50,15 +50,20 @@ def test_the_kernels_do_what_the_pytorch_functions_do():
         ("ilif_backward", {**ILIF, "DETACH_RESET": True}),
     ],
 )
-def test_the_kernels_compile_for_a_gpu(name, options, given):
+def test_the_kernels_compile_for_a_gpu(name, options, given, T):
     """The interpreter takes more than the compiler, and a compiler needs no GPU."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
 
+    from spikeclip.neurons import triton
     from spikeclip.neurons import triton_kernels as kernels
 
     kernel = getattr(kernels, name)
-    constants = {key: value for key, value in {**options, "BLOCK": 1024}.items() if key in kernel.arg_names}
+    held, block = triton.held_steps(T)
+    chosen = {**options, "BLOCK": block, "HELD": held, "LEARNED": given}
+    if "backward" in name:
+        chosen["T"] = T
+    constants = {key: value for key, value in chosen.items() if key in kernel.arg_names}
     if not given:
         constants |= dict.fromkeys(OPTIONAL & set(kernel.arg_names))
     currents = {"x_ptr", "s_ptr", "grad_x_ptr", "grad_s_ptr"}
@@ -66,6 +71,8 @@ def test_the_kernels_compile_for_a_gpu(name, options, given):
     def type_of(argument: str) -> str:
         if argument in constants:
             return "constexpr"
+        if argument in ("rate_ptr", "gain_ptr") and not given:
+            return "fp32"
         if argument.endswith("_ptr"):
             return "*bf16" if argument in currents else "*fp32"
         return "i32"

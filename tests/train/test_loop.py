@@ -378,6 +378,7 @@ def captured(monkeypatch):
 @pytest.mark.parametrize("neuron", ["lif", "plif", "ilif", "relu", "quant_relu"])
 def test_compiled_towers_train_as_the_plain_ones(run, captured, monkeypatch, neuron):
     stage = {"stage": "contrastive", "relu_first": 0.5 if neuron in ("ilif", "quant_relu") else 0.0}
+    stage["loss"] = {"rate": 0.1}
     monkeypatch.setattr(loop, "LOG_EVERY", 4)
     monkeypatch.setattr(
         functional, "_kernels", lambda x_TX: None

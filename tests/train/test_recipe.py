@@ -1,6 +1,7 @@
 """Recipes: what is read, and what is said about a mistake."""
 
 import math
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 
 from spikeclip.config import DataConfig, OptimizerConfig, RunConfig, StageConfig
 from spikeclip.errors import InputError
+from spikeclip.train.precision import resolve_compile
 from spikeclip.train.recipe import BUILT_IN, built_in_recipes, find_recipe, load_recipe
 from spikeclip.train.recipe_checks import check_files, check_run
 
@@ -292,10 +294,17 @@ def test_lif_has_no_relu_phase(neuron, load):
         load(GOOD, f"model.neuron={neuron}", "stages.1.relu_first=0.5")
 
 
-def test_compile_and_the_rate_regulariser_exclude_each_other(load):
-    assert load(GOOD, "compile=true").compile
-    with pytest.raises(InputError, match=r"stages.1.loss.rate reads layers that compile hides"):
-        load(GOOD, "compile=true", "stages.1.loss.rate=0.1")
+def test_what_a_gpu_needs_is_chosen_by_itself(load):
+    made = load(GOOD, "stages.1.loss.rate=0.1")
+    assert (made.compile, made.recompute) == ("auto", "auto")
+    assert not resolve_compile(made.compile, "cpu")
+    assert resolve_compile(made.compile, "cuda") == (find_spec("triton") is not None)
+    made = load(GOOD, "compile=true", "stages.1.loss.rate=0.1", "recompute=false")
+    assert (made.compile, made.recompute) == (True, False)
+    assert resolve_compile(made.compile, "cpu")
+    for key in ("compile", "recompute"):
+        with pytest.raises(InputError, match=f"{key}: expected bool, got 'yes'"):
+            load(GOOD, f"{key}='yes'")
 
 
 def test_missing_recipe(tmp_path):

@@ -196,8 +196,11 @@ class RunConfig:
     feed: FeedKind = "auto"
     """Training pictures: resident (all in the memory of the device) or mapped (a thread reads the next ones); auto is
     resident on a GPU where they take a quarter of its free memory at most."""
-    compile: bool = False
-    """Compile the towers with torch.compile; not together with loss.rate."""
+    compile: Literal["auto"] | bool = "auto"
+    """Compile the towers with torch.compile; auto: on a GPU, where that takes a minute and then saves a third."""
+    recompute: Literal["auto"] | bool = "auto"
+    """With several time steps, compute activations again in backward instead of keeping them; auto: not on a GPU that
+    has room for them. A compiled tower keeps what its compiler likes."""
     tokenizer: str = "auto"
     """auto (the teacher's, or trained on the run's texts), or a tokenizer.json."""
     vocab_size: VocabSize = 2048

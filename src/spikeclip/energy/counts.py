@@ -36,6 +36,8 @@ class Product:
     """Whether it reads the picture itself."""
     populations: int = 1
     """Neurons of each input: 2 where ON and OFF neurons drive it."""
+    stored: bool = True
+    """Whether its sums outlast their making; False where neurons of one time step alone read them: no membrane."""
 
 
 ElementKind = Literal["neuron", "gain", "add", "pool", "readout", "embedding"]
@@ -120,6 +122,18 @@ def _product(graph: Graph, op: ops.Conv | ops.Depthwise | ops.Linear, shape_of: 
         T,
         isinstance(graph[op.inputs[0]], ops.Image),
         2 if source is not None and source.signed else 1,
+        _is_stored(graph, op.name),
+    )
+
+
+def _is_stored(graph: Graph, name: str) -> bool:
+    """Whether a value outlasts its making: a membrane does, the input of a neuron without one does not."""
+    readers = graph.readers(name)
+    return not readers or any(
+        _is_stored(graph, op.name)
+        if isinstance(op, (ops.Reshape, ops.Gain))
+        else not isinstance(op, ops.Neuron) or op.T > 1 or op.substeps > 1
+        for op in readers
     )
 
 
@@ -136,15 +150,16 @@ def _attention(graph: Graph, op: ops.Attention, shape_of: dict[str, Shape], orde
     inner, between = (d, C * d) if cheap else (N, op.num_heads * N * N)
     first, second = (k, q) if cheap else (q, v)
 
-    def product(name: str, neuron: ops.Neuron | None, weights: int, outputs: int) -> Product:
-        source = neuron.name if neuron else None
-        return Product(
-            f"{op.name}.{name}", source, N * C * inner, inner, inner, weights, N * C, outputs, False, T, False
-        )
+    def product(name: str, neuron: ops.Neuron | None, weights: int, outputs: int, stored: bool) -> Product:
+        source, macs = neuron.name if neuron else None, N * C * inner
+        counted = (macs, inner, inner, weights, N * C, outputs, False, T, False)
+        return Product(f"{op.name}.{name}", source, *counted, stored=stored)
 
-    if cheap:
-        return [product("kv", first, N * C, between), product("q(kv)", second, between, N * C)]
-    return [product("qk", first, N * C, between), product("(qk)v", second, between, N * C)]
+    names, stored = ("kv", "q(kv)") if cheap else ("qk", "(qk)v"), _is_stored(graph, op.name)
+    return [
+        product(names[0], first, N * C, between, True),
+        product(names[1], second, between, N * C, stored),
+    ]
 
 
 def _elements(op: Op, shape_of: dict[str, Shape]) -> Elements:

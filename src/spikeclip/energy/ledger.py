@@ -6,7 +6,8 @@ Levels (reference of each in `conventions.yaml`):
   operation (rate x dense multiply-accumulates). Comparable with papers, not a claim.
 - L1: every operation, in the arithmetic of the network: products, biases, neurons, residual adds, pools, readout.
 - L2: L1 with memory and addresses (Lemaire et al., arXiv 2210.13107, section 3). `L2 no reuse` fetches every operand
-  of every operation from its layer's memory, `L2 tiled` fetches each stored number once: two bounds.
+  of every operation from its layer's memory, `L2 tiled` fetches each stored number once: two bounds. Neurons of one
+  time step have no membrane: what one sums up is read and written at each spike without reuse, and never when tiled.
 
 L3 is a comparison at these levels (`compare`), L4 a measurement (`measure`).
 """
@@ -197,7 +198,7 @@ def _product_memory(
             memory("output writes", count.outputs * repeats, count.outputs, bits),
             addressing("counters", (count.inputs + count.outputs) * repeats, address.add),
         ]
-    events, states = theta * count.taps, count.outputs * count.steps
+    events, states = theta * count.taps, count.outputs * count.steps if count.stored else 0
     potentials = states if tiled else events + states
     event_bits = max(1, math.ceil(math.log2(count.inputs * count.populations)))
     return [

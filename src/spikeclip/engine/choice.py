@@ -45,7 +45,8 @@ def choice_key(graph: Graph, precision: str, threads: int, batch: int) -> str:
     Sizes of a batch between two powers of two give the same hash.
     """
     processor = (llvmlite.binding.get_host_cpu_name(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    run = (precision, threads, batch.bit_length(), version("spikeclip"), version("numba"))
+    versions = [version(package) for package in ("spikeclip", "numba", "openvino")]
+    run = (precision, threads, batch.bit_length(), versions)
     digest = hashlib.sha256(repr((processor, run)).encode())
     for op in graph.ops:
         for name, value in vars(op).items():

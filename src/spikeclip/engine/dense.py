@@ -1,54 +1,94 @@
-"""Stretches of layers that fire so much that adding rows does not pay: one ONNX Runtime graph each (extra `onnx`).
-
-The arithmetic is in `onnx_graph`.
-"""
+"""Stretches of layers that fire so much that adding rows does not pay: one OpenVINO graph each (extra `openvino`)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from spikeclip.engine import onnx_graph
+from spikeclip.engine.openvino import load_openvino
+from spikeclip.engine.openvino_graph import OpenVinoGraph
 from spikeclip.engine.steps import NO_POOL, Attend, Dense, Filter, Fire, Plain, Step, Synapses
-from spikeclip.errors import missing_extra
 from spikeclip.graph import ops
+from spikeclip.graph.ops import Graph
+from spikeclip.graph.substeps import split_signed
 
-
-def has_onnx_runtime() -> bool:
-    """Whether ONNX Runtime and the package that describes a graph to it are installed."""
-    return find_spec("onnx") is not None and find_spec("onnxruntime") is not None
+_KEPT = 8
+"""Compiled graphs that a stretch keeps, one for each shape of what the network reads."""
 
 
 @dataclass(eq=False)
 class Stretch:
-    """Consecutive steps in one ONNX graph, whose values have the shape (T * B, ...)."""
+    """Consecutive steps in one OpenVINO graph, whose values have the shape (T * B, ...)."""
 
     steps: Sequence[Step]
-    sources: dict[str, int | None]
-    """What it reads, spikes as levels and real values, and to how many time steps that is repeated, if at all."""
+    graph: Graph
+    """What the steps were planned from."""
+    precision: str
     results: list[str]
     """What it computes for steps outside: real values, and levels that no list is needed of."""
     fires: list[Fire]
     """Neurons inside whose lists of spikes are read outside: the engine makes them of currents among `results`."""
-    session: Any
-    """The `onnxruntime.InferenceSession`: sources in, results out."""
+    threads: int
+    _requests: dict[tuple[int, ...], Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return f"{self.steps[0].name} ... {self.steps[-1].name}"
 
+    def __call__(self, read: Callable[[str], np.ndarray], given: tuple[int, ...]) -> dict[str, np.ndarray]:
+        """Compute the results, (T * B, ...).
 
-def join(steps: Sequence[Step], dense: Collection[str], threads: int) -> list[Step | Stretch]:
-    """Make stretches of the layers named in `dense` and of the neurons and attentions between them.
+        read: returns a value (T, B, ...), levels or reals. given: shape of what the network reads.
+        """
+        if given not in self._requests:
+            if len(self._requests) == _KEPT:
+                del self._requests[next(iter(self._requests))]
+            self._requests[given] = self._compiled(given, profiled=False)
+        names, request = self._requests[given]
+        request.infer(_fed(names, request, read), share_inputs=True)
+        return {name: request.get_output_tensor(i).data for i, name in enumerate(self.results)}
 
-    Raises `InputError` without the extra `onnx`.
+    def profile(
+        self, read: Callable[[str], np.ndarray], given: tuple[int, ...], repeats: int
+    ) -> dict[str, float]:
+        """Return the least seconds that each layer took inside, by name."""
+        names, request = self._compiled(given, profiled=True)
+        fed, seconds = _fed(names, request, read), dict.fromkeys((step.name for step in self.steps), np.inf)
+        for _ in range(repeats + 1):
+            request.infer(fed, share_inputs=True)
+            for node in request.profiling_info:
+                name = node.node_name.partition("/")[0]
+                if name in seconds:
+                    seconds[name] = min(seconds[name], node.real_time.total_seconds())
+        return seconds
+
+    def _compiled(self, given: tuple[int, ...], profiled: bool) -> tuple[list[str], Any]:
+        inside = {name for step in self.steps for name in _operations(step)}
+        built = OpenVinoGraph(self.graph, self.precision, given, inside, self.results)
+        options = {"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1, "PERF_COUNT": profiled}
+        request = built.compiled(options).create_infer_request()
+        return list(built.sources), request
+
+
+def _fed(names: Sequence[str], request: Any, read: Callable[[str], np.ndarray]) -> list[np.ndarray]:
+    """Return what a stretch reads, in the shapes and types of its parameters."""
+    wanted = [request.get_input_tensor(i).data for i in range(len(names))]
+    return [np.require(read(n), x.dtype, ["C"]).reshape(x.shape) for n, x in zip(names, wanted, strict=True)]
+
+
+def join(
+    graph: Graph, precision: str, steps: Sequence[Step], dense: Collection[str], threads: int
+) -> list[Step | Stretch]:
+    """Make stretches of the layers of a plan named in `dense`, and of the neurons and attentions between them.
+
+    Raises `InputError` without the extra `openvino`.
     """
-    T = _time(steps)
+    load_openvino()
+    graph = split_signed(graph)
     joined: list[Step | Stretch] = []
     for joins, group in groupby(steps, lambda step: isinstance(step, (Fire, Attend)) or step.name in dense):
         run = list(group)
@@ -67,8 +107,25 @@ def join(steps: Sequence[Step], dense: Collection[str], threads: int) -> list[St
                 values |= _values_read(step)
         if isinstance(steps[-1], (Dense, Synapses)):
             values.add(_current(steps[-1]))
-        joined += [*run[:first], stretch(inside, T, lists, values, threads), *run[last:]]
+        results, fires = _read_outside(inside, lists, values)
+        stretch = Stretch(inside, graph, precision, results, fires, threads)
+        joined += [*run[:first], stretch, *run[last:]]
     return joined
+
+
+def _read_outside(
+    steps: Sequence[Step], lists: Collection[str], values: Collection[str]
+) -> tuple[list[str], list[Fire]]:
+    """Return the results of a stretch and the neurons that the engine fires, by what is read outside."""
+    fires = [
+        Fire(neuron, _current(step), step.window if isinstance(step, (Fire, Synapses)) else NO_POOL)
+        for step in steps
+        if (neuron := _neuron_of(step)) is not None and neuron.name in lists
+    ]
+    read = {*values, *(fire.source for fire in fires)}
+    results = [_current(step) for step in steps if not isinstance(step, Fire) and _current(step) in read]
+    results += [n.name for step in steps if (n := _neuron_of(step)) is not None and n.name in values]
+    return results, fires
 
 
 def _lists_read(step: Step) -> set[str]:
@@ -86,55 +143,16 @@ def _values_read(step: Step) -> set[str]:
 
 
 def _current(step: Step) -> str:
-    """Return the name of the real value that a step computes, or fires from."""
+    """Return the name of the real value that a step computes, or fires from; behind it only a max-pool."""
     if isinstance(step, Fire):
         return step.source
-    return (step.result if isinstance(step, Synapses) else None) or step.name
+    return step.target if isinstance(step, Synapses) and step.window == NO_POOL else step.name
 
 
-def alone(step: Synapses, steps: Sequence[Step], threads: int) -> Stretch:
-    """Return the stretch of one layer of `steps`, from levels to currents."""
-    return stretch([step], _time(steps), (), {_current(step)}, threads)
-
-
-def _time(steps: Sequence[Step]) -> int:
-    return max((neuron.T for step in steps if (neuron := _neuron_of(step)) is not None), default=1)
-
-
-def stretch(
-    steps: Sequence[Step], T: int, lists: Collection[str], values: Collection[str], threads: int
-) -> Stretch:
-    """Build the ONNX graph of `steps`; others read their spikes as `lists` and real values or levels as `values`.
-
-    Raises `InputError` without the extra `onnx`.
-    """
-    if not has_onnx_runtime():
-        raise missing_extra("onnx and onnxruntime", "onnx")
-    graph = onnx_graph.OnnxGraph(None if all(isinstance(step, Dense) for step in steps) else T)
-    fires: list[Fire] = []
-    results: dict[str, type[np.generic]] = {}
-    for step in steps:
-        current, neuron = _current(step), _neuron_of(step)
-        window = step.window if isinstance(step, (Fire, Synapses)) else NO_POOL
-        if isinstance(step, Dense):
-            graph.values[current] = onnx_graph.dense(graph, step)
-        elif isinstance(step, Synapses):
-            graph.values[current] = onnx_graph.synapses(graph, step)
-        elif isinstance(step, Attend):
-            graph.values[current] = onnx_graph.attention(graph, step)
-        x = graph.read(current)
-        if neuron is not None:
-            graph.values[neuron.name] = onnx_graph.neuron(graph, neuron, x, window)
-            if neuron.name in values:
-                results[neuron.name] = np.uint8
-            if neuron.name in lists:
-                fires.append(Fire(neuron, current, window))
-        read = current in values or any(fire.source == current for fire in fires)
-        if read and current not in graph.sources:
-            results[current] = np.float32
-    session = graph.session(results, threads)
-    sources = {name: T for name, (_, T) in graph.sources.items()}
-    return Stretch(steps, sources, list(results), fires, session)
+def _operations(step: Step) -> list[str]:
+    neuron = _neuron_of(step)
+    computed = [] if isinstance(step, Fire) else [step.name, _current(step)]
+    return [*computed, *([neuron.name] if neuron is not None else [])]
 
 
 def _neuron_of(step: Step) -> ops.Neuron | None:

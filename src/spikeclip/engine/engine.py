@@ -12,8 +12,8 @@ import numba
 import numpy as np
 
 from spikeclip.engine.choice import choice_key, load_choice, save_choice
-from spikeclip.engine.dense import Stretch, has_onnx_runtime, join
-from spikeclip.engine.measure import Layer, clearly_fastest, measure, profile, race, table
+from spikeclip.engine.dense import Stretch, join
+from spikeclip.engine.measure import Layer, clearly_fastest, measure, profile, race, table, whole_profile
 from spikeclip.engine.openvino import has_openvino
 from spikeclip.engine.plan import plan
 from spikeclip.engine.run import Values, kernels_of, run_step
@@ -22,12 +22,12 @@ from spikeclip.engine.threads import compile_kernels
 from spikeclip.engine.whole import Whole, fits
 from spikeclip.errors import InputError, unknown
 from spikeclip.graph.inputs import check_pixels, normalized
-from spikeclip.graph.ops import Graph, Image, InputOp, Neuron
+from spikeclip.graph.ops import Depthwise, Graph, Image, InputOp, Neuron
 
 PRECISIONS = ("fp32", "int8")
 MODES = ("events", "dense", "auto")
 WORTH_MEASURING = 16
-"""Inputs of a first batch from which on measuring pays: it takes seconds, and for fewer inputs events are fast."""
+"""Texts of a first batch from which on measuring pays: it takes a second, and few texts are fast by events."""
 
 
 class Engine(Generic[InputOp]):
@@ -35,11 +35,12 @@ class Engine(Generic[InputOp]):
 
     precision: `fp32` fires the spikes of `graph.execute` up to rounding; `int8` has weights of 8 bits, one scale
     per output channel, and integer sums that cannot overflow. The first convolution and the readout, whose
-    inputs are no spikes, are fp32 in both. mode: `events`, `dense` (extra `onnx`), or `auto`, which takes what
+    inputs are no spikes, are fp32 in both. mode: `events`, `dense` (extra `openvino`), or `auto`, which takes what
     is faster on this machine: what `calibrate` measures on the first batch, or measured in an earlier process. A first
-    batch of fewer than `WORTH_MEASURING` inputs is not measured: then all run by events, so that equal inputs give
-    equal outputs, until `calibrate` is called. A network with depthwise convolutions runs dense as one OpenVINO graph
-    (extra `openvino`, see `whole`), in `auto` wherever that is installed; its int8 rounds the first convolution too.
+    batch of fewer than `WORTH_MEASURING` texts is not measured: then all run by events, so that equal inputs give
+    equal outputs, until `calibrate` is called; nor is a network of several time steps, which sums all weights at each
+    of them where it runs dense. An image tower runs dense as one OpenVINO graph (see `whole`), one with
+    depthwise convolutions in `auto` too, unmeasured; int8 rounds its first convolution where that sums pixels as bytes.
     threads: of numba's pool, None for all.
     """
 
@@ -66,22 +67,38 @@ class Engine(Generic[InputOp]):
         self._lock = Lock()
         self._signed = {op.name for op in graph.ops if isinstance(op, Neuron) and op.signed}
         self.whole: Whole | None = None
-        if mode != "events" and fits(graph) and (mode == "dense" or has_openvino()):
-            self.whole = Whole(cast(Graph[Image], graph), precision, self.threads)
-        self._chosen = mode != "auto" or self.whole is not None or not has_onnx_runtime()
-        if mode == "dense" and self.whole is None:
-            self.steps = self._join(self._all())
+        """The whole network dense, where that runs."""
+        one_step = all(op.T == 1 for op in graph.ops if isinstance(op, Neuron))
+        measured = mode == "auto" and one_step and has_openvino()
+        self._chosen = not measured
+        if mode == "dense" or (
+            measured and any(isinstance(op, Depthwise) for op in graph.ops) and fits(graph)
+        ):
+            self._run_layers(self._all())
+            self._chosen = True
+            if self.whole is not None:
+                self.whole.start()
 
     def synapses(self) -> list[Synapses]:
         """Return the layers whose input is spikes."""
         return [step for step in self.by_events if isinstance(step, Synapses)]
 
     def _all(self) -> set[str]:
-        """Return all layers, with the real-valued: numba's idle threads spin on the cores that ONNX Runtime needs."""
+        """Return all layers, with the real-valued: numba's idle threads spin on the cores that OpenVINO needs."""
         return {step.name for step in self.by_events if isinstance(step, (Synapses, Dense))}
 
+    def _run_layers(self, dense: Collection[str]) -> None:
+        """Let these layers run dense, and the others by events."""
+        self.whole = None
+        if set(dense) == self._all() and fits(self.graph):
+            self.whole = Whole(cast(Graph[Image], self.graph), self.precision, self.threads)
+        else:
+            self.steps = self._join(dense)
+
     def _join(self, dense: Collection[str]) -> Sequence[Step | Stretch]:
-        return join(self.by_events, dense, self.threads) if dense else self.by_events
+        return (
+            join(self.graph, self.precision, self.by_events, dense, self.threads) if dense else self.by_events
+        )
 
     def __call__(
         self, inputs: np.ndarray, watch: Callable[[str, np.ndarray], None] | None = None
@@ -93,17 +110,12 @@ class Engine(Generic[InputOp]):
         `graph.execute`.
         """
         inputs = np.atleast_1d(inputs)
+        if watch is None and not self._chosen:
+            self._choose(inputs)
         if self.whole is not None and watch is None:
             return self.whole(inputs)
         inputs = self._read(inputs)
         compile_kernels(self.kernels)
-        if watch is None and not self._chosen:
-            saved = load_choice(self._key(inputs))
-            if saved is not None and set(saved) <= self._all():
-                self.steps = self._join(saved)
-            elif len(inputs) >= WORTH_MEASURING:
-                self.calibrate(inputs, repeats=3)
-            self._chosen = True
         with self._lock, _threads(self.threads):
             if watch is None:
                 return self._run(self.steps, inputs).output[0].copy()
@@ -115,6 +127,14 @@ class Engine(Generic[InputOp]):
                     level = on - off
                 watch(name, level)
             return values.output[0].copy()
+
+    def _choose(self, inputs: np.ndarray) -> None:
+        saved = load_choice(self._key(inputs))
+        if saved is not None and set(saved) <= self._all():
+            self._run_layers(saved)
+        elif isinstance(self.graph.input, Image) or len(inputs) >= WORTH_MEASURING:
+            self.calibrate(inputs)
+        self._chosen = True
 
     def _read(self, inputs: np.ndarray) -> np.ndarray:
         picture = self.graph.input
@@ -138,24 +158,36 @@ class Engine(Generic[InputOp]):
         The choice is between events alone, stretches of the layers that are clearly faster dense, and dense
         everywhere: events, unless the whole network is clearly faster otherwise. It is kept for later processes.
         """
-        inputs = self._read(np.atleast_1d(inputs))
+        given = np.atleast_1d(inputs)
+        inputs = self._read(given)
         compile_kernels(self.kernels)
+        dense = self.mode != "events" and has_openvino()
         with self._lock, _threads(self.threads):
             values = Values(inputs)
-            dense = self.mode != "events" and has_onnx_runtime()
-            self.layers = measure(self.by_events, values, self.threads if dense else None, repeats)
-            if self.mode == "auto" and dense:
-                layers: dict[str, set[str]] = {
-                    "events": set(),
-                    "stretches": {layer.name for layer in self.layers if layer.faster_dense},
-                    "dense": self._all(),
-                }
-                steps = {name: self._join(dense) for name, dense in layers.items()}
-                runs = {name: partial(self._run, steps[name], inputs) for name in layers}
-                chosen = clearly_fastest(race(runs, repeats, pause=0.05))
-                self.steps, self._chosen = steps[chosen], True
-                save_choice(self._key(inputs), layers[chosen])
-            self.layers = profile(self.steps, values, self.layers, repeats)
+            everywhere = self._join(self._all()) if dense else []
+            self.layers = measure(self.by_events, values, everywhere, repeats)
+        if self.mode == "auto" and dense:
+            layers: dict[str, set[str]] = {
+                "events": set(),
+                "stretches": {layer.name for layer in self.layers if layer.faster_dense},
+                "dense": self._all(),
+            }
+            runs: dict[str, Callable[[], object]] = {}
+            for name, chosen in layers.items():
+                self._run_layers(chosen)
+                runs[name] = (self.whole and partial(self.whole, given)) or partial(
+                    self._run, self.steps, inputs
+                )
+            with self._lock, _threads(self.threads):
+                best = layers[clearly_fastest(race(runs, repeats, pause=0.05))]
+            self._run_layers(best)
+            self._chosen = True
+            save_choice(self._key(given), best)
+        with self._lock, _threads(self.threads):
+            if self.whole is not None:
+                self.layers = whole_profile(self.whole, given, self.layers, repeats)
+            else:
+                self.layers = profile(self.steps, values, self.layers, repeats)
         return self.layers
 
     def explain(self) -> str:

@@ -9,9 +9,10 @@ from functools import partial
 
 import numpy as np
 
-from spikeclip.engine.dense import Stretch, alone
-from spikeclip.engine.run import Values, feeds, run_step
+from spikeclip.engine.dense import Stretch
+from spikeclip.engine.run import Values, run_step
 from spikeclip.engine.steps import Step, Synapses
+from spikeclip.engine.whole import Whole
 
 MARGIN = 0.95
 """Share of the time of events below which something else counts as faster: less is noise."""
@@ -34,7 +35,7 @@ class Layer:
     """Time of the batch, as chosen; None inside a stretch."""
     seconds_events: float | None
     seconds_dense: float | None
-    """Time of the layer alone in ONNX Runtime, levels in, currents out."""
+    """Time of the layer where all layers run dense, as OpenVINO counts it."""
 
     @property
     def faster_dense(self) -> bool:
@@ -43,8 +44,10 @@ class Layer:
         return clearly_fastest({"events": self.seconds_events, "dense": self.seconds_dense}) == "dense"
 
 
-def measure(steps: Sequence[Step], values: Values, threads: int | None, repeats: int) -> list[Layer]:
-    """Time every step by its events and, with `threads` of ONNX Runtime, every layer dense; fills `values`."""
+def measure(
+    steps: Sequence[Step], values: Values, everywhere: Sequence[Step | Stretch], repeats: int
+) -> list[Layer]:
+    """Time every step by its events and, in the stretches of `everywhere`, every layer dense; fills `values`."""
     layers = []
     for step in steps:
         if not isinstance(step, Synapses):
@@ -58,27 +61,20 @@ def measure(steps: Sequence[Step], values: Values, threads: int | None, repeats:
                 values.reals[step.stream] = stream.copy(order="K")
             run_step(step, values)
 
-        runs: dict[str, Callable[[], object]] = {"events": by_events}
-        if threads is not None:
-            dense = alone(step, steps, threads)
-            runs["dense"] = partial(dense.session.run, None, feeds(dense, values))
-        times = race(runs, repeats)
+        seconds = race({"": by_events}, repeats)[""]
         spikes = values.spikes[step.source]
         level, taps = spikes.dense(), step.filter_[0] * step.filter_[1]
         sums = float(spikes.ends[..., -1].sum()) * step.outputs * taps / len(values.inputs)
-        layers.append(
-            Layer(
-                step.name,
-                "events",
-                float((level > 0).mean()),
-                float(level.mean()),
-                sums,
-                times["events"],
-                times["events"],
-                times.get("dense"),
-            )
-        )
-    return layers
+        density, rate = float((level > 0).mean()), float(level.mean())
+        layers.append(Layer(step.name, "events", density, rate, sums, seconds, seconds, None))
+    dense: dict[str, float] = {}
+    for stretch in everywhere:
+        if isinstance(stretch, Stretch):
+            dense |= stretch.profile(values.read, values.inputs.shape, repeats)
+    return [
+        layer if layer.seconds_events is None else replace(layer, seconds_dense=dense.get(layer.name))
+        for layer in layers
+    ]
 
 
 def profile(
@@ -94,6 +90,13 @@ def profile(
         else:
             rows.append(measured[step.name])
     return rows
+
+
+def whole_profile(whole: Whole, pictures: np.ndarray, layers: Sequence[Layer], repeats: int) -> list[Layer]:
+    """Return the layers of a network that runs dense as one, with the time of all."""
+    seconds = race({"": partial(whole, pictures)}, repeats)[""]
+    inside = [replace(layer, chosen="dense", seconds=None) for layer in layers]
+    return [Layer(whole.name, "stretch", None, None, 0.0, seconds, None, None), *inside]
 
 
 def race(runs: Mapping[str, Callable[[], object]], repeats: int, pause: float = 0.0) -> dict[str, float]:

@@ -110,6 +110,7 @@ class _Planner:
             source=self._source(op.inputs[0]),
             stream=stream,
             in_place=in_place,
+            target=target.name,
             result=target.name if others or target is self.graph.ops[-1] else None,
             neuron=neuron,
             window=window,

@@ -57,6 +57,10 @@ class Values:
     spikes: dict[str, Spikes] = field(default_factory=dict)
     output: np.ndarray = field(default_factory=lambda: _NOTHING)
 
+    def read(self, name: str) -> np.ndarray:
+        """Return a value (T, B, ...): levels of spikes, or reals."""
+        return self.spikes[name].dense() if name in self.spikes else self.reals[name]
+
     def room(self, name: str, shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
         """Return an array for `name`, of any content; the same one as in an earlier run where it fits."""
         array = self.workspace.get(name)
@@ -95,13 +99,12 @@ def kernels_of(steps: Sequence[Step | Stretch]) -> list[Kernel]:
 
 def run_step(step: Step | Stretch, values: Values) -> None:
     """Run one step; its output is added to `values`."""
-    reals, spikes = values.reals, values.spikes
     if isinstance(step, Plain):
-        given = [spikes[s].dense() if s in spikes else reals[s] for s in step.sources]
+        given = [values.read(name) for name in step.sources]
         for i, tokens in enumerate(step.tokens):
             if tokens:
                 given[i] = given[i].reshape(*given[i].shape[:2], -1, given[i].shape[-1])
-        values.output = reals[step.name] = run_op(step.op, *(given or [values.inputs[None]]))
+        values.output = values.reals[step.name] = run_op(step.op, *(given or [values.inputs[None]]))
     elif isinstance(step, Dense):
         _dense(step, values)
     elif isinstance(step, Filter):
@@ -213,20 +216,10 @@ def _synapses(step: Synapses, values: Values) -> None:
 
 
 def _stretch(step: Stretch, values: Values) -> None:
-    outputs = step.session.run(None, feeds(step, values))
-    for name, out in zip(step.results, outputs, strict=True):
+    for name, out in step(values.read, values.inputs.shape).items():
         values.output = values.reals[name] = out.reshape(-1, len(values.inputs), *out.shape[1:])
     for fire in step.fires:
         _fire(fire, values)
-
-
-def feeds(step: Stretch, values: Values) -> dict[str, np.ndarray]:
-    """Return what a stretch reads: levels and reals, (T * B, ...), repeated where they are constant over time."""
-    given = {}
-    for name, T in step.sources.items():
-        x = values.spikes[name].dense() if name in values.spikes else values.reals[name]
-        given[name] = np.broadcast_to(x, (T or len(x), *x.shape[1:])).reshape(-1, *x.shape[2:])
-    return given
 
 
 def _pooled_synapses(step: Synapses, neuron: ops.Neuron, values: Values) -> None:

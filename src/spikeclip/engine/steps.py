@@ -23,8 +23,10 @@ class Synapses:
     """Real-valued value that the result is added to."""
     in_place: bool
     """Whether the sum may take the stream's place, because nothing reads it later."""
+    target: str
+    """The last operation before the neuron: this one, the residual add or the max-pool."""
     result: str | None
-    """Name under which the sum is kept; None where only the neuron reads it."""
+    """Name under which the sum is kept, `target`; None where only the neuron reads it."""
     neuron: ops.Neuron | None
     window: tuple[int, int, int]
     """Size, stride and padding of the max-pool before the neuron; then nothing else reads the result."""

@@ -25,13 +25,18 @@ _NOTHING = np.empty(0, np.float32)
 
 
 def forward(
-    kernel: Callable, x_TX: Tensor, state_X: Tensor | None, factor: Tensor, streaming: bool, *settings: Any
+    kernel: Callable,
+    x_TX: Tensor,
+    state_X: Tensor | None,
+    factor: float | Tensor,
+    streaming: bool,
+    *settings: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Run `lif_forward` or `ilif_forward`: (spikes, state after the last step if `streaming`)."""
     s_TX = result_like(x_TX)
     x_TX, state_X = in_order(x_TX, s_TX), state_in_order(state_X, s_TX)
-    end_X = torch.empty_like(s_TX[0], dtype=factor.dtype) if streaming else None
-    arrays = (*_steps(x_TX), _flat(state_X), np.float32(factor.item()), _flat(s_TX), _flat(end_X))
+    end_X = torch.empty_like(s_TX[0], dtype=torch.float32) if streaming else None
+    arrays = (*_steps(x_TX), _flat(state_X), np.float32(float(factor)), _flat(s_TX), _flat(end_X))
     _in_threads(kernel, s_TX, *arrays, *_numbers(settings))
     return s_TX, end_X
 
@@ -40,7 +45,7 @@ def backward(
     kernel: Callable,
     x_TX: Tensor,
     state_X: Tensor | None,
-    factor: Tensor,
+    factor: float | Tensor,
     grad_s_TX: Tensor,
     grad_end_X: Tensor | None,
     needs: tuple[bool, bool],
@@ -50,11 +55,12 @@ def backward(
     grad_x_TX = result_like(x_TX)
     x_TX, grad_s_TX = in_order(x_TX, grad_x_TX), in_order(grad_s_TX, grad_x_TX)
     state_X, grad_end_X = (state_in_order(y_X, grad_x_TX) for y_X in (state_X, grad_end_X))
-    grad_start_X = torch.empty_like(grad_x_TX[0], dtype=factor.dtype) if needs[0] else None
-    arrays = (*_steps(x_TX), _flat(state_X), np.float32(factor.item()), *_steps(grad_s_TX), _flat(grad_end_X))
+    grad_start_X = torch.empty_like(grad_x_TX[0], dtype=torch.float32) if needs[0] else None
+    arrays = (*_steps(x_TX), _flat(state_X), np.float32(float(factor)), *_steps(grad_s_TX), _flat(grad_end_X))
     results = (_flat(grad_x_TX), _flat(grad_start_X), needs[1])
     grad_factor = _in_threads(kernel, grad_x_TX, *arrays, *results, *_numbers(settings))
-    return grad_x_TX, grad_start_X, factor.new_full(factor.shape, grad_factor) if needs[1] else None
+    made = torch.full_like(factor, grad_factor) if isinstance(factor, Tensor) and needs[1] else None
+    return grad_x_TX, grad_start_X, made
 
 
 def _flat(x_X: Tensor | None) -> np.ndarray:

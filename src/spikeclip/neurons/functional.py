@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -124,9 +125,8 @@ def _lif(
 ) -> tuple[Tensor, Tensor]:
     if surrogate not in SURROGATES:
         raise unknown("surrogate", surrogate, SURROGATES)
-    rate = torch.as_tensor(1 / tau, dtype=_membrane_dtype(x_TX), device=x_TX.device)
     settings = (v_threshold, v_reset, detach_reset, surrogate, alpha)
-    return _LIF.apply(x_TX, v_X, rate, *settings, streaming)  # type: ignore[return-value]
+    return _LIF.apply(x_TX, v_X, _factor(1 / tau, x_TX), *settings, streaming)  # type: ignore[return-value]
 
 
 def _ilif(
@@ -138,12 +138,25 @@ def _ilif(
     detach_reset: bool,
     streaming: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    gain = torch.as_tensor(D / range, dtype=_membrane_dtype(x_TX), device=x_TX.device)
+    gain = _factor(D / range, x_TX)
+    if torch.compiler.is_compiling() and len(x_TX) == 1 and r_X is None and not streaming:
+        return _quantised(x_TX, gain, D), None  # type: ignore[return-value]
     return _ILIF.apply(x_TX, r_X, gain, D, 1 - 1 / tau, detach_reset, streaming)  # type: ignore[return-value]
+
+
+def _quantised(x_X: Tensor, gain: float | Tensor, D: int) -> Tensor:
+    """`ilif` of one time step as plain operations, which a compiler fuses with the BatchNorm before them."""
+    u = (x_X.to(_membrane_dtype(x_X)) * gain).clamp(0, D)
+    return ((u + (u.round() - u).detach()) / D).to(x_X.dtype)
 
 
 def _membrane_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _factor(value: float | Tensor, x_TX: Tensor) -> float | Tensor:
+    """A learned factor in the dtype of the membranes; a fixed one stays a number: no copy that a GPU waits for."""
+    return value.to(_membrane_dtype(x_TX)) if isinstance(value, Tensor) else value
 
 
 def _kernels(x_TX: Tensor) -> ModuleType | None:
@@ -162,11 +175,22 @@ def _kernels(x_TX: Tensor) -> ModuleType | None:
     return None
 
 
-def _at_rest(x_TX: Tensor, v_reset: float | None, dtype: torch.dtype) -> Tensor:
-    return torch.full_like(x_TX[0], v_reset or 0.0, dtype=dtype)
+def _keep(ctx: Any, x_TX: Tensor, state_X: Tensor | None, factor: float | Tensor) -> None:
+    learned = isinstance(factor, Tensor)
+    ctx.save_for_backward(x_TX, state_X, factor if learned else None)
+    ctx.factor = None if learned else factor
 
 
-def _charge(x: Tensor, v: Tensor, rate: Tensor, v_reset: float | None) -> Tensor:
+def _kept(ctx: Any) -> tuple[Tensor, Tensor | None, float | Tensor]:
+    x_TX, state_X, factor = ctx.saved_tensors
+    return x_TX, state_X, ctx.factor if factor is None else factor
+
+
+def _at_rest(x_TX: Tensor, v_reset: float | None) -> Tensor:
+    return torch.full_like(x_TX[0], v_reset or 0.0, dtype=_membrane_dtype(x_TX))
+
+
+def _charge(x: Tensor, v: Tensor, rate: float | Tensor, v_reset: float | None) -> Tensor:
     drive = x - v if not v_reset else x - (v - v_reset)
     return v + drive * rate
 
@@ -183,7 +207,7 @@ class _LIF(Function):
         ctx: torch.autograd.function.FunctionCtx,
         x_TX: Tensor,
         v_X: Tensor | None,
-        rate: Tensor,
+        rate: float | Tensor,
         v_threshold: float,
         v_reset: float | None,
         detach_reset: bool,
@@ -191,11 +215,11 @@ class _LIF(Function):
         alpha: float,
         streaming: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        ctx.save_for_backward(x_TX, v_X, rate)  # type: ignore[arg-type]
+        _keep(ctx, x_TX, v_X, rate)
         ctx.settings = (v_threshold, v_reset, detach_reset, surrogate, alpha)  # type: ignore[attr-defined]
         if (fast := _kernels(x_TX)) is not None:
             return fast.forward(fast.lif_forward, x_TX, v_X, rate, streaming, v_threshold, v_reset)
-        v_X = _at_rest(x_TX, v_reset, rate.dtype) if v_X is None else v_X
+        v_X = _at_rest(x_TX, v_reset) if v_X is None else v_X
         s_TX = torch.empty_like(x_TX)  # not torch.stack, which would give up a channels-last layout
         for t, x in enumerate(x_TX.unbind()):
             h = _charge(x, v_X, rate, v_reset)
@@ -207,14 +231,14 @@ class _LIF(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_s_TX: Tensor, grad_v_X: Tensor | None):  # type: ignore[override] # noqa: ANN001
-        x_TX, v_X, rate = ctx.saved_tensors
+        x_TX, v_X, rate = _kept(ctx)
         v_threshold, v_reset, detach_reset, surrogate, alpha = ctx.settings
         needs = ctx.needs_input_grad[1:3]
         if (fast := _kernels(x_TX)) is not None:
             gradients = (grad_s_TX, grad_v_X)
             results = fast.backward(fast.lif_backward, x_TX, v_X, rate, *gradients, needs, *ctx.settings)
             return *results, *[None] * 6
-        v_X = _at_rest(x_TX, v_reset, rate.dtype) if v_X is None else v_X
+        v_X = _at_rest(x_TX, v_reset) if v_X is None else v_X
         before, charged = [], []
         for x in x_TX.unbind():
             h = _charge(x, v_X, rate, v_reset)
@@ -222,7 +246,7 @@ class _LIF(Function):
             charged.append(h)
             v_X = _reset(h, (h >= v_threshold).to(h.dtype), v_threshold, v_reset)
         grad_x_TX = torch.empty_like(x_TX)
-        grad_rate = torch.zeros_like(rate)
+        grad_rate = torch.zeros_like(rate) if needs[1] else None
         for t in range(len(x_TX) - 1, -1, -1):
             v, h = before[t], charged[t]
             derivative = SURROGATES[surrogate](h - v_threshold, alpha)
@@ -233,16 +257,16 @@ class _LIF(Function):
             grad_h = grad_s_TX[t] * derivative
             if grad_v_X is not None:
                 grad_h = grad_h + grad_v_X * kept
-            if needs[1]:
+            if grad_rate is not None:
                 grad_rate = grad_rate + (grad_h * (x_TX[t] - (v - (v_reset or 0.0)))).sum()
             grad_x_TX[t] = grad_h * rate
             grad_v_X = grad_h * (1 - rate)
         return grad_x_TX, grad_v_X if needs[0] else None, grad_rate, *[None] * 6
 
 
-def _integrate(x: Tensor, r: Tensor | None, gain: Tensor, decay: float) -> Tensor:
-    # A zero-dimensional gain would not lift a bf16 current to fp32.
-    u = x * gain if x.dtype == gain.dtype else x.to(gain.dtype).mul_(gain)
+def _integrate(x: Tensor, r: Tensor | None, gain: float | Tensor, decay: float) -> Tensor:
+    dtype = _membrane_dtype(x)  # a number would not lift a bf16 current to fp32
+    u = x * gain if x.dtype == dtype else x.to(dtype).mul_(gain)
     return u if r is None else u.add_(r, alpha=decay)
 
 
@@ -252,13 +276,13 @@ class _ILIF(Function):
         ctx: torch.autograd.function.FunctionCtx,
         x_TX: Tensor,
         r_X: Tensor | None,
-        gain: Tensor,
+        gain: float | Tensor,
         D: int,
         decay: float,
         detach_reset: bool,
         streaming: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        ctx.save_for_backward(x_TX, r_X, gain)  # type: ignore[arg-type]
+        _keep(ctx, x_TX, r_X, gain)
         ctx.settings = (D, decay, detach_reset)  # type: ignore[attr-defined]
         if (fast := _kernels(x_TX)) is not None:
             return fast.forward(fast.ilif_forward, x_TX, r_X, gain, streaming, D, decay)
@@ -277,7 +301,7 @@ class _ILIF(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_s_TX: Tensor, grad_r_X: Tensor | None):  # type: ignore[override] # noqa: ANN001
-        x_TX, r_X, gain = ctx.saved_tensors
+        x_TX, r_X, gain = _kept(ctx)
         D, decay, detach_reset = ctx.settings
         needs_r, needs_gain = needs = ctx.needs_input_grad[1:3]
         if (fast := _kernels(x_TX)) is not None:
@@ -291,12 +315,12 @@ class _ILIF(Function):
             inside.append((u >= 0) & (u <= D))
             r_X = u - u.clamp(0, D).round_() if t < last else None
         grad_x_TX = torch.empty_like(x_TX)
-        grad_gain = torch.zeros_like(gain)
+        grad_gain = torch.zeros_like(gain) if needs_gain else None
         for t in range(last, -1, -1):
-            grad_u = (grad_s_TX[t] * inside[t]).to(gain.dtype) / D
+            grad_u = (grad_s_TX[t] * inside[t]).to(_membrane_dtype(x_TX)) / D
             if grad_r_X is not None:
                 grad_u = grad_u + (grad_r_X if detach_reset else grad_r_X * ~inside[t])
-            if needs_gain:
+            if grad_gain is not None:
                 grad_gain = grad_gain + (grad_u * x_TX[t]).sum()
             grad_x_TX[t] = grad_u * gain
             grad_r_X = grad_u * decay if t or needs_r else None

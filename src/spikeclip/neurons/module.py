@@ -24,7 +24,8 @@ class Neuron(nn.Module):
 
     levels: how many spikes an output of 1 stands for. signed: every channel is an ON neuron, driven by the current,
     and an OFF neuron, driven by its negative, whose spikes count as negative. range_C: a current of (T, B, C, H, W) is
-    divided by its channel's number first (a fixed buffer, 1 at the start); None for none.
+    divided by its channel's number first (a fixed buffer, 1 at the start); None for none. statistics, recorded: what
+    `record` asks for, and has of the last run; a hook would do as well, but not in a compiled tower.
     """
 
     levels: int = 1
@@ -34,6 +35,8 @@ class Neuron(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("range_C", None)
+        self.statistics: tuple[Callable[[Neuron, Tensor], Tensor], ...] = ()
+        self.recorded: tuple[Tensor | None, ...] = ()
 
     def fire(self, x_TX: Tensor) -> Tensor:
         """Current (T, B, ...) -> activations of one population, from 0 up."""
@@ -45,7 +48,10 @@ class Neuron(nn.Module):
 
     def forward(self, x_TX: Tensor) -> Tensor:
         x_TX = self._scaled(x_TX)
-        return self.fire(x_TX) - self.fire(-x_TX) if self.signed else self.fire(x_TX)
+        s_TX = self.fire(x_TX) - self.fire(-x_TX) if self.signed else self.fire(x_TX)
+        if self.statistics:
+            self.recorded = tuple([statistic(self, s_TX) for statistic in self.statistics])
+        return s_TX
 
     def step(self, x_X: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """One time step: current (B, ...) and state (None at the start) -> (spikes, state)."""
@@ -259,24 +265,22 @@ def density(neuron: Neuron, s_TX: Tensor) -> Tensor:
 def record(
     model: nn.Module, statistic: Callable[[Neuron, Tensor], Tensor] = mean_spikes
 ) -> Iterator[dict[str, Tensor]]:
-    """Collect `statistic` of every neuron that runs inside the `with` block, by module name.
+    """Collect `statistic` of every neuron that runs inside the `with` block, by module name, for after its end.
 
-    A neuron that runs more than once keeps its last value.
+    A neuron that runs more than once keeps its last value. A tower that is compiled gives them too.
     """
     values: dict[str, Tensor] = {}
-
-    def hook(name: str) -> Callable:
-        def collect(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-            values[name] = statistic(module, output)  # type: ignore[arg-type]
-
-        return collect
-
-    handles = [m.register_forward_hook(hook(n)) for n, m in model.named_modules() if isinstance(m, Neuron)]
+    neurons = {name: module for name, module in model.named_modules() if isinstance(module, Neuron)}
+    for neuron in neurons.values():
+        neuron.statistics, neuron.recorded = (*neuron.statistics, statistic), (*neuron.recorded, None)
     try:
         yield values
     finally:
-        for handle in handles:
-            handle.remove()
+        for name, neuron in neurons.items():
+            *before, value = neuron.recorded
+            neuron.statistics, neuron.recorded = neuron.statistics[:-1], tuple(before)
+            if value is not None:
+                values[name] = value
 
 
 @contextmanager

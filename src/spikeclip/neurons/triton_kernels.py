@@ -1,9 +1,11 @@
 """The neurons' loops over time as Triton kernels; `triton` launches them.
 
 A program carries a block of membranes through all time steps in fp32 registers, so that forward reads the current
-and writes the spikes once, whatever T. Backward needs the charged membranes from the last step to the first and
-charges them anew for each: T (T + 1) / 2 steps, whose reads the cache answers, and no memory beside the result.
+and writes the spikes once, whatever T. Backward needs the charged membranes from the last step to the first: it charges
+HELD steps, keeps those in registers and goes back through them, from the last HELD steps to the first, and so needs no
+memory beside the result. Of a longer current the steps before are charged anew for each part.
 
+rate_ptr, gain_ptr: a pointer where the number is LEARNED, else the number itself.
 i: numbers of the elements of a time step, in memory order. Consecutive steps of a result are N elements apart.
 """
 
@@ -30,9 +32,19 @@ def _load(ptr: tl.tensor, i: tl.tensor, exists: tl.tensor, default: tl.constexpr
 @triton.jit
 def _lif_step(x: tl.tensor, v: tl.tensor, rate: tl.tensor, V_THRESHOLD: tl.constexpr, V_RESET: tl.constexpr):
     """Return (drive, charged membrane, membrane after the reset); see `functional.lif`."""
-    drive = x - v if V_RESET is None else x - (v - V_RESET)
+    drive = _lif_drive(x, v, V_RESET)
     h = v + drive * rate
-    return drive, h, tl.where(h >= V_THRESHOLD, h - V_THRESHOLD if V_RESET is None else V_RESET, h)
+    return drive, h, _lif_reset(h, V_THRESHOLD, V_RESET)
+
+
+@triton.jit
+def _lif_drive(x: tl.tensor, v: tl.tensor, V_RESET: tl.constexpr):
+    return x - v if V_RESET is None else x - (v - V_RESET)
+
+
+@triton.jit
+def _lif_reset(h: tl.tensor, V_THRESHOLD: tl.constexpr, V_RESET: tl.constexpr):
+    return tl.where(h >= V_THRESHOLD, h - V_THRESHOLD if V_RESET is None else V_RESET, h)
 
 
 @triton.jit
@@ -61,11 +73,12 @@ def lif_forward(
     V_RESET: tl.constexpr,
     T: tl.tensor,
     N: tl.tensor,
+    LEARNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     exists = i < N
-    rate = tl.load(rate_ptr)
+    rate = tl.load(rate_ptr) if LEARNED else rate_ptr
     v = _load(v_ptr, i, exists, 0.0 if V_RESET is None else V_RESET)
     for _ in range(T):
         x = _load(x_ptr, i, exists, 0.0)
@@ -95,33 +108,51 @@ def lif_backward(
     DETACH_RESET: tl.constexpr,
     SURROGATE: tl.constexpr,
     ALPHA: tl.constexpr,
-    T: tl.tensor,
+    T: tl.constexpr,
     N: tl.tensor,
+    LEARNED: tl.constexpr,
     BLOCK: tl.constexpr,
+    HELD: tl.constexpr,
 ) -> None:
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     exists = i < N
-    rate = tl.load(rate_ptr)
+    rate = tl.load(rate_ptr) if LEARNED else rate_ptr
     v_start = _load(v_ptr, i, exists, 0.0 if V_RESET is None else V_RESET)
     grad_v = _load(grad_v_ptr, i, exists, 0.0)
     grad_rate = tl.zeros((BLOCK,), tl.float32)
-    for t in range(T - 1, -1, -1):
-        drive, h, v = v_start, v_start, v_start
+    for part in range(T // HELD - 1, -1, -1):
+        v_part = v_start
         x_t_ptr = x_ptr
-        for _ in range(t + 1):
-            x = _load(x_t_ptr, i, exists, 0.0)
-            drive, h, v = _lif_step(x, v, rate, V_THRESHOLD, V_RESET)
+        for _ in range(part * HELD):
+            _drive, _h, v_part = _lif_step(_load(x_t_ptr, i, exists, 0.0), v_part, rate, V_THRESHOLD, V_RESET)
             x_t_ptr += x_stride
-        derivative = _surrogate(h - V_THRESHOLD, SURROGATE, ALPHA)
-        kept = tl.full((BLOCK,), 1.0, tl.float32) if V_RESET is None else tl.where(h >= V_THRESHOLD, 0.0, 1.0)
-        if not DETACH_RESET:
-            kept += (-V_THRESHOLD if V_RESET is None else V_RESET - h) * derivative
-        grad_h = _load(grad_s_ptr, i, exists, 0.0) * derivative + grad_v * kept
-        grad_rate += grad_h * drive
-        tl.store(grad_x_ptr + i, (grad_h * rate).to(grad_x_ptr.dtype.element_ty), exists)
-        grad_v = grad_h * (1 - rate)
-        grad_s_ptr -= grad_s_stride
-        grad_x_ptr -= N
+        v = v_part
+        charged = ()
+        for _ in tl.static_range(HELD):
+            _drive, h, v = _lif_step(_load(x_t_ptr, i, exists, 0.0), v, rate, V_THRESHOLD, V_RESET)
+            charged = charged + (h,)  # noqa: RUF005
+            x_t_ptr += x_stride
+        for t in tl.static_range(HELD - 1, -1, -1):
+            h = charged[t]
+            derivative = _surrogate(h - V_THRESHOLD, SURROGATE, ALPHA)
+            kept = (
+                tl.full((BLOCK,), 1.0, tl.float32)
+                if V_RESET is None
+                else tl.where(h >= V_THRESHOLD, 0.0, 1.0)
+            )
+            if not DETACH_RESET:
+                kept += (-V_THRESHOLD if V_RESET is None else V_RESET - h) * derivative
+            grad_h = _load(grad_s_ptr, i, exists, 0.0) * derivative + grad_v * kept
+            if grad_rate_ptr is not None:
+                x_t_ptr -= x_stride
+                v = v_part
+                if t > 0:
+                    v = _lif_reset(charged[t - 1], V_THRESHOLD, V_RESET)
+                grad_rate += grad_h * _lif_drive(_load(x_t_ptr, i, exists, 0.0), v, V_RESET)
+            tl.store(grad_x_ptr + i, (grad_h * rate).to(grad_x_ptr.dtype.element_ty), exists)
+            grad_v = grad_h * (1 - rate)
+            grad_s_ptr -= grad_s_stride
+            grad_x_ptr -= N
     if grad_v_start_ptr is not None:
         tl.store(grad_v_start_ptr + i, grad_v, exists)
     if grad_rate_ptr is not None:
@@ -148,11 +179,12 @@ def ilif_forward(
     DECAY: tl.constexpr,
     T: tl.tensor,
     N: tl.tensor,
+    LEARNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     exists = i < N
-    gain = tl.load(gain_ptr)
+    gain = tl.load(gain_ptr) if LEARNED else gain_ptr
     r = _load(r_ptr, i, exists, 0.0)
     for _ in range(T):
         u, n = _ilif_step(_load(x_ptr, i, exists, 0.0), r, gain, D, DECAY)
@@ -179,32 +211,43 @@ def ilif_backward(
     D: tl.constexpr,
     DECAY: tl.constexpr,
     DETACH_RESET: tl.constexpr,
-    T: tl.tensor,
+    T: tl.constexpr,
     N: tl.tensor,
+    LEARNED: tl.constexpr,
     BLOCK: tl.constexpr,
+    HELD: tl.constexpr,
 ) -> None:
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     exists = i < N
-    gain = tl.load(gain_ptr)
+    gain = tl.load(gain_ptr) if LEARNED else gain_ptr
     r_start = _load(r_ptr, i, exists, 0.0)
     grad_r = _load(grad_r_ptr, i, exists, 0.0)
     grad_gain = tl.zeros((BLOCK,), tl.float32)
-    for t in range(T - 1, -1, -1):
-        x, u, r = r_start, r_start, r_start
+    for part in range(T // HELD - 1, -1, -1):
+        r = r_start
         x_t_ptr = x_ptr
-        for _ in range(t + 1):
-            x = _load(x_t_ptr, i, exists, 0.0)
-            u, n = _ilif_step(x, r, gain, D, DECAY)
+        for _ in range(part * HELD):
+            u, n = _ilif_step(_load(x_t_ptr, i, exists, 0.0), r, gain, D, DECAY)
             r = u - n
             x_t_ptr += x_stride
-        inside = (u >= 0) & (u <= D)
-        grad_u = tl.where(inside, _load(grad_s_ptr, i, exists, 0.0) / D, 0.0)
-        grad_u += grad_r if DETACH_RESET else tl.where(inside, 0.0, grad_r)
-        grad_gain += grad_u * x
-        tl.store(grad_x_ptr + i, (grad_u * gain).to(grad_x_ptr.dtype.element_ty), exists)
-        grad_r = grad_u * DECAY
-        grad_s_ptr -= grad_s_stride
-        grad_x_ptr -= N
+        charged = ()
+        for _ in tl.static_range(HELD):
+            u, n = _ilif_step(_load(x_t_ptr, i, exists, 0.0), r, gain, D, DECAY)
+            r = u - n
+            charged = charged + (u,)  # noqa: RUF005
+            x_t_ptr += x_stride
+        for t in tl.static_range(HELD - 1, -1, -1):
+            u = charged[t]
+            inside = (u >= 0) & (u <= D)
+            grad_u = tl.where(inside, _load(grad_s_ptr, i, exists, 0.0) / D, 0.0)
+            grad_u += grad_r if DETACH_RESET else tl.where(inside, 0.0, grad_r)
+            if grad_gain_ptr is not None:
+                x_t_ptr -= x_stride
+                grad_gain += grad_u * _load(x_t_ptr, i, exists, 0.0)
+            tl.store(grad_x_ptr + i, (grad_u * gain).to(grad_x_ptr.dtype.element_ty), exists)
+            grad_r = grad_u * DECAY
+            grad_s_ptr -= grad_s_stride
+            grad_x_ptr -= N
     if grad_r_start_ptr is not None:
         tl.store(grad_r_start_ptr + i, grad_r, exists)
     if grad_gain_ptr is not None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from spikeclip.neurons import relu_phase
+from spikeclip.towers.recompute import keep_activations
 from spikeclip.train.average import Average
 from spikeclip.train.checkpoint import fitting
 from spikeclip.train.checks import (
@@ -26,6 +27,7 @@ from spikeclip.train.checks import (
     watch_rates,
 )
 from spikeclip.train.feed import Feed
+from spikeclip.train.memory import recomputes
 from spikeclip.train.network import StageNetwork
 from spikeclip.train.optimizer import make_optimizers, schedule
 from spikeclip.train.session import Interrupted, Session
@@ -92,7 +94,11 @@ def run_stage(
     started = saved_at = time.monotonic()
     before = progress.seconds
     report.begin(index, stage, steps.total, progress.step)
-    with contextlib.closing(feed.batches(steps.after(progress.step))) as batches:
+    again = recomputes(session.recompute, network, feed)
+    with (
+        contextlib.nullcontext() if again else keep_activations(),
+        contextlib.closing(feed.batches(steps.after(progress.step))) as batches,
+    ):
         for inputs, targets in batches:
             step, progress.step = progress.step, progress.step + 1
             logged, ended = step % LOG_EVERY == 0, progress.step % steps.per_epoch == 0

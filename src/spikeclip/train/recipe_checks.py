@@ -164,8 +164,6 @@ def _check_stage(key: str, stage: StageConfig, config: RunConfig, model: ModelCo
         )
     if stage.fixed_statistics and stage.recompute_statistics:
         raise InputError(f"{key}: fixed_statistics and recompute_statistics exclude each other: choose one")
-    if stage.loss.rate and config.compile:
-        raise InputError(f"{key}.loss.rate reads layers that compile hides: set compile: false")
     labels = stage.stage == "finetune" or (stage.stage == "align_image" and stage.loss.prototype > 0)
     captions = _caption_sets(config.data) if labels else []
     if captions:

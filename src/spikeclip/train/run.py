@@ -33,7 +33,7 @@ from spikeclip.train.folder import CHECKPOINT, RESULT, begin, check_start, locke
 from spikeclip.train.lessons import Lessons, gather_lessons
 from spikeclip.train.loop import Progress, run_stage
 from spikeclip.train.pictures import RunPictures, load_run_pictures
-from spikeclip.train.precision import resolve_precision
+from spikeclip.train.precision import resolve_compile, resolve_precision
 from spikeclip.train.recipe import changed_training, read_model_config, recipe_values
 from spikeclip.train.recipe_checks import check_files, check_run
 from spikeclip.train.report import Report
@@ -98,14 +98,16 @@ def train_run(
                 model.load_state_dict(state["weights"])
         if main:
             begin(out, recipe_values(config), resume)
-        if config.compile:
+        compiled = resolve_compile(config.compile, accelerator.device.type)
+        if compiled:
             model.image.compile(fullgraph=True)
             model.text.compile(fullgraph=True)
         precision = resolve_precision(config.precision, accelerator.device.type)
         opened = open_session(
             accelerator, report, precision, out / CHECKPOINT, config.checkpoint_minutes, config.feed
         )
-        with opened as session, _graphs_allowed() if config.compile else nullcontext():
+        with opened as session, _graphs_allowed() if compiled else nullcontext():
+            session = dataclasses.replace(session, recompute=config.recompute)
             done = _run_stages(config, model, (pictures, lessons), session, out / CHECKPOINT, state)
         result: dict[str, Any] = {
             "stages": done,

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -24,7 +24,8 @@ class Session:
 
     accelerator: the processes and their devices. report: the log. precision: autocast dtype of matrix products.
     checkpoint_seconds: longest time between checkpoints. interrupted: whether this process has
-    received a signal to stop. feed: how pictures come to the device, as in a recipe.
+    received a signal to stop. feed: how pictures come to the device, and recompute: whether activations are computed
+    again, as in a recipe.
     """
 
     accelerator: Accelerator
@@ -33,6 +34,7 @@ class Session:
     checkpoint_seconds: float
     interrupted: Callable[[], bool]
     feed: FeedKind = "auto"
+    recompute: Literal["auto"] | bool = "auto"
 
     def any_interrupted(self) -> bool:
         """Whether any process has received a signal to stop; all have to ask after the same step."""
