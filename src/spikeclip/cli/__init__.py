@@ -54,7 +54,8 @@ app = typer.Typer(
   spikeclip demo                                        all steps in minutes, nothing to download
   spikeclip train cifar10 seed=1                        train from a recipe, built in or a file
   spikeclip evaluate runs/cifar10 --data cifar10
-  spikeclip classify cat.jpg --model runs/cifar10 --labels "cat,dog,truck"
+  spikeclip classify cat.jpg --labels "cat,dog,truck"    with the model that comes with the package
+  spikeclip index ~/Pictures && spikeclip search "a red bus"
 
 SPIKECLIP_DEBUG=1 shows the full traceback of an error.""",
     add_completion=True,
