@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import number, run
-from benchmarks.gpu.measure import Measurement, measurements
+from benchmarks.gpu.measure import Measurement
+from benchmarks.gpu.plan import measurements
 from benchmarks.gpu.targets import TARGETS, over_floor
 from benchmarks.machine import environment
 from spikeclip.cli.tables import print_table

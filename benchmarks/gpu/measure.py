@@ -1,9 +1,9 @@
-"""What is measured how: sizes, time of a call, peak memory, and the list of measurements."""
+"""What is measured how: sizes, time of a call, peak memory."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -103,21 +103,3 @@ def timed(call: Callable[[], Any], size: Size, rounds: int = 3) -> dict[str, Any
         found.append((time.perf_counter() - start) / calls)
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     return {"seconds": median(found), "spread": max(found) / min(found), "peak_bytes": peak}
-
-
-def measurements(only: Sequence[str] = ()) -> dict[str, Measurement]:
-    """Return all measurements by name, or those with one of `only` in it.
-
-    First those that targets are about; what needs a process of its own stands together.
-    """
-    from benchmarks.gpu import agreement, command, neuron, steps
-
-    parts = (agreement, command, neuron, steps)
-    first = {name: found for part in parts for name, found in part.FIRST.items()}
-    ordered = sorted(first.items(), key=lambda item: sorted(item[1].environment.items()))
-    rest = {name: found for part in parts for name, found in part.REST.items()}
-    return {
-        name: found
-        for name, found in {**dict(ordered), **rest}.items()
-        if not only or any(text in name for text in only)
-    }

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu import __main__ as command
-from benchmarks.gpu.measure import SMALL, Measurement, measurements
+from benchmarks.gpu.measure import SMALL, Measurement
 from benchmarks.gpu.neuron import TENSORS
+from benchmarks.gpu.plan import measurements
 from benchmarks.gpu.targets import TARGETS, over_floor
 from spikeclip.neurons import functional
 
