@@ -90,7 +90,9 @@ def test_a_recipe_saved_by_an_older_version_is_the_same(saved):
 
 def test_a_saved_model_takes_no_changes():
     assert settings("pretrained: runs/a").pretrained == "runs/a"
-    with pytest.raises(InputError, match="remove the other model settings"):
+    with pytest.raises(
+        InputError, match=r"remove the other settings of the model, D \(of a recipe: model\.D=null\)"
+    ):
         settings("{pretrained: runs/a, D: 2}")
     with pytest.raises(InputError, match="did you mean 'neuron'"):
         settings("nuron: lif")

@@ -53,8 +53,9 @@ def test_it_searches_the_usual_index_without_pytorch_and_stops_when_told(folder,
     command = [sys.executable, "-c", code, "serve", "--port", "0"]
     environment = {**os.environ, "HOME": str(tmp_path), "SPIKECLIP_TOKEN": "s3cret"}
     running = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may have had it ignored
+    )  # fmt: skip
     try:
         said = running.stdout.readline()
         assert said.startswith("answering at http://127.0.0.1:")

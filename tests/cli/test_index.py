@@ -14,7 +14,7 @@ COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220)}
 
 @pytest.fixture(scope="module")
 def photos(folder):
-    place = folder / "photos"
+    place = folder / "colours-of-photos"
     for name, colour in COLOURS.items():
         (place / name).mkdir(parents=True)
         Image.new("RGB", (90, 60), colour).save(place / name / f"{name}.jpg")
@@ -28,14 +28,14 @@ def spikeclip(process):
 
 
 def test_pictures_are_indexed_and_found(spikeclip, command, photos, folder):
-    code, out, err = spikeclip("index", "photos", "--db", "colours")
+    code, out, err = spikeclip("index", "colours-of-photos", "--db", "colours")
     assert code == 0, err
     assert "3 added, 0 unchanged, 0 moved, 0 changed, 0 removed, 1 unreadable" in out
     assert f"unreadable {photos / 'damaged.jpg'}: " in err
     assert "Traceback" not in err
 
     code, out, err = spikeclip(
-        "search", "--like", "photos/red/red.jpg", "-n", "2", "--json", "--db", "colours"
+        "search", "--like", "colours-of-photos/red/red.jpg", "-n", "2", "--json", "--db", "colours"
     )
     assert code == 0, err
     first, second = json.loads(out)

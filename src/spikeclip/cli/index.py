@@ -13,7 +13,9 @@ from spikeclip.defaults import INDEX, MODEL
 if TYPE_CHECKING:
     from spikeclip.search import Added, Index
 
-HELP = """Index pictures, to find them by words with `spikeclip search`.
+HELP = """Index pictures, to find them by words.
+
+`spikeclip search` then finds them.
 
 FOLDER is a folder (with its subfolders) or a picture. Run it again after pictures came or went: what has not changed
 is not read, a file that moved keeps its row, and --prune drops files that are gone; without FOLDER, the folders from

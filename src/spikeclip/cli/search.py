@@ -14,7 +14,9 @@ from spikeclip.defaults import INDEX
 if TYPE_CHECKING:
     from spikeclip.search import Hit
 
-HELP = """Find pictures that `spikeclip index` has indexed, by words or by a picture.
+HELP = """Find indexed pictures by words or by a picture.
+
+`spikeclip index` makes the index.
 
 The score is the cosine between picture and query. Several texts and pictures are added up, and --not is taken away.
 --where is a condition in SQL on the columns id, path, size (bytes), mtime, width, height and indexed (seconds since

@@ -6,6 +6,7 @@ import asyncio
 import re
 import secrets
 import time
+from contextlib import suppress
 from typing import Any
 
 from fastapi.responses import JSONResponse
@@ -21,6 +22,8 @@ WORK = ("/v1/", "/knn-service")
 """Addresses that cost something: they count as waiting."""
 SECRET = (*WORK, "/metrics")
 """Addresses that need the token; the page itself holds no data."""
+DISCARDED, SECONDS = 2**24, 1.0
+"""Bytes of a body that is too large which are still taken, and for how long."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' blob: data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
@@ -65,7 +68,7 @@ class Guard:
         self._working += works
         self.metrics.waiting.set(self._working)
         try:
-            self._check(scope, works, most)
+            await self._check(scope, works, most, body)
             await self.app(scope, body.receive, answer)
         except Refused as refused:
             await JSONResponse({"error": refused.detail}, refused.status_code, refused.headers)(
@@ -77,7 +80,7 @@ class Guard:
             self.metrics.waiting.set(self._working)
             self.metrics.answered(_route(scope), status, time.monotonic() - start)
 
-    def _check(self, scope: Scope, works: bool, most: int) -> None:
+    async def _check(self, scope: Scope, works: bool, most: int, body: _Body) -> None:
         headers, settings = Headers(scope=scope), self.settings
         host = re.sub(r":\d+$", "", headers.get("host", "")).strip("[]").lower()
         if settings.hosts and host not in settings.hosts:
@@ -92,6 +95,7 @@ class Guard:
                 )
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > most:
+            await body.discard()
             raise too_large(most)
         if works and self._working > settings.queue:
             raise busy(f"{settings.queue} requests are waiting already: ask again in a moment")
@@ -125,9 +129,22 @@ class _Body:
         self.size += size
         self._guard.hold(size)
         if self.size > self._most:
+            if message.get("more_body", False):
+                await self.discard()
             raise too_large(self._most)
         self._whole = not message.get("more_body", False)
         return message
+
+    async def discard(self) -> None:
+        """Take what still comes, and keep nothing: who is still sending would not see the answer."""
+        left = DISCARDED
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SECONDS):
+                while left > 0:
+                    message = await self._receive()
+                    left -= len(message.get("body", b""))
+                    if not message.get("more_body", False):  # all of it, or a disconnect
+                        return
 
 
 def _most(scope: Scope, settings: Settings) -> int:
