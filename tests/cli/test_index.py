@@ -60,7 +60,7 @@ def test_pictures_are_indexed_and_found(spikeclip, command, photos, folder):
     assert command("index", "--db", "colours", "--export", "out")[1] == "2 embeddings: out\n"
     taken = command("index", "--db", "other", "--from-embeddings", "out")[1]
     assert "2 rows from out" in taken
-    assert command("index", "photos/red", "--remove", "--db", "colours")[1] == "1 removed\n"
+    assert command("index", "colours-of-photos/red", "--remove", "--db", "colours")[1] == "1 removed\n"
     assert len(json.loads(command("search", "red", "--json", "--db", "colours")[1])) == 1
 
 
