@@ -50,7 +50,7 @@ def same(a: dict, b: dict) -> bool:
             set(),
         ),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value) if isinstance(value, set) else value),
 )
 def test_a_stage_moves_its_own_parts_only(stage, moves, stays, prepared, run):
     """Weights and the running statistics of BatchNorm: a frozen tower gives the same embeddings afterwards."""
