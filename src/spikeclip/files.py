@@ -178,7 +178,7 @@ _LOCKS: WeakSet[IO[str]] = WeakSet()
 
 
 def _let_go() -> None:
-    """Close the locks in a forked process, which would hold them for as long as it lives: OpenVINO forks one."""
+    """Close the locks in a forked process, which would hold them for as long as it lives."""
     for file in list(_LOCKS):
         file.close()
 

@@ -220,7 +220,7 @@ class OpenVinoGraph:
             x = self._pooled(pool, x)
         T = self.shapes[op.inputs[0]][0]
         currents = [x] * op.T if T == 1 else self.ov.split(x, np.array(0), op.T).outputs()
-        levels = unrolled(op, currents)
+        levels = unrolled(self.ov, op, currents)
         return self._levels(op.name, self.ov.concat(levels, 0) if op.T > 1 else levels[0])
 
     def _pooled(self, op: ops.MaxPool, x: Any) -> Any:

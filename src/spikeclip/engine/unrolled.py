@@ -11,14 +11,12 @@ from spikeclip.engine.neuron import LIF, parameters
 from spikeclip.graph import ops
 
 
-def unrolled(op: ops.Neuron, currents: Sequence[Any]) -> list[Any]:
-    """Return the levels of every step, float32, of its currents."""
-    return (_lif if parameters(op)[0] == LIF else _ilif)(op, currents)
+def unrolled(ov: Any, op: ops.Neuron, currents: Sequence[Any]) -> list[Any]:
+    """Return the levels of every step, float32, of its currents. ov: OpenVINO's set of operations."""
+    return (_lif if parameters(op)[0] == LIF else _ilif)(ov, op, currents)
 
 
-def _lif(op: ops.Neuron, currents: Sequence[Any]) -> list[Any]:
-    from openvino import opset13 as ov
-
+def _lif(ov: Any, op: ops.Neuron, currents: Sequence[Any]) -> list[Any]:
     _, rate, _, threshold, rest, soft, _ = parameters(op)
     levels: list[Any] = []
     h = fired = None
@@ -35,9 +33,7 @@ def _lif(op: ops.Neuron, currents: Sequence[Any]) -> list[Any]:
     return levels
 
 
-def _ilif(op: ops.Neuron, currents: Sequence[Any]) -> list[Any]:
-    from openvino import opset13 as ov
-
+def _ilif(ov: Any, op: ops.Neuron, currents: Sequence[Any]) -> list[Any]:
     _, gain, decay, *_, top = (np.float32(n) for n in parameters(op))
     levels: list[Any] = []
     u: Any = None

@@ -42,8 +42,7 @@ def read_embeddings(index: Index, folder: str | Path) -> int:
         table, _ = store.open_tables(index.folder, index.dim)
         for embeddings, metadata in pairs:
             for rows, vectors_ND in _read(embeddings, metadata, index.fingerprint):
-                merge = table.merge_insert("path").when_matched_update_all()
-                merge.when_not_matched_insert_all().execute(store.as_batch(rows, vectors_ND))
+                store.upsert(table, store.as_batch(rows, vectors_ND))
                 count += len(rows)
     return count
 

@@ -80,7 +80,7 @@ class Index:
     @classmethod
     def open(cls, folder: str | Path) -> Index:
         """Open an index. Raises `InputError` where there is none, or one that cannot be read."""
-        folder = Path(os.path.abspath(os.path.expanduser(folder)))
+        folder = _absolute(folder)
         return cls(folder, store.read_about(folder))
 
     @classmethod
@@ -94,7 +94,7 @@ class Index:
         for a folder that holds other things.
         """
         format_of(encoder)
-        folder = Path(os.path.abspath(os.path.expanduser(folder)))
+        folder = _absolute(folder)
         name = os.path.abspath(model) if model and os.path.isdir(model) else model or encoder.name
         if not rebuild and (folder / store.ABOUT).is_file():
             index = cls.open(folder)
@@ -141,9 +141,7 @@ class Index:
         not there or holds nothing any more, and where another process writes.
         """
         self.check(encoder)
-        given = [
-            Path(os.path.abspath(os.path.expanduser(folder))) for folder in folders or self._about.folders
-        ]
+        given = [_absolute(folder) for folder in folders or self._about.folders]
         if not given:
             raise InputError(f"nothing was indexed in {self.folder} yet: name a folder of pictures")
         with store.writing(self.folder), store.said(self.folder):
@@ -208,7 +206,7 @@ class Index:
     def remove(self, paths: Sequence[str | Path]) -> int:
         """Drop the rows of files, or of everything below folders; return how many. The files stay."""
         removed = 0
-        given = [os.path.abspath(os.path.expanduser(path)) for path in paths]
+        given = [str(_absolute(path)) for path in paths]
         with store.writing(self.folder), store.said(self.folder):
             for table in (self._pictures, self._unreadable):
                 table.checkout_latest()
@@ -321,3 +319,8 @@ class Index:
         for table in (self._pictures, self._unreadable):
             table.checkout_latest()
             table.optimize(cleanup_older_than=store.READERS_KEEP)
+
+
+def _absolute(path: str | Path) -> Path:
+    """Return a path as rows hold it: from the root, links as they are."""
+    return Path(os.path.abspath(os.path.expanduser(path)))

@@ -148,6 +148,12 @@ def conditions(column: str, values: Sequence[str]) -> Iterator[str]:
         yield f"{column} IN ({', '.join(map(quoted, values[i : i + _NAMES]))})"
 
 
+def upsert(table: Table, rows: pa.Table) -> None:
+    """Write rows, in place of those with the same path where there are any."""
+    merge = table.merge_insert("path").when_matched_update_all()
+    merge.when_not_matched_insert_all().execute(rows)
+
+
 def delete(table: Table, paths: Sequence[str]) -> None:
     """Delete the rows of these paths."""
     for condition in conditions("path", paths):

@@ -98,8 +98,7 @@ class Writer:
             table = store.as_batch(self.rows, np.concatenate(self.embeddings))
             old = np.array([path in self.known.files for path in paths])
             if changed := table.filter(pa.array(old)):
-                merge = self.pictures.merge_insert("path").when_matched_update_all()
-                merge.when_not_matched_insert_all().execute(changed)
+                store.upsert(self.pictures, changed)
             if new := table.filter(pa.array(~old)):
                 self.pictures.add(new)
             self.result.added += len(table) - len(changed)
