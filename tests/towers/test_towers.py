@@ -269,3 +269,5 @@ def test_the_first_neurons_have_levels_and_ranges_of_their_own():
         InputError, match="first_range has 40 values, and the image tower 7 neurons with levels"
     ):
         create_model("spikeclip-tiny", first_range=[1.0] * 40)
+    twin = create_model("spikeclip-tiny", neuron="relu", first_D=[16], first_range=[6.0])
+    assert not any(isinstance(m, ILIF) for m in twin.image.modules())

@@ -212,9 +212,12 @@ def make_channel_neuron(
 def set_first(tower: nn.Module, levels: Sequence[int], ranges: Sequence[float] = ()) -> None:
     """Give the first I-LIF or quantised neurons of a tower their own D, and their own range, in their order.
 
+    A tower of other neurons has neither and stays as it is, so that a network and its ReLU twin share their settings.
     Raises `InputError` for more levels or ranges than there are neurons.
     """
     neurons = [module for module in tower.modules() if isinstance(module, ILIF)]
+    if not neurons:
+        return
     for name, given in (("first_D", levels), ("first_range", ranges)):
         if len(given) > len(neurons):
             raise InputError(
