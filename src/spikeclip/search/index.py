@@ -23,6 +23,7 @@ from spikeclip.search.check import Verified, verify
 from spikeclip.search.kernel import best, dots
 from spikeclip.search.rows import Hit, Rows, load_rows, with_vectors
 from spikeclip.search.store import About
+from spikeclip.search.where import check_where, refused
 from spikeclip.search.writer import Added
 
 IVF_FROM = 200_000
@@ -161,8 +162,8 @@ class Index:
         """Return the pictures nearest to a vector (dim,), best first; exact unless there is an IVF index.
 
         offset: of the best, how many are left out. where: a condition on the columns in SQL, such as
-        "path LIKE '%2024%' AND width > 1000". Raises `InputError` for a vector of another shape or without direction,
-        and for a condition that is none.
+        "path LIKE '%2024%' AND width > 1000"; see `check_where`. Raises `InputError` for a vector of another shape or
+        without direction, and for a condition that is none.
         """
         vector_D = np.asarray(vector_D, np.float32).reshape(-1)
         length = float(np.linalg.norm(vector_D)) if vector_D.shape == (self.dim,) else math.nan
@@ -300,15 +301,17 @@ class Index:
     @contextmanager
     def _where(self, where: str | None) -> Iterator[None]:
         """Let an error of LanceDB be one of the condition."""
+        if where is None:
+            yield
+            return
+        check_where(where)
         try:
             yield
-        except (ValueError, RuntimeError) as error:
-            if where is None:
-                raise
-            raise InputError(
-                f"the condition {where!r} cannot be used: {store.reason(error)}; it is SQL on the columns "
-                f"{', '.join(store.COLUMNS)}, such as \"path LIKE '%2024%'\""
-            ) from error
+        except Exception as error:
+            why = store.reason(error)
+            if "xecution" in why:  # what follows are values of rows
+                why = "it cannot be worked out for every row, as a text that is no number or a division by 0"
+            raise refused(where, why) from error
 
     def _write_about(self, folders: list[str]) -> None:
         if folders != self._about.folders:
