@@ -85,7 +85,7 @@ class Found(BaseModel):
 class KnnQuery(BaseModel):
     """What clip-retrieval's clients send; what else they send has no meaning here and is ignored."""
 
-    text: str | None = None
+    text: Text | None = None
     image: str | None = None
     image_url: str | None = None
     embedding_input: list[float] | None = None
@@ -127,7 +127,10 @@ async def read_query(request: Request) -> tuple[SearchQuery, bytes | None]:
         return _checked(SearchQuery.model_validate_json, _short(await request.body())), None
     if kind not in ("multipart/form-data", "application/x-www-form-urlencoded"):
         raise Refused(415, f"a body of {kind[:80]}: send JSON, or a form with a picture")
-    form = await request.form(max_files=1, max_fields=20)
+    try:
+        form = await request.form(max_files=1, max_fields=20)
+    except UnicodeError:
+        raise Refused(400, "the form is not text in the charset that it names: send it as UTF-8") from None
     sent = form.get("picture")
     if isinstance(sent, str):
         raise Refused(422, "picture: a text came where a file was expected (curl -F picture=@cat.jpg)")

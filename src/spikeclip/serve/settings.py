@@ -37,6 +37,11 @@ class Settings:
         return 16 * self.pictures
 
     @property
+    def letters(self) -> int:
+        """Characters of all texts of one request, as they reach the model: words of a stranger take it long."""
+        return 256 * self.texts
+
+    @property
     def held_bytes(self) -> int:
         """Bytes of all bodies together that are held at a time."""
         return 4 * self.upload_bytes
