@@ -7,9 +7,11 @@ shows the values of rows in its errors. None of them is needed to choose files.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from spikeclip.errors import InputError
-from spikeclip.search.store import COLUMNS
+from spikeclip.search.store import COLUMNS, reason
 
 _WORDS = ("and", "or", "not", "in", "like", "ilike", "escape", "between", "is", "null", "true", "false")
 _FUNCTIONS = ("lower", "upper", "length", "starts_with", "ends_with", "contains")
@@ -23,25 +25,40 @@ _PART = re.compile(
 )
 
 
-def check_where(where: str) -> None:
+@contextmanager
+def checked(where: str | None) -> Iterator[None]:
+    """Check a condition, and let an error of LanceDB be one of it."""
+    if where is None:
+        yield
+        return
+    _check(where)
+    try:
+        yield
+    except Exception as error:
+        why = reason(error)
+        if "xecution" in why:  # what follows are values of rows
+            why = "it cannot be worked out for every row, as a text that is no number or a division by 0"
+        raise _refused(where, why) from error
+
+
+def _check(where: str) -> None:
     """Raise `InputError` for a condition of anything else than `COLUMNS`, texts, numbers and a few functions."""
     at = count = 0
     while at < len(where):
         part = _PART.match(where, at)
         if part is None:
-            raise refused(
+            raise _refused(
                 where, f"{where[at : at + 20]!r} has no meaning in it (texts stand in single quotes)"
             )
         word = part["word"]
         if word and word.lower() not in _KNOWN:
-            raise refused(where, f"it has no {word[:80]!r}")
+            raise _refused(where, f"it has no {word[:80]!r}")
         at, count = part.end(), count + (part.lastgroup is not None)
     if count > _MOST:
-        raise refused(where, f"it has {count:,} words and signs, the bound is {_MOST}")
+        raise _refused(where, f"it has {count:,} words and signs, the bound is {_MOST}")
 
 
-def refused(where: str, why: str) -> InputError:
-    """Return the `InputError` for a condition, which says what one may hold."""
+def _refused(where: str, why: str) -> InputError:
     shown = where if len(where) <= 200 else f"{where[:200]}…"
     return InputError(
         f"the condition {shown!r} cannot be used: {why}; it is SQL on the columns {', '.join(COLUMNS)}, such as "
