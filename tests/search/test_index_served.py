@@ -1,6 +1,7 @@
 """An index that is damaged, made anew or taken away, also while it is searched; and names that no table can hold."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def test_an_index_made_anew_by_another_model_is_not_searched_any_more(index, enc
 
 
 @pytest.mark.parametrize("kind", ["data", "_versions"])
-def test_damaged_files_of_the_tables_are_one_line(index, kind):
+def test_damaged_files_of_the_tables_are_an_input_error(index, kind):
     def use():
         opened = Index.open(index.folder)
         found(opened)
@@ -51,10 +52,8 @@ def test_damaged_files_of_the_tables_are_one_line(index, kind):
         content = file.read_bytes()
         for broken in (b"", bytes(len(content)), content[: len(content) // 2], content[::-1]):
             file.write_bytes(broken)
-            try:
-                use()  # an older version may do
-            except InputError as error:
-                assert "\n" not in str(error)
+            with suppress(InputError):  # nothing else; and an older version may do
+                use()
         file.write_bytes(content)
     use()
 
