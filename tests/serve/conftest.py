@@ -7,12 +7,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 
 from spikeclip import open_encoder
 from spikeclip.search import Index
 from spikeclip.serve.app import create_app
+from spikeclip.serve.listen import server_of
 from spikeclip.serve.settings import Settings
 
 
@@ -42,13 +42,13 @@ def index(encoder, collection, tmp_path_factory):
 
 
 @contextmanager
-def served(encoder, index=None, settings=None):
+def served(encoder, index=None, settings=None, send_buffer=0):
     """Serve on a free port in a thread, as the command does; yields a client."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        create_app(encoder, index, settings), log_config=None, timeout_graceful_shutdown=5
-    )
-    server = uvicorn.Server(config)
+    if send_buffer:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+    settings = settings or Settings()
+    server = server_of(create_app(encoder, index, settings), settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -17,6 +17,10 @@ from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.energy.compare import tower_energy
 from spikeclip.energy.conventions import load_conventions
 from spikeclip.energy.firing import measure_firing
+from spikeclip.errors import InputError
+from spikeclip.search import Index
+from spikeclip.serve.settings import Settings
+from tests.serve.conftest import served
 
 LABELS = ["cat", "dog", "a red wall"]
 
@@ -211,3 +215,48 @@ def test_openapi_names_every_address_with_its_types(client):
     assert found["components"]["schemas"]["Inside"]["properties"].keys() >= {"layers", "rasters", "energy"}
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json()["pictures"] == 30
+
+
+def test_an_index_that_is_taken_away_and_comes_back(encoder, collection, tmp_path):
+    made = Index.create(tmp_path / "db", encoder)
+    made.add(encoder, collection[:2])
+    with served(encoder, made) as client:
+        assert len(client.get("/v1/search?text=a").json()["results"]) == 2
+        (id_,) = [found["id"] for found in client.get("/v1/search?text=a&limit=1").json()["results"]]
+        (tmp_path / "db").rename(tmp_path / "away")
+        for address in ("/v1/search?text=a", f"/v1/search?like={id_}", f"/v1/pictures/{id_}"):
+            answer = client.get(address)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert str(tmp_path) not in answer.text
+        (tmp_path / "away").rename(tmp_path / "db")
+        assert len(client.get("/v1/search?text=a").json()["results"]) == 2
+    with served(encoder, made) as client:
+        (tmp_path / "db").rename(tmp_path / "away")
+        answer = client.get("/readyz")
+        while answer.status_code == 200:  # counted a moment ago
+            answer = client.get("/readyz")
+        assert answer.status_code == 503
+        assert str(tmp_path) not in answer.text
+
+
+def test_a_thumbnail_of_a_file_that_became_a_pipe_or_a_link_is_not_waited_for(client, collection):
+    file = collection[-2]
+    found = send(client, "/v1/search", file, limit=1).json()["results"][0]
+    kept = file.with_name("kept")
+    file.rename(kept)
+    try:
+        os.mkfifo(file)
+        assert "has changed" in client.get(found["thumbnail"]).json()["error"]
+        file.unlink()
+        file.symlink_to("/etc/passwd")
+        assert "has changed" in client.get(found["thumbnail"]).json()["error"]
+    finally:
+        file.unlink()
+        kept.rename(file)
+    assert client.get(found["thumbnail"]).status_code == 200
+
+
+@pytest.mark.parametrize("token", ["", "é", "a b", "\udcff", "a\n"])
+def test_a_token_that_no_header_can_carry_is_refused(token):
+    with pytest.raises(InputError, match="ASCII"):
+        Settings(token=token)

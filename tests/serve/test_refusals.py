@@ -51,6 +51,9 @@ def test_a_bomb_is_refused_before_it_takes_memory(client, name):
 
 
 TWO = {"labels": "a,b"}
+BOMB = {"labels": ["a" * 2000, "b" * 2000, "c"], "templates": ["{c}" * 660] * 2}
+FORM = b'--a\r\nContent-Disposition: form-data; name="text"\r\n\r\na\r\n--a--\r\n'
+UNDEFINED = {"content-type": "multipart/form-data; boundary=a; charset=undefined"}
 
 
 @pytest.mark.parametrize(
@@ -62,6 +65,10 @@ TWO = {"labels": "a,b"}
         ("POST", "/v1/classify", {"files": {"picture": b""}, "data": TWO}, 400, "is empty"),
         ("POST", "/v1/classify", {"files": {"picture": GOOD}, "data": {**TWO, "templates": "c"}}, 400, "lacks {c}"),
         ("POST", "/v1/classify", {"files": {"picture": b"x"}, "data": {"labels": "a," * 600}}, 400, "the bound is 512"),
+        ("POST", "/v1/classify", {"files": {"picture": b"x"}, "data": BOMB}, 400, "5,293,200 characters, the bound"),
+        ("POST", "/v1/embed/text", {"json": {"texts": ["a" * 2000] * 66}}, 400, "132,000 characters, the bound is"),
+        ("POST", "/knn-service", {"json": {"text": "a" * 2001}}, 422, "text: String should have at most 2000"),
+        ("POST", "/v1/search", {"content": FORM, "headers": UNDEFINED}, 400, "not text in the charset"),
         ("POST", "/v1/embed/image", {"files": [("pictures", b"x")] * 33}, 400, "33 pictures, the bound is 32"),
         ("POST", "/v1/embed/text", {"json": {"texts": ["a"] * 513}}, 400, "513 texts, the bound is 512"),
         ("POST", "/v1/embed/text", {"content": '{"a', "headers": {"content-type": "application/json"}}, 400, "JSON"),

@@ -6,7 +6,7 @@ import io
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -68,16 +68,18 @@ class Decoded(NamedTuple):
     height: int
 
 
-def decode(encoded: bytes | Path, image_size: int) -> np.ndarray | str:
+def decode(encoded: bytes | Path | IO[bytes], image_size: int) -> np.ndarray | str:
     """Decode a picture file to (image_size, image_size, 3) uint8; a text says why where it cannot be read.
 
-    See `decode_sized`.
+    It is a path, the file's bytes, or an open file. See `decode_sized`.
     """
     decoded = decode_sized(encoded, image_size)
     return decoded if isinstance(decoded, str) else decoded.pixels
 
 
-def decode_sized(encoded: bytes | Path, image_size: int, most: int | None = None) -> Decoded | str:
+def decode_sized(
+    encoded: bytes | Path | IO[bytes], image_size: int, most: int | None = None
+) -> Decoded | str:
     """Decode a picture file, and say how large it is; a text says why where it cannot be read.
 
     most: pixels of the largest picture that is decoded, where that is less than the bound of its format. Only regular
@@ -88,7 +90,7 @@ def decode_sized(encoded: bytes | Path, image_size: int, most: int | None = None
     try:
         if isinstance(encoded, Path) and encoded.exists() and not encoded.is_file():
             return "not a regular file"
-        with io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded.open("rb") as file:
+        with _file(encoded) as file:
             picture = _opened(file)
             width, height = picture.size
             if most is not None:
@@ -111,6 +113,12 @@ def decode_sized(encoded: bytes | Path, image_size: int, most: int | None = None
     except Exception as error:
         # Pillow's decoders raise nearly anything on damaged bytes, and their message may be no more than a number.
         return printable(f"damaged: {type(error).__name__} {first_line(error)}")
+
+
+def _file(encoded: bytes | Path | IO[bytes]) -> AbstractContextManager[IO[bytes]]:
+    if isinstance(encoded, bytes):
+        return io.BytesIO(encoded)
+    return encoded.open("rb") if isinstance(encoded, Path) else nullcontext(encoded)
 
 
 class _Memory:

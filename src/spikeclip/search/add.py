@@ -113,7 +113,7 @@ def _todo(files: dict[str, os.stat_result | str], known: Known, result: Added) -
     for path, facts in files.items():
         if isinstance(facts, str):
             result.unreadable[path] = facts
-        elif not _is_utf8(path):
+        elif not store.is_utf8(path):
             result.unreadable[path] = "its name is not UTF-8: rename it"
         elif (facts.st_size, facts.st_mtime) == known.files.get(path, ())[:2]:
             result.unchanged += 1
@@ -149,14 +149,6 @@ def _is_gone(path: str) -> bool:
     except OSError:
         return False
     return False
-
-
-def _is_utf8(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -23,6 +23,7 @@ from spikeclip.search.check import Verified, verify
 from spikeclip.search.kernel import best, dots
 from spikeclip.search.rows import Hit, Rows, load_rows, with_vectors
 from spikeclip.search.store import About
+from spikeclip.search.where import checked
 from spikeclip.search.writer import Added
 
 IVF_FROM = 200_000
@@ -61,6 +62,7 @@ class Index:
         self._view, _ = store.open_tables(folder, about.dim)
         self._rows: Rows | None = None
         self._ivf, self._seen, self._lock = False, 0, Lock()
+        self._made = store.made(folder)
 
     @property
     def fingerprint(self) -> str:
@@ -95,6 +97,8 @@ class Index:
         """
         format_of(encoder)
         folder = _absolute(folder)
+        if not store.is_utf8(str(folder)):
+            raise InputError(f"{printable(str(folder))}: its name is not UTF-8: choose another --db")
         name = os.path.abspath(model) if model and os.path.isdir(model) else model or encoder.name
         if not rebuild and (folder / store.ABOUT).is_file():
             index = cls.open(folder)
@@ -161,8 +165,8 @@ class Index:
         """Return the pictures nearest to a vector (dim,), best first; exact unless there is an IVF index.
 
         offset: of the best, how many are left out. where: a condition on the columns in SQL, such as
-        "path LIKE '%2024%' AND width > 1000". Raises `InputError` for a vector of another shape or without direction,
-        and for a condition that is none.
+        "path LIKE '%2024%' AND width > 1000"; see `search.where`. Raises `InputError` for a vector of another shape or
+        without direction, and for a condition that is none.
         """
         vector_D = np.asarray(vector_D, np.float32).reshape(-1)
         length = float(np.linalg.norm(vector_D)) if vector_D.shape == (self.dim,) else math.nan
@@ -268,6 +272,14 @@ class Index:
         with self._lock, store.said(self.folder):
             # Every version of a table is a file here, so that nothing else need be asked.
             seen = os.stat(self.folder / f"{store.PICTURES}.lance" / "_versions").st_mtime_ns
+            if (made := store.made(self.folder)) != self._made:
+                # Another process may have made the index anew, whose rows have the numbers of others.
+                if store.read_about(self.folder).fingerprint != self.fingerprint:
+                    raise InputError(
+                        f"the index in {self.folder} was made anew by another model: open it again"
+                    )
+                self._view, _ = store.open_tables(self.folder, self.dim)
+                self._rows, self._made = None, made
             if seen != self._seen or self._rows is None:
                 self._view.checkout_latest()
                 self._ivf = bool(self._view.list_indices())
@@ -281,7 +293,7 @@ class Index:
 
     def _matching(self, where: str) -> np.ndarray:
         """Return the numbers of the rows where a condition holds."""
-        with self._where(where):
+        with checked(where):
             found = self._view.search().select(["size"]).where(where).with_row_id(True).to_arrow()
             return found["_rowid"].to_numpy()
 
@@ -289,26 +301,13 @@ class Index:
         parts = max(_PARTS, round(_SHARE * math.sqrt(len(rows.places))))
         query = self._view.search(vector_D).distance_type("dot").nprobes(parts)
         query = query.select(["_distance"]).with_row_id(True).limit(count)
-        with self._where(where):
+        with checked(where):
             found = (query.where(where) if where else query).to_arrow()
         places, scores = found["_rowid"].to_numpy(), 1 - found["_distance"].to_numpy()
         at = rows.at(places)
         at, scores = at[at >= 0], scores[at >= 0]  # none but those that came since
         order = np.lexsort((at, -scores))
         return rows.hits(at[order], scores[order])
-
-    @contextmanager
-    def _where(self, where: str | None) -> Iterator[None]:
-        """Let an error of LanceDB be one of the condition."""
-        try:
-            yield
-        except (ValueError, RuntimeError) as error:
-            if where is None:
-                raise
-            raise InputError(
-                f"the condition {where!r} cannot be used: {store.reason(error)}; it is SQL on the columns "
-                f"{', '.join(store.COLUMNS)}, such as \"path LIKE '%2024%'\""
-            ) from error
 
     def _write_about(self, folders: list[str]) -> None:
         if folders != self._about.folders:

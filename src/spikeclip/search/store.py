@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import lancedb
@@ -82,6 +83,21 @@ def write_about(folder: Path, about: About) -> None:
     write_record({"format": FORMAT, **vars(about)}, folder / ABOUT)
 
 
+def is_utf8(path: str) -> bool:
+    """Whether a path can stand in a table."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def made(folder: Path) -> tuple[int, int]:
+    """Return what differs when index.json has been written anew."""
+    facts = os.stat(folder / ABOUT)
+    return facts.st_ino, facts.st_mtime_ns
+
+
 def is_ours(file: Path) -> bool:
     """Whether a file is what a kill leaves of an index that was about to be made."""
     return file.name == LOCK or file.name.startswith(f".{ABOUT}.")
@@ -112,13 +128,17 @@ def drop_tables(folder: Path) -> None:
 
 @contextmanager
 def said(folder: Path) -> Iterator[None]:
-    """Let an error of LanceDB be one line that names the folder."""
+    """Let an error of LanceDB be one line that names the folder; on damaged files it raises nearly anything."""
     try:
         yield
     except InputError:
         raise
-    except (RuntimeError, ValueError, OSError) as error:
-        if "lance" not in str(error).lower() and not isinstance(error, pa.ArrowException):
+    except Exception as error:
+        called = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__))
+        of_lance = "lance" in str(error).lower() or any(
+            name.startswith(("lancedb", "pyarrow")) for name in called
+        )
+        if not of_lance and not isinstance(error, pa.ArrowException):
             raise
         raise InputError(f"the index in {folder} cannot be used: {reason(error)}") from error
 

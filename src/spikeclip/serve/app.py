@@ -98,6 +98,10 @@ def create_app(encoder: Encoder, index: Index | None = None, settings: Settings 
     @app.get("/readyz", tags=["operate"], responses={503: {"model": Ready}})
     def readyz(response: Response) -> Ready:
         """Say what this server has to offer, with status 503 until the engine has run once."""
+        pictures = None
+        if index is not None:
+            with find.without_its_place(index):
+                pictures = counted(index, round(time.monotonic() / 10))
         response.status_code = 200 if warm.is_set() else 503
         return Ready(
             ready=warm.is_set(),
@@ -106,7 +110,7 @@ def create_app(encoder: Encoder, index: Index | None = None, settings: Settings 
             dim=batched.dim,
             image_size=batched.image_format.image_size,
             spiking=inside.engine_of(batched) is not None,
-            pictures=None if index is None else counted(index, round(time.monotonic() / 10)),
+            pictures=pictures,
         )
 
     @app.get("/metrics", tags=["operate"])

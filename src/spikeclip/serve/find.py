@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -19,7 +22,7 @@ from spikeclip.encode.vectors import unit
 from spikeclip.errors import InputError
 from spikeclip.serve.batches import Batched
 from spikeclip.serve.recognise import Text
-from spikeclip.serve.refusals import LOG, Refused
+from spikeclip.serve.refusals import LOG, Refused, busy
 from spikeclip.serve.settings import Settings
 from spikeclip.serve.uploads import from_base64, pixels_of
 
@@ -85,7 +88,7 @@ class Found(BaseModel):
 class KnnQuery(BaseModel):
     """What clip-retrieval's clients send; what else they send has no meaning here and is ignored."""
 
-    text: str | None = None
+    text: Text | None = None
     image: str | None = None
     image_url: str | None = None
     embedding_input: list[float] | None = None
@@ -127,7 +130,10 @@ async def read_query(request: Request) -> tuple[SearchQuery, bytes | None]:
         return _checked(SearchQuery.model_validate_json, _short(await request.body())), None
     if kind not in ("multipart/form-data", "application/x-www-form-urlencoded"):
         raise Refused(415, f"a body of {kind[:80]}: send JSON, or a form with a picture")
-    form = await request.form(max_files=1, max_fields=20)
+    try:
+        form = await request.form(max_files=1, max_fields=20)
+    except UnicodeError:
+        raise Refused(400, "the form is not text in the charset that it names: send it as UTF-8") from None
     sent = form.get("picture")
     if isinstance(sent, str):
         raise Refused(422, "picture: a text came where a file was expected (curl -F picture=@cat.jpg)")
@@ -171,7 +177,7 @@ def routes(encoder: Batched, index: Index | None, settings: Settings) -> APIRout
         if query.offset + query.limit > DEEPEST:
             raise Refused(422, f"cursor: results end after {DEEPEST:,}: ask something narrower")
         if query.like is not None:
-            with _without_its_place(pictures):
+            with without_its_place(pictures):
                 if pictures.get(query.like) is None:
                     raise Refused(404, "like: no picture of the index has this id")
                 vector_D = pictures.vector(query.like)
@@ -179,7 +185,7 @@ def routes(encoder: Batched, index: Index | None, settings: Settings) -> APIRout
             vector_D = _vector(query.vector, encoder.dim)
         else:
             vector_D = vector(query.text, picture, query.without)
-        with _without_its_place(pictures):
+        with without_its_place(pictures):
             hits = pictures.search(vector_D, query.limit + 1, offset=query.offset, where=query.where)
         more = len(hits) > query.limit
         return Found(
@@ -204,7 +210,7 @@ def routes(encoder: Batched, index: Index | None, settings: Settings) -> APIRout
     )
     def thumbnail(id: str, side: Annotated[int, Address(alias="size", ge=16, le=512)] = 256) -> Response:
         """Return the centre of a picture of the index as a square JPEG."""
-        with _without_its_place(opened()) as pictures:
+        with without_its_place(opened()) as pictures:
             hit = pictures.get(id)
         if hit is None:
             raise Refused(404, "no picture of the index has this id")
@@ -226,7 +232,7 @@ def routes(encoder: Batched, index: Index | None, settings: Settings) -> APIRout
             raise Refused(400, "image_url: this server opens no addresses; send the picture itself as image")
         else:
             raise Refused(400, "nothing to search for: send text, image or embedding_input")
-        with _without_its_place(pictures):
+        with without_its_place(pictures):
             hits = pictures.search(vector_D, min(query.num_images, query.num_result_ids or query.num_images))
         base = str(request.base_url)
         return [
@@ -240,7 +246,7 @@ def routes(encoder: Batched, index: Index | None, settings: Settings) -> APIRout
 
 
 @contextmanager
-def _without_its_place(index: Index) -> Iterator[Index]:
+def without_its_place(index: Index) -> Iterator[Index]:
     """Keep what an index says of the folder it is in to the log."""
     try:
         yield index
@@ -248,7 +254,7 @@ def _without_its_place(index: Index) -> Iterator[Index]:
         if str(index.folder) not in str(error):
             raise
         LOG.error("%s", error)
-        raise Refused(500, "the index cannot be used; the log of the server says why") from error
+        raise busy("the index cannot be used now; the log of the server says why") from error
 
 
 def _picture(hit: Hit) -> Picture:
@@ -267,12 +273,18 @@ def _picture(hit: Hit) -> Picture:
 def _thumbnail(hit: Hit, side: int) -> bytes:
     """Return a square of an indexed file as JPEG; raises `Refused` where the file is not what was indexed."""
     try:
-        found = hit.path.stat()
-    except OSError:
+        # Opened once, and without waiting: what is looked at is what is read, and a pipe would never answer.
+        number = os.open(hit.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise busy("too many files are open: ask again in a moment") from error
         raise Refused(404, "the file of this picture is gone: run `spikeclip index` again") from None
-    if found.st_size != hit.size or abs(found.st_mtime - hit.mtime) > 1:
-        raise Refused(404, "the file of this picture has changed: run `spikeclip index` again")
-    pixels = decode(hit.path, side)
+    with open(number, "rb") as file:
+        found = os.fstat(number)
+        same = found.st_size == hit.size and abs(found.st_mtime - hit.mtime) <= 1
+        if not stat.S_ISREG(found.st_mode) or not same:
+            raise Refused(404, "the file of this picture has changed: run `spikeclip index` again")
+        pixels = decode(file, side)
     if isinstance(pixels, str):
         raise Refused(404, f"the file of this picture cannot be read: {pixels}")
     encoded = io.BytesIO()

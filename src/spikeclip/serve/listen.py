@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import sys
+from functools import partial
 from math import ceil
 
 import uvicorn
 from fastapi import FastAPI
 
 from spikeclip.errors import InputError
+from spikeclip.serve.connection import CONNECTIONS, Connection
 from spikeclip.serve.settings import Settings
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -38,8 +40,24 @@ def run(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
         )
     name = f"[{host}]" if ":" in host else host
     print(f"answering at http://{name}:{port}/ (Ctrl-C stops)", flush=True)
+    server_of(app, settings).run(sockets=[listener])
+
+
+def server_of(app: FastAPI, settings: Settings) -> uvicorn.Server:
+    """Return what answers by an app within the bounds that the app itself cannot keep."""
+    most = min(CONNECTIONS, files_that_may_be_open() // 2)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, lifespan="on",
+        app, log_level="warning", access_log=False, server_header=False, lifespan="on", ws="none",
+        http=partial(Connection, settings.timeout, most),  # type: ignore[arg-type]
         timeout_graceful_shutdown=ceil(settings.timeout),
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)
+
+
+def files_that_may_be_open() -> int:
+    """Return how many files this process may have open, connections among them."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 2 * CONNECTIONS
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

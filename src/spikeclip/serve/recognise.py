@@ -65,11 +65,8 @@ def routes(encoder: Batched, settings: Settings) -> APIRouter:
         """Say which of your labels fits a picture best."""
         names = [part.strip() for part in labels[0].split(",")] if len(labels) == 1 else labels
         prompts = templates or encoder.taught.prompts
-        if len(names) * len(prompts) > settings.texts:
-            raise Refused(
-                400,
-                f"{len(names) * len(prompts):,} prompts, the bound is {settings.texts}: send fewer labels",
-            )
+        said = sum(len(names) * len(p) + p.count("{c}") * sum(map(len, names)) for p in prompts)
+        _check(len(names) * len(prompts), said, settings)
         check_labels(names)
         images_NHWC = pixels_of(picture.file.read(), size, settings)[None]
         classes_KD = zero_shot_classifier(encoder, names, prompts)
@@ -95,11 +92,17 @@ def routes(encoder: Batched, settings: Settings) -> APIRouter:
     @router.post("/embed/text")
     def embed_text(body: Texts) -> Embedded:
         """Embed texts."""
-        if len(body.texts) > settings.texts:
-            raise Refused(400, f"{len(body.texts)} texts, the bound is {settings.texts}: send them in parts")
+        _check(len(body.texts), sum(map(len, body.texts)), settings)
         return _embedded(encoder, encoder.encode_text(body.texts))
 
     return router
+
+
+def _check(texts: int, letters: int, settings: Settings) -> None:
+    """Refuse more texts, or longer ones, than a request may bring before the model."""
+    for count, most, what in ((texts, settings.texts, "texts"), (letters, settings.letters, "characters")):
+        if count > most:
+            raise Refused(400, f"{count:,} {what}, the bound is {most:,}: send them in parts")
 
 
 def _embedded(encoder: Batched, rows_ND: np.ndarray) -> Embedded:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+from spikeclip.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,22 @@ class Settings:
     timeout: float = 30.0
     """Seconds until a request must be here as a whole, and until the engine must have answered it."""
 
+    def __post_init__(self) -> None:
+        """Raise `InputError` for a token that no header can carry."""
+        if self.token is not None and not re.fullmatch(r"[!-~]+", self.token):
+            raise InputError(
+                "a token is letters, digits and signs of ASCII without spaces: choose another one"
+            )
+
     @property
     def texts(self) -> int:
         """Texts of one request: labels times templates, or texts to embed."""
         return 16 * self.pictures
+
+    @property
+    def letters(self) -> int:
+        """Characters of all texts of one request, as they reach the model: words of a stranger take it long."""
+        return 256 * self.texts
 
     @property
     def held_bytes(self) -> int:

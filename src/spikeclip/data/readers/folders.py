@@ -42,19 +42,19 @@ def folder_files(folder: Path) -> list[Path]:
     folders, links = [folder], []
     while folders or links:
         place = folders.pop() if folders else links.pop(0)  # links last: a folder keeps its own name
-        if _identity(place) in seen:
-            found.append(place)
-            continue
-        seen.add(_identity(place))
         try:
+            if (identity := _identity(place)) in seen:
+                found.append(place)
+                continue
+            seen.add(identity)
             entries = _visible(place)
-        except PermissionError:
+        except OSError:  # it may not be read, is gone meanwhile, or its path is too long
             if place == folder:
                 raise
             found.append(place)
             continue
         for entry in entries:
-            if not Path(entry.path).is_dir():  # an entry's own raises an error for a link to itself
+            if not os.path.isdir(entry.path):  # an entry's own raises an error for a link to itself
                 found.append(Path(entry.path))
             else:
                 (links if entry.is_symlink() else folders).append(Path(entry.path))
@@ -142,8 +142,8 @@ def why_not(path: Path) -> str:
     """Say why a file that `folder_files` returns is no picture to be read."""
     if is_picture(path):
         return "a picture in no class folder"
-    if not path.exists():
-        return "a link that leads nowhere"
+    if not os.path.exists(path):
+        return "a link that leads nowhere" if os.path.islink(path) else "gone, or a path that is too long"
     if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
         return "a folder that may not be read"
     if path.is_dir():
