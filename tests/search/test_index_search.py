@@ -70,7 +70,8 @@ def test_a_second_handle_sees_what_the_first_writes(index, encoder, photos):
         assert hit.path == photos / name
         assert math.isnan(other.get(hit.id).score)
         assert np.allclose(other.vector(hit.id), encoder.encode_image([photos / name])[0], atol=1e-3)
-    index.remove([photos / "more.png"])
+    assert index.remove(str(photos / "more.png")) == 1  # a text is one path, not its letters
+    assert len(other.search(np.ones(512), 100)) == 6
     assert other.get(hit.id) is None
     with pytest.raises(InputError, match="no picture in the index"):
         other.vector(hit.id)
@@ -80,7 +81,7 @@ def test_words_find_their_picture(index, encoder, photos):
     from PIL import Image
 
     Image.new("RGB", (64, 64), "red").save(photos / "red.png")
-    index.add(encoder, [photos])
+    assert index.add(encoder, str(photos)).added == 1
     image = encoder.encode_image([photos / "red.png"])[0]
     text, other = encoder.encode_text(["a red square", "grass"])
     assert np.allclose(query_vector(encoder, texts=["a red square"]), text, atol=1e-6)
