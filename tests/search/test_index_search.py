@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from indexed_photos import change, draw
+from indexed_photos import Counting, change, draw
 
 from spikeclip.errors import InputError
 from spikeclip.search import Index, query_vector
@@ -105,6 +105,18 @@ def test_words_find_their_picture(index, encoder, photos):
 def test_a_query_that_cannot_be_is_refused(shipped, asked, said):
     with pytest.raises(InputError, match=said):
         query_vector(shipped, **asked)
+
+
+def test_an_encoder_in_another_precision_is_refused_without_naming_a_rebuild_that_would_not_help(
+    index, shipped
+):
+    weights = shipped.fingerprint.removesuffix("-int8")
+    index.check(Counting(shipped))
+    said = "in int8, and spikeclip-lite0 in fp32 has other embeddings: ask it in int8$"
+    with pytest.raises(InputError, match=said):
+        index.check(Counting(shipped, fingerprint=weights))
+    with pytest.raises(InputError, match="--model runs/a --rebuild"):
+        index.check(Counting(shipped, fingerprint=weights[::-1]), "runs/a")
 
 
 def test_searches_that_cannot_be_are_refused(index):

@@ -13,6 +13,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,12 +158,10 @@ def _read(file: Path, metadata: Path, fingerprint: str) -> Iterator[tuple[list[d
 
 def _facts(path: str) -> dict[str, int | float]:
     """Return size and time of a picture file; 0 where it is not here."""
-    try:
-        found = os.stat(path) if os.path.isabs(path) else None
-    except (OSError, ValueError):
-        found = None
-    here = found is not None and stat.S_ISREG(found.st_mode)
-    return {"size": found.st_size if here else 0, "mtime": found.st_mtime if here else 0.0}
+    with suppress(OSError, ValueError):
+        if os.path.isabs(path) and stat.S_ISREG((found := os.stat(path)).st_mode):
+            return {"size": found.st_size, "mtime": found.st_mtime}
+    return {"size": 0, "mtime": 0.0}
 
 
 def _whole(column: list[Any] | None, i: int) -> int:

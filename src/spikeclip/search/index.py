@@ -18,7 +18,7 @@ from spikeclip.encode.encoder import Encoder, format_of
 from spikeclip.errors import InputError, printable
 from spikeclip.search import store
 from spikeclip.search.add import bring_up_to_date
-from spikeclip.search.check import Verified, verify
+from spikeclip.search.check import Verified, other_model, verify
 from spikeclip.search.kernel import best, dots
 from spikeclip.search.rows import Hit, Rows, load_rows, vectors_of, with_vectors
 from spikeclip.search.store import About
@@ -116,13 +116,8 @@ class Index:
 
     def check(self, encoder: Encoder, model: str | None = None) -> None:
         """Raise `InputError` where an encoder did not make the embeddings; model: the name to open it by."""
-        if encoder.fingerprint == self.fingerprint:
-            return
-        raise InputError(
-            f"the index in {self.folder} was made by {self.model} ({self.fingerprint[:8]}), and {encoder.name} "
-            f"({encoder.fingerprint[:8]}) has other embeddings: name that model, or make the index anew by "
-            f"`spikeclip index --db {self.folder} --model {model or encoder.name} --rebuild`"
-        )
+        if encoder.fingerprint != self.fingerprint:
+            raise other_model(self.folder, self._about, encoder, model or encoder.name)
 
     def add(
         self,

@@ -59,7 +59,8 @@ class Rows:
 
     def find_all(self, ids: Sequence[str]) -> dict[str, int]:
         """Return where the first row with each of these ids stands; ids that are not here are left out."""
-        at = np.flatnonzero(pc.is_in(self.about["id"], value_set=pa.array(ids, pa.string())).to_numpy())[::-1]
+        options = pc.SetLookupOptions(pa.array(ids, pa.string()))
+        at = np.flatnonzero(pc.call_function("is_in", [self.about["id"]], options).to_numpy())[::-1]
         return dict(zip(self.about["id"].take(pa.array(at)).to_pylist(), at.tolist(), strict=True))
 
     def at(self, places: np.ndarray) -> np.ndarray:

@@ -293,8 +293,8 @@ def _distinct(index: Index, hits: list[Hit]) -> list[Hit]:
     if not hits:
         return []
     vectors_KD = np.stack([found[hit.id] for hit in hits])
-    repeated_K = np.tril(vectors_KD @ vectors_KD.T > ALIKE, -1).any(1)
-    return [hit for hit, repeated in zip(hits, repeated_K, strict=True) if not repeated]
+    alike_KK = np.tril(vectors_KD @ vectors_KD.T > ALIKE, -1)
+    return [hit for hit, better_K in zip(hits, alike_KK, strict=True) if not better_K.any()]
 
 
 def _vector(values: list[float], dim: int) -> np.ndarray:
