@@ -202,6 +202,7 @@ def _verify(index: Index) -> None:
             print(f"{name}: {len(paths) - _NAMED:,} more")
     if wrong:
         raise InputError(
-            f"{wrong:,} of {found.rows:,} rows do not agree with the files: `spikeclip index --prune` mends that"
+            f"{wrong:,} of {found.rows:,} rows do not agree with the files: `spikeclip index --db {index.folder} "
+            "--prune` mends that in indexed folders, and --remove drops single files"
         )
     print(f"{found.rows:,} rows agree with their files")

@@ -137,7 +137,7 @@ class Index:
         self.check(encoder)
         given = _all_absolute(folders or self._about.folders)
         if not given:
-            raise InputError(f"nothing was indexed in {self.folder} yet: name a folder of pictures")
+            raise InputError(f"no folder was indexed in {self.folder} yet: name a folder of pictures")
         with store.writing(self.folder), store.said(self.folder):
             self._pictures.checkout_latest()
             self._unreadable.checkout_latest()
