@@ -60,7 +60,8 @@ def test_pictures_are_indexed_and_found(spikeclip, command, photos, folder):
     assert command("index", "--db", "colours", "--export", "out")[1] == "2 embeddings: out\n"
     taken = command("index", "--db", "other", "--from-embeddings", "out")[1]
     assert "2 rows from out" in taken
-    assert command("index", "colours-of-photos/red", "--remove", "--db", "colours")[1] == "1 removed\n"
+    out = command("index", "colours-of-photos/red", "--remove", "--db", "colours")[1]
+    assert out == f"1 removed\n`spikeclip index` adds what is still there again, as it is in {photos}\n"
     assert len(json.loads(command("search", "red", "--json", "--db", "colours")[1])) == 1
 
 
@@ -75,6 +76,9 @@ def test_pictures_are_indexed_and_found(spikeclip, command, photos, folder):
         (("index", "--db", "absent"), "name a folder of pictures"),
         (("index", "nowhere", "--db", "made"), "no such folder"),
         (("index", "--db", "made", "--remove"), "name at least one"),
+        (("index", "--db", "made", "--verify", "--prune"), "--verify and --prune are two things"),
+        (("index", "pictures", "--db", "made", "--compact"), "--compact is for the whole index"),
+        (("index", "--db", "made", "--export", "pictures"), "pictures is not empty: name a new folder"),
         (("index", "pictures", "--db", "made", "--model", "run"), "--rebuild"),
         (("index", "--db", "made", "--ivf"), "searched exactly in milliseconds"),
         (("index", "pictures", "--db", "pictures"), "holds other things"),

@@ -6,7 +6,7 @@ import pytest
 from indexed_photos import rows
 
 from spikeclip.errors import InputError
-from spikeclip.search import Index
+from spikeclip.search import Index, Verified
 from spikeclip.search.embeddings import export_embeddings, read_embeddings
 
 
@@ -37,6 +37,21 @@ def test_a_folder_of_others_is_searched(laion, tmp_path, encoder):
         assert first.score == pytest.approx(1, abs=1e-3)
         expected = sorted(vectors @ vector / np.linalg.norm(vectors, axis=1) / np.linalg.norm(vector))[-2]
         assert second.score == pytest.approx(expected, abs=1e-3)
+
+
+def test_files_that_are_here_are_known_and_others_are_not_missed(laion, tmp_path, encoder, photos):
+    folder, vectors = laion
+    names = [str(photos / "0.png"), "/data/1.jpg", "photos/2.png"]
+    pandas.DataFrame({"image_path": names}).to_parquet(folder / "metadata" / "metadata_0.parquet")
+    index = Index.create(tmp_path / "db", encoder)
+    read_embeddings(index, folder)
+    (here,) = index.search(vectors[0], where=f"path = '{names[0]}'")
+    facts = (photos / "0.png").stat()
+    assert (here.size, here.mtime) == (facts.st_size, facts.st_mtime)
+    assert index.verify() == Verified(rows=5, gone=[], changed=[], broken=[], twice=[])
+    assert index.add(encoder, [photos]).unchanged == 1
+    (photos / "0.png").unlink()
+    assert index.verify().gone == [names[0]]
 
 
 def test_ours_is_read_as_clip_retrieval_reads(index, tmp_path, encoder, monkeypatch):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from indexed_photos import change, draw
+from indexed_photos import Counting, change, draw
 
 from spikeclip.errors import InputError
 from spikeclip.search import Index, query_vector
@@ -70,7 +70,8 @@ def test_a_second_handle_sees_what_the_first_writes(index, encoder, photos):
         assert hit.path == photos / name
         assert math.isnan(other.get(hit.id).score)
         assert np.allclose(other.vector(hit.id), encoder.encode_image([photos / name])[0], atol=1e-3)
-    index.remove([photos / "more.png"])
+    assert index.remove(str(photos / "more.png")) == 1  # a text is one path, not its letters
+    assert len(other.search(np.ones(512), 100)) == 6
     assert other.get(hit.id) is None
     with pytest.raises(InputError, match="no picture in the index"):
         other.vector(hit.id)
@@ -80,7 +81,7 @@ def test_words_find_their_picture(index, encoder, photos):
     from PIL import Image
 
     Image.new("RGB", (64, 64), "red").save(photos / "red.png")
-    index.add(encoder, [photos])
+    assert index.add(encoder, str(photos)).added == 1
     image = encoder.encode_image([photos / "red.png"])[0]
     text, other = encoder.encode_text(["a red square", "grass"])
     assert np.allclose(query_vector(encoder, texts=["a red square"]), text, atol=1e-6)
@@ -104,6 +105,18 @@ def test_words_find_their_picture(index, encoder, photos):
 def test_a_query_that_cannot_be_is_refused(shipped, asked, said):
     with pytest.raises(InputError, match=said):
         query_vector(shipped, **asked)
+
+
+def test_an_encoder_in_another_precision_is_refused_without_naming_a_rebuild_that_would_not_help(
+    index, shipped
+):
+    weights = shipped.fingerprint.removesuffix("-int8")
+    index.check(Counting(shipped))
+    said = "in int8, and spikeclip-lite0 in fp32 has other embeddings: ask it in int8$"
+    with pytest.raises(InputError, match=said):
+        index.check(Counting(shipped, fingerprint=weights))
+    with pytest.raises(InputError, match="--model runs/a --rebuild"):
+        index.check(Counting(shipped, fingerprint=weights[::-1]), "runs/a")
 
 
 def test_searches_that_cannot_be_are_refused(index):

@@ -174,7 +174,8 @@ def clip_client():
 
 
 def test_clip_retrievals_own_client_is_answered(client, encoder, collection):
-    ours = clip_client()(url=f"{client.base_url}/knn-service", indice_name="any", num_images=5)
+    asked = {"indice_name": "any", "num_images": 5, "deduplicate": False}
+    ours = clip_client()(url=f"{client.base_url}/knn-service", **asked)
     scores = encoder.encode_image(collection) @ encoder.encode_text(["a red wall"])[0]
     by_text = ours.query(text="a red wall")
     assert [found["caption"] for found in by_text] == [collection[i].name for i in np.argsort(-scores)[:5]]
@@ -202,6 +203,24 @@ def test_what_that_client_sends_is_answered_where_it_is_not_installed(client, co
     )
     assert refused.status_code == 400
     assert "opens no addresses" in refused.json()["error"]
+
+
+def test_pictures_that_are_alike_are_left_out_where_that_client_asks_for_it(client, encoder, collection):
+    vectors = encoder.encode_image(collection).astype(np.float16).astype(np.float32)
+    kept = []
+    ranked = np.argsort(-(vectors @ encoder.encode_text(["a red wall"])[0]))
+    for place, i in enumerate(ranked):
+        if not (vectors[ranked[:place]] @ vectors[i] > 0.94).any():
+            kept.append(collection[i].name)
+    assert 5 < len(kept) < 25
+
+    def asked(**fields):
+        body = {"text": "a red wall", "modality": "image", "num_images": 30, **fields}
+        return [found["caption"] for found in client.post("/knn-service", content=json.dumps(body)).json()]
+
+    assert asked(deduplicate=True) == kept
+    assert asked(deduplicate=True, num_images=4, num_result_ids=30) == kept[:4]
+    assert asked() == asked(deduplicate=False) == [collection[i].name for i in ranked]
 
 
 def test_openapi_names_every_address_with_its_types(client):

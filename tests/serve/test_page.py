@@ -161,6 +161,9 @@ def test_without_an_index_and_with_a_token(browser, encoder):
         png = {"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"}
         page.set_input_files("#name input[type=file]", files=[png])
         page.wait_for_selector("#token[open]")
+        page.fill("#token input", "wrong")
+        page.keyboard.press("Enter")
+        expect(page.locator("#token-title")).to_have_text("That is not the token of this server")
         page.fill("#token input", "s3cret")
         page.keyboard.press("Enter")
         page.wait_for_selector("#name .error:not([hidden])")

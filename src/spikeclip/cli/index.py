@@ -46,9 +46,13 @@ class IndexOptions(NamedTuple):
         typer.Option(metavar="MODEL", help="What embeds.", show_default=f"the index's, or {MODEL}"),
     ] = None
     prune: Annotated[bool, typer.Option("--prune", help="Drop files of FOLDER that are gone.")] = False
-    remove: Annotated[bool, typer.Option("--remove", help="Drop FOLDER from the index.")] = False
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Drop FOLDER from the index, not from the disk.")
+    ] = False
     verify: Annotated[bool, typer.Option("--verify", help="Compare the index with the files.")] = False
-    compact: Annotated[bool, typer.Option("--compact", help="Tidy up its files.")] = False
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Join its files; drop what was replaced over an hour ago.")
+    ] = False
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make it anew, of the same folders.")] = False
     ivf: Annotated[
         bool, typer.Option("--ivf", help="Search a part of the rows, for 200,000 pictures and more.")
@@ -70,14 +74,10 @@ class IndexOptions(NamedTuple):
 @with_options(IndexOptions)
 def index(options: IndexOptions) -> None:
     """Index pictures."""
-    from spikeclip.errors import InputError
-
     given = options.folders or []
+    _check_one_thing(options)
     if options.remove:
-        if not given:
-            raise InputError("--remove drops the folders or files that are named: name at least one")
-        removed = _open(options).remove(given)
-        print(f"{removed:,} removed")
+        _remove(_open(options), given)
     elif options.verify:
         _verify(_open(options))
     elif options.export:
@@ -94,6 +94,33 @@ def index(options: IndexOptions) -> None:
         _print_stats(found)
     else:
         _add(options, given)
+
+
+def _check_one_thing(options: IndexOptions) -> None:
+    """Raise `InputError` for options of which some would do nothing."""
+    from spikeclip.errors import InputError
+
+    whole = ("verify", "export", "compact", "from_embeddings")
+    given = [name for name in ("remove", *whole, "prune") if getattr(options, name)]
+    flags = [f"--{name.replace('_', '-')}" for name in given]
+    if len(given) > 1:
+        raise InputError(f"{flags[0]} and {flags[1]} are two things: ask for one at a time")
+    if options.folders and given and given[0] in whole:
+        raise InputError(f"{flags[0]} is for the whole index: leave out {options.folders[0]}")
+
+
+def _remove(index: Index, given: list[str]) -> None:
+    import os
+
+    from spikeclip.errors import InputError
+
+    if not given:
+        raise InputError("--remove drops the folders or files that are named: name at least one")
+    print(f"{index.remove(given):,} removed")
+    paths = [os.path.abspath(os.path.expanduser(path)) for path in given]
+    for folder in index.stats().folders:
+        if any(path.startswith(os.path.join(folder, "")) and os.path.exists(path) for path in paths):
+            print(f"`spikeclip index` adds what is still there again, as it is in {folder}")
 
 
 def _open(options: IndexOptions) -> Index:
@@ -124,6 +151,8 @@ def _add(options: IndexOptions, given: list[str]) -> None:
         folder = options.from_embeddings
         found = Index.create(db, open_encoder(model), model=model, rebuild=options.rebuild)
         print(f"{read_embeddings(found, folder):,} rows from {folder}")
+        if (folder.expanduser() / "text_emb").is_dir():
+            print("text_emb was passed over: an index holds embeddings of pictures")
     else:
         encoder = open_encoder(model)
         found = Index.create(db, encoder, model=model, rebuild=options.rebuild)
@@ -173,6 +202,7 @@ def _verify(index: Index) -> None:
             print(f"{name}: {len(paths) - _NAMED:,} more")
     if wrong:
         raise InputError(
-            f"{wrong:,} of {found.rows:,} rows do not agree with the files: `spikeclip index --prune` mends that"
+            f"{wrong:,} of {found.rows:,} rows do not agree with the files: `spikeclip index --db {index.folder} "
+            "--prune` mends that in indexed folders, and --remove drops single files"
         )
     print(f"{found.rows:,} rows agree with their files")

@@ -62,11 +62,16 @@ class ServeOptions(NamedTuple):
 @with_options(ServeOptions)
 def serve(options: ServeOptions) -> None:
     """Answer over HTTP."""
-    precision = known_engine(options.engine)
+    from spikeclip.errors import InputError
     from spikeclip.open import open_encoder
     from spikeclip.serve.listen import LOCAL, listen, run
     from spikeclip.serve.settings import Settings
 
+    precision = known_engine(options.engine)
+    if options.token and not (options.token.isascii() and options.token.split() == [options.token]):
+        raise InputError(
+            "--token travels in a header: expected ASCII letters, digits and signs without spaces"
+        )
     settings = Settings(
         token=options.token or None,
         hosts=LOCAL if options.host in LOCAL else (),
@@ -82,7 +87,10 @@ def serve(options: ServeOptions) -> None:
 
     index = _index(options.db)
     model = options.model or (index.model if index else MODEL)
-    run(create_app(open_encoder(model, precision), index, settings), listener, settings)
+    encoder = open_encoder(model, precision)
+    if index:
+        index.check(encoder, options.model)
+    run(create_app(encoder, index, settings), listener, settings)
 
 
 def _index(folder: Path | None) -> Index | None:

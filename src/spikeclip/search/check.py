@@ -1,14 +1,17 @@
-"""Whether an index agrees with itself and with the files that it is of."""
+"""Whether an index agrees with itself, with the files that it is of, and with a model."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from spikeclip.search.store import Table, embedding_rows
+from spikeclip.encode.encoder import Encoder
+from spikeclip.errors import InputError
+from spikeclip.search.store import About, Table, embedding_rows
 
 _ROUNDING = 0.01
 """Of the length of a unit vector whose numbers have 16 bits, with room to spare."""
@@ -42,6 +45,8 @@ def verify(table: Table, fingerprint: str, dim: int) -> Verified:
             paths[path] += 1
             if not abs(length - 1) < _ROUNDING or row["fingerprint"] != fingerprint:
                 broken.append(path)
+            if (row["size"], row["mtime"]) == (0, 0):
+                continue  # from somebody's embeddings, and not here when they were read
             try:
                 facts = os.stat(path)
             except OSError:
@@ -51,3 +56,20 @@ def verify(table: Table, fingerprint: str, dim: int) -> Verified:
                 changed.append(path)
     twice = [path for path, count in paths.items() if count > 1]
     return Verified(paths.total(), gone, changed, broken, twice)
+
+
+def other_model(folder: Path, about: About, encoder: Encoder, name: str) -> InputError:
+    """Return the `InputError` for an encoder that did not make an index; name: what opens it."""
+    (weights, _, made), (others, _, here) = (
+        fingerprint.partition("-") for fingerprint in (about.fingerprint, encoder.fingerprint)
+    )
+    if weights == others:  # with the same weights, precisions still differ in their embeddings
+        return InputError(
+            f"the index in {folder} was made by {about.model} in {made or 'fp32'}, and {encoder.name} in "
+            f"{here or 'fp32'} has other embeddings: ask it in {made or 'fp32'}"
+        )
+    return InputError(
+        f"the index in {folder} was made by {about.model} ({weights[:8]}), and {encoder.name} ({others[:8]}) has other "
+        f"embeddings: name that model, or make the index anew by `spikeclip index --db {folder} --model {name} "
+        "--rebuild`"
+    )

@@ -1,4 +1,6 @@
-"""clip-retrieval's folders of embeddings: img_emb/*.npy and text_emb/*.npy, and metadata/*.parquet with a row for each.
+"""clip-retrieval's folders of embeddings: img_emb/*.npy, and metadata/*.parquet with a row for each.
+
+Its text_emb/*.npy, the embeddings of captions, are neither read nor written: an index holds pictures.
 
 Files of one number belong together, img_emb_03.npy and metadata_03.parquet. clip-retrieval reads the files of a folder
 in the order of their names, so that the numbers that are written have equally many digits.
@@ -8,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ import pyarrow.parquet as parquet
 
 from spikeclip.encode.vectors import check_embeddings, unit
 from spikeclip.errors import InputError, first_line
-from spikeclip.files import check_free, replacing
+from spikeclip.files import replacing
 from spikeclip.search import store
 from spikeclip.search.index import Index
 
@@ -31,8 +35,9 @@ def read_embeddings(index: Index, folder: str | Path) -> int:
     """Add the pictures of a clip-retrieval folder to an index that has the same encoder; return how many.
 
     A row is known by the `image_path` of its metadata, and its id is a hash of embedding and path, because the file may
-    be elsewhere. Rows of paths that are in the index take their place. Raises `InputError` for folders whose files do
-    not fit, for embeddings of another dimension, and for values that are not numbers.
+    be elsewhere; where it is here, under an absolute path, the row has its size and time. Rows of paths that are in the
+    index take their place. Raises `InputError` for folders whose files do not fit, for embeddings of another dimension,
+    and for values that are not numbers.
     """
     folder, count = Path(folder).expanduser(), 0
     pairs = _pairs(folder)
@@ -53,7 +58,8 @@ def export_embeddings(index: Index, folder: str | Path) -> int:
     metadata has image_path, and the columns of the index. Raises `InputError` for a folder that is not empty.
     """
     folder = Path(folder).expanduser()
-    check_free(folder, "clip-retrieval folder to be replaced", holds_one=False)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(f"{folder} is not empty: name a new folder for the embeddings")
     for name in ("img_emb", "metadata"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     table, _ = store.open_tables(index.folder, index.dim)
@@ -145,16 +151,17 @@ def _read(file: Path, metadata: Path, fingerprint: str) -> Iterator[tuple[list[d
             name = os.fsdecode(path) if isinstance(path, bytes) else str(path)
             digest = hashlib.sha256(name.encode("utf-8", "replace") + vectors_ND[i].tobytes()).hexdigest()
             size = {side: _whole(columns.get(side), i) for side in ("width", "height")}
-            row = {
-                "id": digest,
-                "path": name,
-                "size": 0,
-                "mtime": 0.0,
-                "fingerprint": fingerprint,
-                "indexed": now,
-            }
-            rows[name], at[name] = row | size, i  # of a path that stands twice, the last
+            row = {"id": digest, "path": name, "fingerprint": fingerprint, "indexed": now}
+            rows[name], at[name] = row | size | _facts(name), i  # of a path that stands twice, the last
         yield list(rows.values()), vectors_ND[list(at.values())]
+
+
+def _facts(path: str) -> dict[str, int | float]:
+    """Return size and time of a picture file; 0 where it is not here."""
+    with suppress(OSError, ValueError):
+        if os.path.isabs(path) and stat.S_ISREG((found := os.stat(path)).st_mode):
+            return {"size": found.st_size, "mtime": found.st_mtime}
+    return {"size": 0, "mtime": 0.0}
 
 
 def _whole(column: list[Any] | None, i: int) -> int:

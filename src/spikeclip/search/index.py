@@ -15,13 +15,12 @@ import lancedb.index
 import numpy as np
 
 from spikeclip.encode.encoder import Encoder, format_of
-from spikeclip.encode.vectors import unit
 from spikeclip.errors import InputError, printable
 from spikeclip.search import store
 from spikeclip.search.add import bring_up_to_date
-from spikeclip.search.check import Verified, verify
+from spikeclip.search.check import Verified, other_model, verify
 from spikeclip.search.kernel import best, dots
-from spikeclip.search.rows import Hit, Rows, load_rows, with_vectors
+from spikeclip.search.rows import Hit, Rows, load_rows, vectors_of, with_vectors
 from spikeclip.search.store import About
 from spikeclip.search.where import checked
 from spikeclip.search.writer import Added
@@ -121,18 +120,13 @@ class Index:
 
     def check(self, encoder: Encoder, model: str | None = None) -> None:
         """Raise `InputError` where an encoder did not make the embeddings; model: the name to open it by."""
-        if encoder.fingerprint == self.fingerprint:
-            return
-        raise InputError(
-            f"the index in {self.folder} was made by {self.model} ({self.fingerprint[:8]}), and {encoder.name} "
-            f"({encoder.fingerprint[:8]}) has other embeddings: name that model, or make the index anew by "
-            f"`spikeclip index --db {self.folder} --model {model or encoder.name} --rebuild`"
-        )
+        if encoder.fingerprint != self.fingerprint:
+            raise other_model(self.folder, self._about, encoder, model or encoder.name)
 
     def add(
         self,
         encoder: Encoder,
-        folders: Sequence[str | Path] = (),
+        folders: str | Path | Sequence[str | Path] = (),
         *,
         prune: bool = False,
         progress: bool = False,
@@ -145,9 +139,9 @@ class Index:
         not there or holds nothing any more, and where another process writes.
         """
         self.check(encoder)
-        given = [_absolute(folder) for folder in folders or self._about.folders]
+        given = _all_absolute(folders or self._about.folders)
         if not given:
-            raise InputError(f"nothing was indexed in {self.folder} yet: name a folder of pictures")
+            raise InputError(f"no folder was indexed in {self.folder} yet: name a folder of pictures")
         with store.writing(self.folder), store.said(self.folder):
             self._pictures.checkout_latest()
             self._unreadable.checkout_latest()
@@ -197,20 +191,19 @@ class Index:
 
     def vector(self, id: str) -> np.ndarray:
         """Return the embedding (dim,) float32 of the picture with this id; raises `InputError` where there is none."""
-        rows = self._current()
-        at = rows.find(id)
-        if at is None:
+        if not (found := self.vectors([id])):
             raise InputError(f"no picture in the index has the id {printable(id[:80])!r}")
-        if rows.vectors is not None:
-            return unit(rows.vectors[at].astype(np.float32))
-        with store.said(self.folder):
-            found = store.read(self._view, ("embedding",), f"id = {store.quoted(id)}")
-        return unit(store.embedding_rows(found["embedding"], self.dim)[0].astype(np.float32))
+        return found[id]
 
-    def remove(self, paths: Sequence[str | Path]) -> int:
+    def vectors(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the embeddings, (dim,) float32 each, of the pictures with these ids; others are left out."""
+        with store.said(self.folder):
+            return vectors_of(ids, self._current(), self._view, self.dim)
+
+    def remove(self, paths: str | Path | Sequence[str | Path]) -> int:
         """Drop the rows of files, or of everything below folders; return how many. The files stay."""
         removed = 0
-        given = [str(_absolute(path)) for path in paths]
+        given = [str(path) for path in _all_absolute(paths)]
         with store.writing(self.folder), store.said(self.folder):
             for table in (self._pictures, self._unreadable):
                 table.checkout_latest()
@@ -323,3 +316,8 @@ class Index:
 def _absolute(path: str | Path) -> Path:
     """Return a path as rows hold it: from the root, links as they are."""
     return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def _all_absolute(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    # A text is a sequence too, whose first letter may be the root of all folders.
+    return [_absolute(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]

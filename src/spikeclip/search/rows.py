@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spikeclip.search.store import Table, embedding_rows
+from spikeclip.encode.vectors import unit
+from spikeclip.search.store import Table, conditions, embedding_rows, read
 
 SHOWN = ("id", "path", "size", "mtime", "width", "height")
 
@@ -55,6 +57,12 @@ class Rows:
         at = pc.index(self.about["id"], pa.scalar(id)).as_py()
         return at if at >= 0 else None
 
+    def find_all(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return where the first row with each of these ids stands; ids that are not here are left out."""
+        options = pc.SetLookupOptions(pa.array(ids, pa.string()))
+        at = np.flatnonzero(pc.call_function("is_in", [self.about["id"]], options).to_numpy())[::-1]
+        return dict(zip(self.about["id"].take(pa.array(at)).to_pylist(), at.tolist(), strict=True))
+
     def at(self, places: np.ndarray) -> np.ndarray:
         """Return where rows with these numbers stand, -1 for those that are not here."""
         at = np.searchsorted(self.places, places)
@@ -93,6 +101,18 @@ def with_vectors(rows: Rows, table: Table, dim: int) -> Rows:
     vectors = np.empty((len(rows.places), dim), np.float16)
     _read_vectors(table, rows.places, vectors, None)
     return replace(rows, vectors=vectors)
+
+
+def vectors_of(ids: Sequence[str], rows: Rows, table: Table, dim: int) -> dict[str, np.ndarray]:
+    """Return the embeddings, (dim,) float32 each, of the rows with these ids, read where they are not in memory."""
+    found: dict[str, np.ndarray] = {}
+    if rows.vectors is not None:
+        found = {id: rows.vectors[at] for id, at in rows.find_all(ids).items()}
+    else:
+        for condition in conditions("id", ids):
+            part = read(table, ("id", "embedding"), condition)
+            found |= dict(zip(part["id"].to_pylist(), embedding_rows(part["embedding"], dim), strict=True))
+    return {id: unit(vector_D.astype(np.float32)) for id, vector_D in found.items()}
 
 
 def _sorted(found: pa.Table) -> Rows:

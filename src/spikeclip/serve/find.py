@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from spikeclip.search import Hit, Index
 
 Query = TypeVar("Query", bound=BaseModel)
+MOST_IMAGES = 1000
+ALIKE = 0.94
+"""Cosine from which on clip-retrieval takes two pictures for the same."""
 DEEPEST = 10_000
 """The last result that can be paged to."""
 VALUES = 20_000
@@ -93,8 +96,9 @@ class KnnQuery(BaseModel):
     image_url: str | None = None
     embedding_input: list[float] | None = None
     modality: str = "image"
-    num_images: Annotated[int, Field(ge=1, le=1000)] = 40
+    num_images: Annotated[int, Field(ge=1, le=MOST_IMAGES)] = 40
     num_result_ids: Annotated[int, Field(ge=1)] | None = None
+    deduplicate: bool = False
 
 
 class KnnResult(BaseModel):
@@ -233,13 +237,15 @@ def routes(encoder: Batched, index: Index | None, settings: Settings) -> APIRout
         else:
             raise Refused(400, "nothing to search for: send text, image or embedding_input")
         with without_its_place(pictures):
-            hits = pictures.search(vector_D, min(query.num_images, query.num_result_ids or query.num_images))
+            hits = pictures.search(vector_D, min(query.num_result_ids or query.num_images, MOST_IMAGES))
+            if query.deduplicate:
+                hits = _distinct(pictures, hits)
         base = str(request.base_url)
         return [
             KnnResult(
                 id=hit.id, similarity=hit.score, url=f"{base}v1/pictures/{hit.id}", caption=hit.path.name
             )
-            for hit in hits
+            for hit in hits[: query.num_images]
         ]
 
     return router
@@ -290,6 +296,17 @@ def _thumbnail(hit: Hit, side: int) -> bytes:
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, "JPEG", quality=85)
     return encoded.getvalue()
+
+
+def _distinct(index: Index, hits: list[Hit]) -> list[Hit]:
+    """Return hits without those that are `ALIKE` to a better one."""
+    found = index.vectors([hit.id for hit in hits])
+    hits = [hit for hit in hits if hit.id in found]  # none that was removed meanwhile
+    if not hits:
+        return []
+    vectors_KD = np.stack([found[hit.id] for hit in hits])
+    alike_KK = np.tril(vectors_KD @ vectors_KD.T > ALIKE, -1)
+    return [hit for hit, better_K in zip(hits, alike_KK, strict=True) if not better_K.any()]
 
 
 def _vector(values: list[float], dim: int) -> np.ndarray:

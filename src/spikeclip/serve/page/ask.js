@@ -13,7 +13,7 @@ export async function ask(address, options = {}) {
     throw new Error("The server does not answer. Is it still running?");
   }
   if (answer.status === 401) {
-    token = await askForToken();
+    token = await askForToken(Boolean(headers.Authorization));
     sessionStorage.setItem("token", token);
     return ask(address, options);
   }
@@ -47,11 +47,14 @@ export async function show(image, address) {
 
 let asking = null;
 
-function askForToken() {
+function askForToken(again) {
   asking ??= new Promise((resolve) => {
     const dialog = document.getElementById("token");
     const input = dialog.querySelector("input");
     input.value = "";
+    document.getElementById("token-title").textContent = again
+      ? "That is not the token of this server"
+      : "This server wants its token";
     dialog.addEventListener("close", () => {
       asking = null;
       resolve(input.value);
