@@ -1,4 +1,4 @@
-"""The rows of an index in memory, as of one version of its table, and the exact search over them."""
+"""The rows of an index in memory, as of one version of its table."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spikeclip.search.codes import LEAST, Codes, encode
 from spikeclip.search.store import Table, embedding_rows
 
 SHOWN = ("id", "path", "size", "mtime", "width", "height")
@@ -35,11 +36,15 @@ class Hit:
 
 @dataclass(frozen=True)
 class Rows:
-    """places: LanceDB's numbers of the rows (N,), ascending. about: columns `SHOWN`. vectors: (N, D) float16."""
+    """places: LanceDB's numbers of the rows (N,), ascending. about: columns `SHOWN`. vectors: (N, D) float16.
+
+    codes: of the vectors, where a search should be approximate.
+    """
 
     places: np.ndarray
     about: pa.Table
     vectors: np.ndarray | None = None
+    codes: Codes | None = None
 
     def hits(self, at: np.ndarray, scores: np.ndarray | None = None) -> list[Hit]:
         """Return rows (K,) with their scores (K,)."""
@@ -86,13 +91,15 @@ def load_rows(table: Table, before: Rows | None) -> Rows:
     return Rows(places, about, vectors)
 
 
-def with_vectors(rows: Rows, table: Table, dim: int) -> Rows:
-    """Return the rows with their embeddings, read where they are not there yet."""
-    if rows.vectors is not None:
-        return rows
-    vectors = np.empty((len(rows.places), dim), np.float16)
-    _read_vectors(table, rows.places, vectors, None)
-    return replace(rows, vectors=vectors)
+def with_vectors(rows: Rows, table: Table, dim: int, codes: bool) -> Rows:
+    """Return the rows with their embeddings, and codes of them where these are of use, made where they are missing."""
+    if rows.vectors is None:
+        vectors = np.empty((len(rows.places), dim), np.float16)
+        _read_vectors(table, rows.places, vectors, None)
+        rows = replace(rows, vectors=vectors)
+    if codes and rows.codes is None and rows.vectors is not None and len(rows.places) > LEAST:
+        rows = replace(rows, codes=encode(rows.vectors))
+    return rows
 
 
 def _sorted(found: pa.Table) -> Rows:
