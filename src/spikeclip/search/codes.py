@@ -26,7 +26,7 @@ _SAMPLE = 10_000
 """Rows, of all of them at equal distances, whose mean is taken."""
 _LEVELS = 15
 """Of a number of the query, in four bits."""
-_CLIP = 3.0
+_CLIP = 4.0
 """Times the root mean square of a query, beyond which its numbers are cut off: a few large ones are common."""
 _BLOCK = 1024
 _FINE = np.float32(8192)
@@ -151,10 +151,9 @@ def _estimate(
             side, one, two, four, eight = query_5W[:, w]
             for i in range(words_I.shape[0]):
                 word = words_I[i] ^ side
-                low = _ones(word & one) + (_ones(word & two) << np.uint64(1))
-                apart_I[i] += (
-                    low + (_ones(word & four) << np.uint64(2)) + (_ones(word & eight) << np.uint64(3))
-                )
+                count = _ones(word & one) + (_ones(word & two) << np.uint64(1))  # type: ignore
+                count += (_ones(word & four) << np.uint64(2)) + (_ones(word & eight) << np.uint64(3))  # type: ignore
+                apart_I[i] += count
         lengths_I, common_I, out_I = scales_2N[0, first:end], scales_2N[1, first:end], out_N[first:end]
         for i in range(out_I.shape[0]):
             signed = numbers[0] + numbers[1] * np.float32(np.int32(apart_I[i]))

@@ -20,7 +20,7 @@ _PART = 8192
 
 
 @intrinsic
-def half(typing_context, bits):  # noqa: ANN001
+def half(typing_context, bits):  # noqa: ANN001, ANN201
     """Return the number that 16 bits stand for; the processor converts as many at a time as it can."""
 
     def codegen(context, builder, signature, args):  # noqa: ANN001
