@@ -131,9 +131,10 @@ def test_searches_that_cannot_be_are_refused(index):
 
 
 @pytest.mark.parametrize("kind", ["random", "clustered"])
-def test_an_approximate_search_finds_nearly_all_in_the_same_order(tmp_path, encoder, kind):
+def test_an_approximate_search_finds_nearly_all_in_the_same_order(tmp_path, encoder, kind, monkeypatch):
+    monkeypatch.setattr("spikeclip.search.codes._LEAST", 2_000)
     index, other = Index.create(tmp_path / "db", encoder), Index.open(tmp_path / "db")
-    fill(index, 24_000, kind=kind)
+    fill(index, 16_000, kind=kind)
     queries = draws(10, kind, seed=1)
     exact = [{hit.id: (i, hit) for i, hit in enumerate(other.search(query, 1000))} for query in queries]
     index.set_approximate(True)
@@ -148,12 +149,12 @@ def test_an_approximate_search_finds_nearly_all_in_the_same_order(tmp_path, enco
     )
     assert missed <= 5  # of 100
 
-    small = other.search(queries[0], 10, where="width < 3000")  # so few are compared exactly
-    assert small == [hit for _, hit in exact[0].values() if hit.width < 3000][:10]
-    many = other.search(queries[0], 10, where="width >= 3000")
+    small = other.search(queries[0], 10, where="width < 1500")  # so few are compared exactly
+    assert small == [hit for _, hit in exact[0].values() if hit.width < 1500][:10]
+    many = other.search(queries[0], 10, where="width >= 1500")
     assert len(many) == 10
     assert {hit.id for hit in many} < set(exact[0])
-    assert all(hit.width >= 3000 for hit in many)
+    assert all(hit.width >= 1500 for hit in many)
     pages = [hit for offset in range(0, 30, 10) for hit in other.search(queries[0], 10, offset=offset)]
     assert pages == other.search(queries[0], 30)
 
@@ -198,7 +199,7 @@ def test_an_index_of_lancedb_from_before_is_passed_over(tmp_path, encoder):
 
 @pytest.mark.parametrize("dim", [24, 64, 100, 512])
 def test_codes_of_any_width_find_the_nearest_and_bear_rows_without_numbers(monkeypatch, dim):
-    monkeypatch.setattr("spikeclip.search.codes.LEAST", 500)
+    monkeypatch.setattr("spikeclip.search.codes._LEAST", 500)
     rng = np.random.default_rng(dim)
     rows = rng.standard_normal((20_000, dim)).astype(np.float16) / np.float16(dim**0.5)
     rows[5::1000] = np.nan

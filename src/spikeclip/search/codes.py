@@ -16,9 +16,9 @@ from numba.extending import intrinsic
 from spikeclip.compiled import compiled
 from spikeclip.search.kernel import half, in_parts
 
-LEAST = 4096
+_LEAST = 10_000
 """Rows that are compared exactly at least: where there are no more, all are."""
-SHARE = 0.02
+_SHARE = 0.02
 """Of many rows, those that are compared exactly."""
 _TIMES = 20
 """For each row that is asked for, so many are compared exactly."""
@@ -62,7 +62,7 @@ class Codes:
 
         count: how many of them will be asked for. at_K: the places of the only rows that are wanted.
         """
-        most = max(LEAST, round(SHARE * self.words_WN.shape[1]))
+        most = max(_LEAST, round(_SHARE * self.words_WN.shape[1]))
         while most < _TIMES * count:  # doubled, so that the pages of one query mostly come from the same rows
             most *= 2
         if most >= (self.words_WN.shape[1] if at_K is None else len(at_K)):

@@ -227,8 +227,8 @@ class Index:
     def set_approximate(self, approximate: bool) -> None:
         """Let searches be approximate, or exact again; others see it at their next search.
 
-        Approximate: all rows are compared by one bit a number, of which 2 % are then compared exactly (4,096 at least,
-        so that few rows are searched exactly, and 20 for each row asked for at least). What is found has its exact
+        Approximate: all rows are compared by one bit a number, of which 2 % are then compared exactly (at least 10,000,
+        so that no more rows than these are searched exactly, and 20 for each row that is asked for). What is found has its exact
         score and place, and some rows may be missed, other ones when others were added.
         """
         with store.writing(self.folder):

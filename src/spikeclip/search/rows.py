@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spikeclip.search.codes import LEAST, Codes, encode
+from spikeclip.search.codes import Codes, encode
 from spikeclip.search.store import Table, embedding_rows
 
 SHOWN = ("id", "path", "size", "mtime", "width", "height")
@@ -92,12 +92,12 @@ def load_rows(table: Table, before: Rows | None) -> Rows:
 
 
 def with_vectors(rows: Rows, table: Table, dim: int, codes: bool) -> Rows:
-    """Return the rows with their embeddings, and codes of them where these are of use, made where they are missing."""
+    """Return the rows with their embeddings, and with `codes` of them, read and made where they are missing."""
     if rows.vectors is None:
         vectors = np.empty((len(rows.places), dim), np.float16)
         _read_vectors(table, rows.places, vectors, None)
         rows = replace(rows, vectors=vectors)
-    if codes and rows.codes is None and rows.vectors is not None and len(rows.places) > LEAST:
+    if codes and rows.codes is None and rows.vectors is not None:
         rows = replace(rows, codes=encode(rows.vectors))
     return rows
 
