@@ -33,11 +33,17 @@ def options(description: str, batch: list[int]) -> argparse.ArgumentParser:
 def finish(arguments: argparse.Namespace, record: dict[str, Any], noise: dict[str, Any]) -> None:
     """Say how noisy the machine was, and write the record with its provenance."""
     print(noise_sentence(noise))
+    write(arguments, record, noise)
+    if arguments.out:
+        print(f"written to {arguments.out}")
+
+
+def write(arguments: argparse.Namespace, record: dict[str, Any], noise: dict[str, Any]) -> None:
+    """Write the record with its provenance, where it was asked for."""
     if arguments.out:
         command = {key: value for key, value in vars(arguments).items() if not callable(value)}
         provenance = {**environment(arguments.threads), "command": command, "noise": noise}
         write_record({**record, "provenance": provenance}, arguments.out)
-        print(f"written to {arguments.out}")
 
 
 def run(main: Callable[[], None]) -> None:

@@ -8,23 +8,20 @@ python -m benchmarks.search quality --tower DIR --out results/search/quality.jso
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import Any
 
 import numpy as np
 
 from benchmarks.command import finish, number, run
+from benchmarks.rows import DIM, TOP, search_speed
 from spikeclip.defaults import MODEL
 
-DIM, TOP = 512, 10
 RCLIP = "ViT-B-32-256-datacomp_s34b_b86k"
 """The folder that rclip 3.3 reads its network from."""
 _PROCESSOR = """
@@ -74,9 +71,6 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="rows: sizes")
     parser.add_argument("--queries", type=int, default=50, help="rows: timed searches")
     parser.add_argument("--kinds", nargs="+", default=["random", "clustered"], help="rows: of vectors")
-    parser.add_argument(
-        "--ivf", action=argparse.BooleanOptionalAction, default=True, help="rows: build it too"
-    )
     parser.add_argument("--tower", type=Path, help="quality: the converted tower of the model, for its twin")
     parser.add_argument("--network", default="efficientnet-lite0", help="quality: the twin")
     parser.add_argument("--threads", type=int, default=2, help="processors of the machine, for the record")
@@ -194,109 +188,6 @@ def write_rclip(network: Any, folder: Path) -> None:
         dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
         dynamo=False,
     )
-
-
-def vectors(rows: int, kind: str, size: int = 50_000) -> Iterator[np.ndarray]:
-    """Yield unit vectors: random ones, or such as pictures have: around one of a thousand directions each."""
-    rng = np.random.default_rng(0)
-    centres = rng.standard_normal((1000, DIM), dtype=np.float32)
-    for start in range(0, rows, size):
-        count = min(size, rows - start)
-        rows_ND = rng.standard_normal((count, DIM), dtype=np.float32)
-        if kind == "clustered":
-            rows_ND = 0.7 * rows_ND + centres[rng.integers(0, len(centres), count)]
-        yield rows_ND / np.linalg.norm(rows_ND, axis=1, keepdims=True)
-
-
-def queries(count: int, kind: str) -> np.ndarray:
-    """Return unit vectors of that kind (count, DIM) that are no rows."""
-    rng = np.random.default_rng(0)
-    centres = rng.standard_normal((1000, DIM), dtype=np.float32)
-    rng = np.random.default_rng(1)
-    found = rng.standard_normal((count, DIM), dtype=np.float32)
-    if kind == "clustered":
-        found = 0.7 * found + centres[rng.integers(0, len(centres), count)]
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
-
-
-def search_speed(arguments: argparse.Namespace, scratch: Path, noise: Any) -> dict[str, Any]:
-    """Time searches over stored rows, exact and by IVF, each in a process of its own that has nothing else loaded."""
-    from spikeclip.search import store
-    from spikeclip.search.index import Index
-
-    found = []
-    for kind in arguments.kinds:
-        for rows in arguments.rows:
-            folder = scratch / f"{kind}-{rows}"
-            folder.mkdir()
-            about = store.About(arguments.model, "benchmark", DIM, [])
-            store.write_about(folder, about)
-            table, _ = store.open_tables(folder, DIM)
-            start = 0
-            same = {
-                "size": 1,
-                "mtime": 1.0,
-                "width": 640,
-                "height": 480,
-                "fingerprint": "benchmark",
-                "indexed": 1.0,
-            }
-            for part in vectors(rows, kind):
-                names = range(start, start + len(part))
-                table.add(
-                    store.as_batch([{"id": f"{i:064x}", "path": f"/p/{i}.jpg", **same} for i in names], part)
-                )
-                start += len(part)
-            Index.open(folder).compact()
-            row: dict[str, Any] = {"kind": kind, "rows": rows, "disk_mb": store.folder_bytes(folder) / 1e6}
-            noise.sample()
-            row["exact"] = _timed(folder, kind, arguments.queries)
-            if arguments.ivf:
-                begin = time.perf_counter()
-                Index.open(folder).build_ivf()
-                row["ivf_build_s"] = time.perf_counter() - begin
-                noise.sample()
-                row["ivf"] = _timed(folder, kind, arguments.queries)
-                right = zip(row["exact"]["found"], row["ivf"]["found"], strict=True)
-                row["ivf"][f"recall@{TOP}"] = mean(len(set(a) & set(b)) / TOP for a, b in right)
-            for name in ("exact", "ivf"):
-                if name in row:
-                    del row[name]["found"]
-                    print(f"{kind} {rows:,} {name}: " + json.dumps(row[name]))
-            found.append(row)
-    return {"searches": found}
-
-
-def _timed(folder: Path, kind: str, count: int) -> dict[str, Any]:
-    code = (
-        "import sys; from benchmarks.search import timed; timed(sys.argv[1], sys.argv[2], int(sys.argv[3]))"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), *sys.path]))}
-    command = [sys.executable, "-c", code, str(folder), kind, str(count)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def timed(folder: str, kind: str, count: int) -> None:
-    """Print the times of searches in an index, ms, the time of the first, which reads it, and the memory, MiB."""
-    from benchmarks.machine import peak_memory
-    from spikeclip.search import Index
-
-    index, asked = Index.open(folder), queries(count + 3, kind)
-    begin = time.perf_counter()
-    index.search(asked[0], TOP)
-    first, seconds, found = time.perf_counter() - begin, [], []
-    for query in asked[1:3]:
-        index.search(query, TOP)
-    for query in asked[3:]:
-        begin = time.perf_counter()
-        hits = index.search(query, TOP)
-        seconds.append(1000 * (time.perf_counter() - begin))
-        found.append([hit.id for hit in hits])
-    status = Path("/proc/self/status").read_text()
-    now = int(status.split("VmRSS:")[1].split()[0]) / 1024
-    times = {"p50_ms": median(seconds), "least_ms": min(seconds), "p99_ms": float(np.percentile(seconds, 99))}
-    print(json.dumps({**times, "first_s": first, "peak_mib": peak_memory(), "mib": now, "found": found}))
 
 
 def quality(arguments: argparse.Namespace, scratch: Path, noise: Any) -> dict[str, Any]:

@@ -57,6 +57,9 @@ def test_pictures_are_indexed_and_found(spikeclip, command, photos, folder):
     assert "1 of 3 rows do not agree" in err
     assert "2 unchanged, 0 moved, 0 changed, 1 removed" in command("index", "--db", "colours", "--prune")[1]
     assert "colours: 2 pictures" in command("index", "--db", "colours", "--compact")[1]
+    assert command("index", "--db", "colours", "--approximate")[1].endswith(", approximate searches\n")
+    assert command("index", "--db", "colours", "--compact")[1].endswith(", approximate searches\n")
+    assert "approximate" not in command("index", "--db", "colours", "--no-approximate")[1]
     assert command("index", "--db", "colours", "--export", "out")[1] == "2 embeddings: out\n"
     taken = command("index", "--db", "other", "--from-embeddings", "out")[1]
     assert "2 rows from out" in taken
@@ -80,7 +83,7 @@ def test_pictures_are_indexed_and_found(spikeclip, command, photos, folder):
         (("index", "pictures", "--db", "made", "--compact"), "--compact is for the whole index"),
         (("index", "--db", "made", "--export", "pictures"), "pictures is not empty: name a new folder"),
         (("index", "pictures", "--db", "made", "--model", "run"), "--rebuild"),
-        (("index", "--db", "made", "--ivf"), "searched exactly in milliseconds"),
+        (("index", "--db", "absent", "--approximate"), "`spikeclip index FOLDER --db"),
         (("index", "pictures", "--db", "pictures"), "holds other things"),
     ],
 )

@@ -1,21 +1,32 @@
-"""Searches: exact, in order, in pages, under conditions, and what another handle or an IVF index sees."""
+"""Searches: exact, in order, in pages, under conditions, and what another handle sees; approximate ones."""
 
+import json
 import math
 
+import lancedb.index
 import numpy as np
 import pytest
 from indexed_photos import Counting, change, draw
 
 from spikeclip.errors import InputError
 from spikeclip.search import Index, query_vector
+from spikeclip.search.codes import encode
 from spikeclip.search.store import as_batch
 
 
-def fill(index, count: int, seed: int = 0, paths=None) -> np.ndarray:
-    """Random unit rows in the table, (count, dim) float16."""
+def draws(count: int, kind: str, seed: int) -> np.ndarray:
+    """Unit rows (count, 512) in all directions, or around some that have much in common."""
     rng = np.random.default_rng(seed)
-    vectors = rng.standard_normal((count, index.dim), dtype=np.float32)
-    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    vectors = rng.standard_normal((count, 512), dtype=np.float32)
+    if kind == "clustered":
+        centres = 1 + np.random.default_rng(99).standard_normal((100, 512), dtype=np.float32)
+        vectors = 0.7 * vectors + centres[rng.integers(0, 100, count)]
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def fill(index, count: int, seed: int = 0, kind: str = "random") -> np.ndarray:
+    """Rows in the table, (count, 512) float16."""
+    vectors = draws(count, kind, seed).astype(np.float16)
     about = {
         "size": 1,
         "mtime": 2.0,
@@ -132,25 +143,94 @@ def test_searches_that_cannot_be_are_refused(index):
     assert index.search(np.ones(512), where="path = 'x'") == []
 
 
-def test_an_ivf_index_is_read_and_new_rows_are_found(tmp_path, encoder, photos, monkeypatch):
-    monkeypatch.setattr("spikeclip.search.index._IVF_LEAST", 900)
+@pytest.mark.parametrize("kind", ["random", "clustered"])
+def test_an_approximate_search_finds_nearly_all_in_the_same_order(tmp_path, encoder, kind, monkeypatch):
+    monkeypatch.setattr("spikeclip.search.codes._LEAST", 2_000)
+    index, other = Index.create(tmp_path / "db", encoder), Index.open(tmp_path / "db")
+    fill(index, 16_000, kind=kind)
+    queries = draws(10, kind, seed=1)
+    exact = [{hit.id: (i, hit) for i, hit in enumerate(other.search(query, 1000))} for query in queries]
+    index.set_approximate(True)
+    assert index.stats().approximate
+    found = [other.search(query, 10) for query in queries]  # sees it without being opened again
+    assert other._current().codes is not None
+    for hits, known in zip(found, exact, strict=True):
+        assert [known[hit.id][1] for hit in hits] == hits  # the very scores too
+        assert [known[hit.id][0] for hit in hits] == sorted(known[hit.id][0] for hit in hits)
+    missed = sum(
+        10 - sum(known[hit.id][0] < 10 for hit in hits) for hits, known in zip(found, exact, strict=True)
+    )
+    assert missed <= 5  # of 100
+
+    small = other.search(queries[0], 10, where="width < 1500")  # so few are compared exactly
+    assert small == [hit for _, hit in exact[0].values() if hit.width < 1500][:10]
+    many = other.search(queries[0], 10, where="width >= 1500")
+    assert len(many) == 10
+    assert {hit.id for hit in many} < set(exact[0])
+    assert all(hit.width >= 1500 for hit in many)
+    pages = [hit for offset in range(0, 30, 10) for hit in other.search(queries[0], 10, offset=offset)]
+    assert pages == other.search(queries[0], 30)
+
+    index._pictures.delete(f"id = '{found[0][0].id}'")
+    more = fill(index, 300, seed=2, kind=kind)
+    assert other.search(more[7], 1)[0].id == "2-7"
+    assert found[0][0].id not in {hit.id for hit in other.search(queries[0], 10)}
+    index.set_approximate(False)
+    fresh = Index.open(tmp_path / "db")
+    assert [hit.id for hit in other.search(queries[1], 1000)] == [
+        hit.id for hit in fresh.search(queries[1], 1000)
+    ]
+    assert other._current().codes is None
+
+
+def test_the_setting_outlives_what_other_handles_write(index, encoder, photos, tmp_path):
+    other = Index.open(index.folder)
+    index.set_approximate(True)
+    draw(tmp_path / "more" / "1.png", 41)
+    other.add(encoder, [tmp_path / "more"])
+    index.remove([photos / "1.png"])
+    assert index.stats().approximate
+    assert Index.create(index.folder, encoder, rebuild=True).stats().approximate
+
+
+def test_an_index_of_lancedb_from_before_is_passed_over(tmp_path, encoder):
     index = Index.create(tmp_path / "db", encoder)
     vectors = fill(index, 1_000)
-    with pytest.raises(InputError, match="searched exactly in milliseconds"):
-        Index.create(tmp_path / "small", encoder).build_ivf()
-    index.build_ivf()
-    assert index.stats().ivf
-    assert index._current(vectors=True).vectors is None
-    for i in (3, 999):
-        first, *others = index.search(vectors[i], 10)
-        assert first.id == f"0-{i}"
-        assert first.score == pytest.approx(1, abs=2e-3)
-        assert np.all(np.diff([first.score, *(hit.score for hit in others)]) <= 0)
-        assert all(hit.width < 100 for hit in index.search(vectors[i], 10, where="width < 100"))
-    index.add(encoder, [photos])
-    assert index.search(encoder.encode_image([photos / "0.png"])[0], 1)[0].path == photos / "0.png"
-    with pytest.raises(InputError, match="the condition"):
-        index.search(vectors[0], where="pth = 1")
+    config = lancedb.index.IvfFlat(distance_type="dot", num_partitions=8)
+    index._pictures.create_index("embedding", config=config)
+    about = json.loads((index.folder / "index.json").read_text())
+    del about["approximate"]
+    (index.folder / "index.json").write_text(json.dumps(about))
+    old = Index.open(index.folder)
+    assert not old.stats().approximate
+    fill(old, 10, seed=2)
+    old.compact()
+    scores = vectors.astype(np.float32) @ vectors[3].astype(np.float32)
+    found = [hit.id for hit in old.search(vectors[3], 200, where="path LIKE '/0/%'")]
+    assert found == [f"0-{i}" for i in np.argsort(-scores, kind="stable")[:200]]
+
+
+@pytest.mark.parametrize("dim", [24, 64, 100, 512])
+def test_codes_of_any_width_find_the_nearest_and_bear_rows_without_numbers(monkeypatch, dim):
+    monkeypatch.setattr("spikeclip.search.codes._LEAST", 500)
+    rng = np.random.default_rng(dim)
+    rows = rng.standard_normal((20_000, dim)).astype(np.float16) / np.float16(dim**0.5)
+    rows[5::1000] = np.nan
+    rows[7] = 0
+    codes = encode(rows)
+    for place in (0, 1234, 19_999):
+        vector = rows[place].astype(np.float32)
+        found = codes.candidates(vector, 10)
+        assert 500 <= len(found) < 800
+        assert place in found
+        assert (np.diff(found) > 0).all()
+        asked = np.arange(0, 20_000, 2)
+        assert set(codes.candidates(vector, 10, asked)) < set(asked)
+        assert codes.candidates(vector, 10, asked[:500]).tolist() == asked[:500].tolist()
+    assert codes.candidates(codes.mean_D, 10) is not None
+    assert codes.candidates(vector, 20_000) is None
+    same = encode(np.broadcast_to(rows[0], rows.shape).copy())
+    assert len(same.candidates(rows[0].astype(np.float32), 10)) == 20_000
 
 
 def test_an_index_that_is_not_there_or_damaged_is_one_line(index, encoder, tmp_path):

@@ -54,9 +54,14 @@ class IndexOptions(NamedTuple):
         bool, typer.Option("--compact", help="Join its files; drop what was replaced over an hour ago.")
     ] = False
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make it anew, of the same folders.")] = False
-    ivf: Annotated[
-        bool, typer.Option("--ivf", help="Search a part of the rows, for 200,000 pictures and more.")
-    ] = False
+    approximate: Annotated[
+        bool | None,
+        typer.Option(
+            "--approximate/--no-approximate",
+            help="Searches compare 2 % of the rows exactly, for 200,000 pictures and more.",
+            show_default="as it was, or exact",
+        ),
+    ] = None
     from_embeddings: Annotated[
         Path | None,
         typer.Option(
@@ -85,13 +90,11 @@ def index(options: IndexOptions) -> None:
 
         count = export_embeddings(_open(options), options.export)
         print(f"{count:,} embeddings: {options.export}")
-    elif options.compact or (options.ivf and not given):
+    elif options.compact or (options.approximate is not None and not given):
         found = _open(options)
         if options.compact:
             found.compact()
-        if options.ivf:
-            found.build_ivf()
-        _print_stats(found)
+        _finish(found, options)
     else:
         _add(options, given)
 
@@ -157,9 +160,7 @@ def _add(options: IndexOptions, given: list[str]) -> None:
         encoder = open_encoder(model)
         found = Index.create(db, encoder, model=model, rebuild=options.rebuild)
         _print_added(found.add(encoder, given, prune=options.prune, progress=True))
-    if options.ivf:
-        found.build_ivf()
-    _print_stats(found)
+    _finish(found, options)
 
 
 def _print_added(added: Added) -> None:
@@ -178,14 +179,16 @@ def _print_added(added: Added) -> None:
     print(f"{counts}, {len(added.unreadable):,} unreadable; {added.seconds:.1f} s{rate}")
 
 
-def _print_stats(index: Index) -> None:
-    from spikeclip.search.index import IVF_FROM
+def _finish(index: Index, options: IndexOptions) -> None:
+    from spikeclip.search.index import APPROXIMATE_FROM
 
+    if options.approximate is not None:
+        index.set_approximate(options.approximate)
     stats = index.stats()
-    ivf = ", IVF index" if stats.ivf else ""
-    print(f"{index.folder}: {stats.rows:,} pictures, {stats.bytes / 1e6:.1f} MB, {stats.model}{ivf}")
-    if stats.rows >= IVF_FROM and not stats.ivf:
-        print("`spikeclip index --ivf` makes searches faster; they may then miss some pictures.")
+    searches = ", approximate searches" if stats.approximate else ""
+    print(f"{index.folder}: {stats.rows:,} pictures, {stats.bytes / 1e6:.1f} MB, {stats.model}{searches}")
+    if stats.rows >= APPROXIMATE_FROM and not stats.approximate:
+        print("`spikeclip index --approximate` makes searches faster; they may then miss some pictures.")
 
 
 def _verify(index: Index) -> None:

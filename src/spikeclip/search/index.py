@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
-import lancedb.index
 import numpy as np
 
 from spikeclip.encode.encoder import Encoder, format_of
@@ -25,11 +25,8 @@ from spikeclip.search.store import About
 from spikeclip.search.where import checked
 from spikeclip.search.writer import Added
 
-IVF_FROM = 200_000
-"""Rows from which on an IVF index is worth its build."""
-_IVF_LEAST = 5_000
-_SHARE, _PARTS = 0.02, 10
-"""Of the parts of an IVF index, what a search reads, and how many at least."""
+APPROXIMATE_FROM = 200_000
+"""Rows from which on an exact search takes long enough to be spared."""
 _TICK = 100_000_000  # nanoseconds, more than a step of the clock of a file system
 _FRAGMENTS = 20
 """Files of the table from which on they are joined after an update."""
@@ -37,7 +34,7 @@ _FRAGMENTS = 20
 
 @dataclass(frozen=True)
 class Stats:
-    """What an index holds. bytes: on disk. unreadable: by path, with the reason. ivf: whether it has an IVF index."""
+    """What an index holds. bytes: on disk. unreadable: by path, with the reason. approximate: see `set_approximate`."""
 
     rows: int
     bytes: int
@@ -45,7 +42,7 @@ class Stats:
     fingerprint: str
     folders: list[str]
     unreadable: dict[str, str]
-    ivf: bool
+    approximate: bool
 
 
 class Index:
@@ -60,7 +57,7 @@ class Index:
         # Searches have a handle of their own, which stays at one version while another thread writes.
         self._view, _ = store.open_tables(folder, about.dim)
         self._rows: Rows | None = None
-        self._ivf, self._seen, self._lock = False, 0, Lock()
+        self._approximate, self._seen, self._lock = about.approximate, 0, Lock()
         self._made = store.made(folder)
 
     @property
@@ -91,8 +88,8 @@ class Index:
         """Open the index in a folder, or make one there for an encoder.
 
         model: the name to open the encoder by, where that is not its own. rebuild: drop all pictures of an index that
-        is there; its folders are kept, to be added anew. Raises `InputError` for an index of another fingerprint, and
-        for a folder that holds other things.
+        is there; its folders are kept, to be added anew, and `set_approximate`. Raises `InputError` for an index of
+        another fingerprint, and for a folder that holds other things.
         """
         format_of(encoder)
         folder = _absolute(folder)
@@ -106,7 +103,8 @@ class Index:
         about = About(name, encoder.fingerprint, encoder.dim, [])
         if (folder / store.ABOUT).is_file():
             with suppress(InputError):  # a damaged one says nothing
-                about = replace(about, folders=store.read_about(folder).folders)
+                before = store.read_about(folder)
+                about = replace(about, folders=before.folders, approximate=before.approximate)
         elif folder.is_file() or (
             folder.is_dir() and any(not store.is_ours(file) for file in folder.iterdir())
         ):
@@ -146,17 +144,17 @@ class Index:
             self._pictures.checkout_latest()
             self._unreadable.checkout_latest()
             kept = [*self._about.folders, *(str(folder) for folder in given if folder.is_dir())]
-            self._write_about(list(dict.fromkeys(kept)))
+            self._write_about(folders=list(dict.fromkeys(kept)))
             added = bring_up_to_date(self._pictures, self._unreadable, encoder, given, prune, progress)
             parts = self._pictures.stats()["fragment_stats"]["num_small_fragments"]
-            if parts > _FRAGMENTS or self._pictures.list_indices():
+            if parts > _FRAGMENTS:
                 self._optimize()
         return added
 
     def search(
         self, vector_D: np.ndarray, limit: int = 20, *, offset: int = 0, where: str | None = None
     ) -> list[Hit]:
-        """Return the pictures nearest to a vector (dim,), best first; exact unless there is an IVF index.
+        """Return the pictures nearest to a vector (dim,), best first; exact unless `set_approximate` says otherwise.
 
         offset: of the best, how many are left out. where: a condition on the columns in SQL, such as
         "path LIKE '%2024%' AND width > 1000"; see `search.where`. Raises `InputError` for a vector of another shape or
@@ -173,15 +171,13 @@ class Index:
         vector_D = np.ascontiguousarray(vector_D / length)
         with store.said(self.folder):
             rows = self._current(vectors=True)
-            if rows.vectors is None:
-                return self._search_ivf(rows, vector_D, limit + offset, where)[offset:]
-            scores_N, at_N = dots(rows.vectors, vector_D), None
-            if where is not None:
-                at_N = rows.at(self._matching(where))
-                at_N = np.sort(at_N[at_N >= 0])
-                scores_N = scores_N[at_N]
-            chosen = best(scores_N, limit + offset)[offset:]
-            return rows.hits(chosen if at_N is None else at_N[chosen], scores_N[chosen])
+            assert rows.vectors is not None
+            at_K = None if where is None else self._matching(rows, where)
+            if rows.codes is not None:
+                at_K = rows.codes.candidates(vector_D, limit + offset, at_K)
+            scores_K = dots(rows.vectors, vector_D, at_K)
+            chosen = best(scores_K, limit + offset)[offset:]
+            return rows.hits(chosen if at_K is None else at_K[chosen], scores_K[chosen])
 
     def get(self, id: str) -> Hit | None:
         """Return the picture with this id, its score NaN; of several files with that content the first."""
@@ -211,7 +207,7 @@ class Index:
                     below = f"starts_with(path, {store.quoted(os.path.join(path, ''))})"
                     deleted = table.delete(f"path = {store.quoted(path)} OR {below}").num_deleted_rows
                     removed += deleted if table is self._pictures else 0
-            self._write_about([folder for folder in self._about.folders if folder not in given])
+            self._write_about(folders=[folder for folder in self._about.folders if folder not in given])
         return removed
 
     def verify(self) -> Verified:
@@ -225,24 +221,15 @@ class Index:
         with store.writing(self.folder), store.said(self.folder):
             self._optimize()
 
-    def build_ivf(self) -> None:
-        """Make an IVF index: searches then read a part of the rows, and may miss some. Later pictures join it.
+    def set_approximate(self, approximate: bool) -> None:
+        """Let searches be approximate, or exact again; others see it at their next search.
 
-        Raises `InputError` for few pictures, which are searched exactly in a moment.
+        Approximate: all rows are compared by one bit a number, of which 2 % are then compared exactly (at least 10,000,
+        so that no more rows than these are searched exactly, and 20 for each row that is asked for). What is found has
+        its exact score and place, and some rows may be missed, other ones when others were added.
         """
-        with store.writing(self.folder), store.said(self.folder):
-            self._pictures.checkout_latest()
-            rows = self._pictures.count_rows()
-            if rows < _IVF_LEAST:
-                raise InputError(
-                    f"{rows:,} pictures are searched exactly in milliseconds: an IVF index is for {IVF_FROM:,} and more"
-                )
-            parts = max(1, round(math.sqrt(rows)))
-            # Centres need not be exact, and with the default of samples two cores take hours over a million rows.
-            config = lancedb.index.IvfFlat(
-                distance_type="dot", num_partitions=parts, sample_rate=64, max_iterations=15
-            )
-            self._pictures.create_index("embedding", config=config, replace=True)
+        with store.writing(self.folder):
+            self._write_about(approximate=approximate)
 
     def stats(self) -> Stats:
         """Return what the index holds."""
@@ -257,54 +244,43 @@ class Index:
                 fingerprint=self.fingerprint,
                 folders=list(self._about.folders),
                 unreadable={row["path"]: row["reason"] for row in failed},
-                ivf=bool(self._pictures.list_indices()),
+                approximate=store.read_about(self.folder).approximate,
             )
 
     def _current(self, vectors: bool = False) -> Rows:
-        """Return the rows of the newest version, with their embeddings unless an IVF index makes them needless."""
+        """Return the rows of the newest version; vectors: with all that a search needs."""
         with self._lock, store.said(self.folder):
             # Every version of a table is a file here, so that nothing else need be asked.
-            seen = os.stat(self.folder / f"{store.PICTURES}.lance" / "_versions").st_mtime_ns
             if (made := store.made(self.folder)) != self._made:
                 # Another process may have made the index anew, whose rows have the numbers of others.
-                if store.read_about(self.folder).fingerprint != self.fingerprint:
+                about = store.read_about(self.folder)
+                if about.fingerprint != self.fingerprint:
                     raise InputError(
                         f"the index in {self.folder} was made anew by another model: open it again"
                     )
                 self._view, _ = store.open_tables(self.folder, self.dim)
-                self._rows, self._made = None, made
+                self._rows, self._made, self._approximate = None, made, about.approximate
+            seen = os.stat(self.folder / f"{store.PICTURES}.lance" / "_versions").st_mtime_ns
             if seen != self._seen or self._rows is None:
                 self._view.checkout_latest()
-                self._ivf = bool(self._view.list_indices())
-                before = replace(self._rows, vectors=None) if self._rows and self._ivf else self._rows
-                self._rows = load_rows(self._view, before)
+                self._rows = load_rows(self._view, self._rows)
                 # Of two versions at one tick of the clock, the second would not be noticed.
                 self._seen = seen if time.time_ns() - seen > _TICK else 0
-            if vectors and not self._ivf:
-                self._rows = with_vectors(self._rows, self._view, self.dim)
+            if vectors:
+                self._rows = with_vectors(self._rows, self._view, self.dim, self._approximate)
             return self._rows
 
-    def _matching(self, where: str) -> np.ndarray:
-        """Return the numbers of the rows where a condition holds."""
+    def _matching(self, rows: Rows, where: str) -> np.ndarray:
+        """Return the places (K,) of the rows where a condition holds, ascending."""
         with checked(where):
             found = self._view.search().select(["size"]).where(where).with_row_id(True).to_arrow()
-            return found["_rowid"].to_numpy()
+        at_K = rows.at(found["_rowid"].to_numpy())
+        return np.sort(at_K[at_K >= 0])  # none but those that came since
 
-    def _search_ivf(self, rows: Rows, vector_D: np.ndarray, count: int, where: str | None) -> list[Hit]:
-        parts = max(_PARTS, round(_SHARE * math.sqrt(len(rows.places))))
-        query = self._view.search(vector_D).distance_type("dot").nprobes(parts)
-        query = query.select(["_distance"]).with_row_id(True).limit(count)
-        with checked(where):
-            found = (query.where(where) if where else query).to_arrow()
-        places, scores = found["_rowid"].to_numpy(), 1 - found["_distance"].to_numpy()
-        at = rows.at(places)
-        at, scores = at[at >= 0], scores[at >= 0]  # none but those that came since
-        order = np.lexsort((at, -scores))
-        return rows.hits(at[order], scores[order])
-
-    def _write_about(self, folders: list[str]) -> None:
-        if folders != self._about.folders:
-            self._about = replace(self._about, folders=folders)
+    def _write_about(self, **changed: Any) -> None:
+        there = store.read_about(self.folder)  # another process may have changed the rest
+        self._about = replace(there, **changed)
+        if self._about != there:
             store.write_about(self.folder, self._about)
 
     def _optimize(self) -> None:

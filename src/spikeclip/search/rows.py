@@ -1,4 +1,4 @@
-"""The rows of an index in memory, as of one version of its table, and the exact search over them."""
+"""The rows of an index in memory, as of one version of its table."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spikeclip.encode.vectors import unit
+from spikeclip.search.codes import Codes, encode
 from spikeclip.search.store import Table, conditions, embedding_rows, read
 
 SHOWN = ("id", "path", "size", "mtime", "width", "height")
@@ -37,11 +38,15 @@ class Hit:
 
 @dataclass(frozen=True)
 class Rows:
-    """places: LanceDB's numbers of the rows (N,), ascending. about: columns `SHOWN`. vectors: (N, D) float16."""
+    """places: LanceDB's numbers of the rows (N,), ascending. about: columns `SHOWN`. vectors: (N, D) float16.
+
+    codes: of the vectors, where a search should be approximate.
+    """
 
     places: np.ndarray
     about: pa.Table
     vectors: np.ndarray | None = None
+    codes: Codes | None = None
 
     def hits(self, at: np.ndarray, scores: np.ndarray | None = None) -> list[Hit]:
         """Return rows (K,) with their scores (K,)."""
@@ -94,13 +99,15 @@ def load_rows(table: Table, before: Rows | None) -> Rows:
     return Rows(places, about, vectors)
 
 
-def with_vectors(rows: Rows, table: Table, dim: int) -> Rows:
-    """Return the rows with their embeddings, read where they are not there yet."""
-    if rows.vectors is not None:
-        return rows
-    vectors = np.empty((len(rows.places), dim), np.float16)
-    _read_vectors(table, rows.places, vectors, None)
-    return replace(rows, vectors=vectors)
+def with_vectors(rows: Rows, table: Table, dim: int, codes: bool) -> Rows:
+    """Return the rows with their embeddings, and with `codes` of them, read and made where they are missing."""
+    if rows.vectors is None:
+        vectors = np.empty((len(rows.places), dim), np.float16)
+        _read_vectors(table, rows.places, vectors, None)
+        rows = replace(rows, vectors=vectors)
+    if codes and rows.codes is None and rows.vectors is not None:
+        rows = replace(rows, codes=encode(rows.vectors))
+    return rows
 
 
 def vectors_of(ids: Sequence[str], rows: Rows, table: Table, dim: int) -> dict[str, np.ndarray]:

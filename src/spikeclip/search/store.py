@@ -34,12 +34,13 @@ Table = Any
 
 @dataclass(frozen=True)
 class About:
-    """What holds for a whole index. folders: those that were indexed, absolute."""
+    """What holds for a whole index. folders: those that were indexed, absolute. approximate: its searches."""
 
     model: str
     fingerprint: str
     dim: int
     folders: list[str]
+    approximate: bool = False
 
 
 def picture_schema(dim: int) -> pa.Schema:
@@ -69,7 +70,8 @@ def read_about(folder: Path) -> About:
                 f"`spikeclip index FOLDER --db {folder} --rebuild`"
             )
         folders = [str(name) for name in about["folders"]]
-        return About(str(about["model"]), str(about["fingerprint"]), int(about["dim"]), folders)
+        facts = str(about["model"]), str(about["fingerprint"]), int(about["dim"])
+        return About(*facts, folders, bool(about.get("approximate", False)))
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise

@@ -26,11 +26,8 @@ _PART = re.compile(
 
 
 @contextmanager
-def checked(where: str | None) -> Iterator[None]:
+def checked(where: str) -> Iterator[None]:
     """Check a condition, and let an error of LanceDB be one of it."""
-    if where is None:
-        yield
-        return
     _check(where)
     try:
         yield

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import io
-import os
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -14,16 +10,15 @@ import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi import Query as Address
 from fastapi.exceptions import RequestValidationError
-from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 
-from spikeclip.data.decode import decode
 from spikeclip.encode.vectors import unit
 from spikeclip.errors import InputError
 from spikeclip.serve.batches import Batched
 from spikeclip.serve.recognise import Text
 from spikeclip.serve.refusals import LOG, Refused, busy
 from spikeclip.serve.settings import Settings
+from spikeclip.serve.thumbnail import thumbnail_of
 from spikeclip.serve.uploads import from_base64, pixels_of
 
 if TYPE_CHECKING:
@@ -219,7 +214,9 @@ def routes(encoder: Batched, index: Index | None, settings: Settings) -> APIRout
         if hit is None:
             raise Refused(404, "no picture of the index has this id")
         return Response(
-            _thumbnail(hit, side), media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"}
+            thumbnail_of(hit, side),
+            media_type="image/jpeg",
+            headers={"Cache-Control": "private, max-age=3600"},
         )
 
     @router.post("/knn-service", openapi_extra=_body({"application/json": KnnQuery.model_json_schema()}))
@@ -274,28 +271,6 @@ def _picture(hit: Hit) -> Picture:
         height=hit.height,
         thumbnail=f"/v1/pictures/{hit.id}",
     )
-
-
-def _thumbnail(hit: Hit, side: int) -> bytes:
-    """Return a square of an indexed file as JPEG; raises `Refused` where the file is not what was indexed."""
-    try:
-        # Opened once, and without waiting: what is looked at is what is read, and a pipe would never answer.
-        number = os.open(hit.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise busy("too many files are open: ask again in a moment") from error
-        raise Refused(404, "the file of this picture is gone: run `spikeclip index` again") from None
-    with open(number, "rb") as file:
-        found = os.fstat(number)
-        same = found.st_size == hit.size and abs(found.st_mtime - hit.mtime) <= 1
-        if not stat.S_ISREG(found.st_mode) or not same:
-            raise Refused(404, "the file of this picture has changed: run `spikeclip index` again")
-        pixels = decode(file, side)
-    if isinstance(pixels, str):
-        raise Refused(404, f"the file of this picture cannot be read: {pixels}")
-    encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, "JPEG", quality=85)
-    return encoded.getvalue()
 
 
 def _distinct(index: Index, hits: list[Hit]) -> list[Hit]:
