@@ -23,8 +23,8 @@ def accumulate(sums: int, spare: int, rows: int, count: int, weight_IN: np.ndarr
 
     As many rows as int16 can hold are summed in it; those sums are added in float32, which is exact up to 2^24.
     """
-    for first in range(0, max(count, 1), SAFE_ROWS):
-        target = spare if first > 0 else sums
-        sum_rows(target, rows + 2 * first, min(count - first, SAFE_ROWS), weight_IN)  # type: ignore[call-arg]
-        if first > 0:
+    sum_rows(sums, rows, min(count, SAFE_ROWS), weight_IN)  # type: ignore[call-arg]
+    if count > SAFE_ROWS:
+        for first in range(SAFE_ROWS, count, SAFE_ROWS):
+            sum_rows(spare, rows + 2 * first, min(count - first, SAFE_ROWS), weight_IN)  # type: ignore[call-arg]
             add_vectors(sums, spare, weight_IN.shape[1])  # type: ignore[call-arg]
