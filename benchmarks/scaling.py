@@ -190,6 +190,9 @@ def twin() -> None:
         help="shares of activations that are not zero, %%",
     )
     arguments = parser.parse_args(sys.argv[2:])
+    for wanted in arguments.density:
+        if not 0 < wanted < 100:
+            raise InputError(f"--density is in %, above 0 and below 100, got {wanted:g}")
     noise, passes = Noise(arguments.threads), []
     for tower in arguments.towers:
         with tempfile.TemporaryDirectory(prefix="spikeclip-bench-") as scratch:

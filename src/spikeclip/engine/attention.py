@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 
 from spikeclip.engine.neuron import NEVER, settle
-from spikeclip.engine.rows import channel
+from spikeclip.engine.rows import channel, floats
 from spikeclip.engine.threads import Kernel
 from spikeclip.engine.vector import LIST_LANES, add_vectors
 
@@ -82,7 +82,7 @@ def _attend(
     scale_N, bias_N = np.empty(columns, np.float32), np.empty(columns, np.float32)
     scale_N[:], bias_N[:], bias_N[:width] = scale, NEVER, 0
     # Room behind: a head that is filled up ends behind its own columns, where it adds zeros.
-    x_TN, levels_TN = np.empty((T, columns + room), np.float32), np.empty((T, columns), np.uint8)
+    x_TN, levels_TN = floats(T, columns + room), np.empty((T, columns), np.uint8)
     first_C = np.empty(width, np.int64)  # the first channel of a channel's head
     for c in range(width):
         first_C[c] = c // head * head

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit, types
 
 from spikeclip.engine.neuron import NEVER, settle
-from spikeclip.engine.rows import accumulate, channel
+from spikeclip.engine.rows import accumulate, channel, floats
 from spikeclip.engine.threads import Kernel
 from spikeclip.engine.vector import LIST_LANES, largest, place_at, shift
 
@@ -80,7 +80,7 @@ def _synapses(
     T = ends.shape[1]
     R, S, padding = filter_
     places, columns = space[2] + 2 * padding - S + 1, scale_N.size
-    sums_TN, spare_N = np.empty((T, columns), np.float32), np.empty(columns, np.float32)
+    sums_TN, spare_N = floats(T, columns), floats(1, columns)[0]
     levels_TN = np.empty((T, columns), np.uint8)
     rows_K = np.empty(R * index.shape[2], np.uint16)
     for line in range(first, last):
@@ -120,9 +120,11 @@ def _pooled_synapses(
     rows, places = (height + 2 * margin - size) // stride + 1, (width + 2 * margin - size) // stride + 1
     columns = scale_N.size
     no_currents = np.empty((0, 0, 0, columns), np.float32)
-    ring_RXTN = np.empty((size, width, T, columns), np.float32)  # the convolution's last lines
+    ring_RXTN = floats(size * width * T, columns).reshape(
+        size, width, T, columns
+    )  # the convolution's last lines
     done = 0  # its lines before this one are there, or of no use
-    spare_N, largest_TN = np.empty(columns, np.float32), np.empty((T, columns), np.float32)
+    spare_N, largest_TN = floats(1, columns)[0], floats(T, columns)
     levels_TN, cells_K = np.empty((T, columns), np.uint8), np.empty(size * size, np.int64)
     rows_K = np.empty(R * index.shape[2], np.uint16)
     for line in range(first, last):

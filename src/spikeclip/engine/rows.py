@@ -18,6 +18,15 @@ def channel(entry: int, x: int, channels: int) -> np.int64:
 
 
 @njit(inline="always")
+def floats(rows: int, columns: int) -> np.ndarray:
+    """Return float32 (rows, columns) of any content that begins with a line of the cache, see `vector.empty`."""
+    size = rows * columns
+    buffer = np.empty(size + 16, np.float32)
+    start = -buffer.ctypes.data % 64 // 4
+    return buffer[start : start + size].reshape(rows, columns)
+
+
+@njit(inline="always")
 def accumulate(sums: int, spare: int, rows: int, count: int, weight_IN: np.ndarray) -> None:
     """Write the sum (N float32) of the weight rows that a list of uint16 names; sums, spare, rows are addresses.
 
