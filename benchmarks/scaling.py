@@ -230,6 +230,7 @@ def race_twins(
             "HOME": scratch
         },  # where the engine finds no choice of an earlier run, and makes its own
         embed=False,
+        without=["explain"],  # which would take as long as all the rest
     )
 
 
@@ -254,11 +255,12 @@ def print_twins(title: str, rows: list[dict[str, Any]]) -> None:
             number(row["images_per_second"], 0),
             f"{max(row['seconds']) / min(row['seconds']):.2f}",
             number(row["speed_over_faster_twin"], 2),
+            row["notes"].get("runs", "-"),
         ]
         for row in rows
         if row["median"]
     ]
-    show(title, ["contestant", "density", "images/s", "spread", "x faster twin"], table, rows)
+    show(title, ["contestant", "density", "images/s", "spread", "x faster twin", "runs"], table, rows)
 
 
 def main() -> None:

@@ -73,6 +73,7 @@ def test_one_command_races_the_engine_against_the_faster_twin(tmp_path):
     faster = max(rows[name]["images_per_second"] for name in rows if name.startswith("twin"))
     engine = rows["engine int8, 30 %"]
     assert engine["speed_over_faster_twin"] == pytest.approx(engine["images_per_second"] / faster)
+    assert engine["notes"].keys() == {"runs"}
     assert engine["density"] == pytest.approx(0.3, abs=0.03)
 
 
