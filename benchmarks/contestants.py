@@ -68,16 +68,21 @@ def pytorch(job: Job, precision: str, compiled: bool = False) -> tuple[Embed, di
 def engine(job: Job, precision: str, mode: str = "auto") -> tuple[Embed, dict[str, Any]]:
     """Our event-driven engine on the lowered tower; needs no PyTorch."""
     from spikeclip.engine import Engine
+    from spikeclip.engine.dense import Stretch
     from spikeclip.graph import load_graph
 
     graph = load_graph(Path(job.folder) / "graph")
     run = Engine(graph, precision=precision, threads=job.threads, mode=mode)  # type: ignore[arg-type]
 
+    def runs(_: np.ndarray) -> str:
+        stretches = sum(isinstance(step, Stretch) for step in run.steps)
+        return "whole dense" if run.whole else f"{stretches} stretches dense" if stretches else "events"
+
     def explain(images_BHWC: np.ndarray) -> list[str]:
         run.calibrate(images_BHWC)
         return run.explain().splitlines()
 
-    return run, {"explain": explain} if mode == "auto" else {}
+    return run, {"runs": runs, "explain": explain} if mode == "auto" else {}
 
 
 def twin_pytorch(job: Job, precision: str) -> tuple[Embed, dict[str, Any]]:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,12 +101,14 @@ def race(
     seconds: float = 0.5,
     environment: Mapping[str, str] | None = None,
     embed: bool = True,
+    without: Collection[str] = (),
 ) -> dict[str, Result]:
     """Measure every job; returns a result for each, in their order.
 
     A round gives each contestant one turn of at least `seconds`, so that a slow minute of the machine hits them
     all; the order moves on by one from round to round. environment: variables of the children. embed: also
-    embed all pictures of the job's folder, into a file beside them.
+    embed all pictures of the job's folder, into a file beside them. without: notes that are not asked for at the end;
+    `explain` measures every layer of an engine.
     """
     console = Console(stderr=True)
     results = {name: Result(job) for name, job in jobs.items()}
@@ -138,7 +140,7 @@ def race(
         noise.sample()
         for number, (name, child) in enumerate(children.items()):
             status.update(f"accuracy: {name}")
-            report = child.ask(do="report")
+            report = child.ask(do="report", without=list(without))
             if not _accept(results[name], report):
                 continue
             results[name].peak_mib, results[name].notes = report["peak_mib"], report["notes"]

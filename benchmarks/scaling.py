@@ -2,6 +2,7 @@
 
 python -m benchmarks.scaling steps                                  T = 1, 2, 4, 8 at one total number of spikes
 python -m benchmarks.scaling density --models runs/rate-* --relu runs/relu --figure results/density.png
+python -m benchmarks.scaling twin                                   random weights, against the int8 twin
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,10 @@ from benchmarks.figure import density_figure
 from benchmarks.machine import Noise
 from benchmarks.prepare import Network, normalized, prepare, write_network
 from benchmarks.race import Result, race
-from spikeclip import create_model
+from benchmarks.untrained import TOWERS, fit_rate, nchw, random_model, write_dense, write_twin
 from spikeclip.data.sources import load_pictures
 from spikeclip.errors import InputError
-from spikeclip.model import SpikeCLIP
-from spikeclip.neurons import LIF, record
-from spikeclip.towers.norm import BatchNorm
+from spikeclip.neurons import record
 
 ENGINE = {
     "auto": "I-LIF, engine int8",
@@ -37,6 +37,7 @@ STEPS = {
     "engine fp32": "LIF, engine fp32",
     "PyTorch fp32": "LIF, PyTorch fp32",
 }
+TWINS = {"twin, OpenVINO int8": "ANN, OpenVINO int8", "twin, ONNX Runtime int8": "ANN, ONNX Runtime int8"}
 
 
 def steps() -> None:
@@ -67,44 +68,16 @@ def steps() -> None:
 def write_calibrated(T: int, arguments: argparse.Namespace, folder: Path) -> float:
     """Write a LIF tower with random weights that fires `arguments.spikes` per neuron; returns what it does fire.
 
-    The weights are not the point, the events are: every neuron's threshold is set so that its layer fires
-    spikes / T in each step. Layers of small integer currents (attention) can only come near.
+    The weights are not the point, the events are: every layer fires spikes / T in each step.
     """
-    torch.manual_seed(0)
-    model = create_model(arguments.model, neuron="lif", T=T, text={"vocab_size": 8, "eos_id": 7})
+    model = random_model(arguments.model, neuron="lif", T=T)
     pictures = load_pictures(arguments.data, "test", model.config.image.format, limit=max(arguments.batch))
     images_NHWC = normalized(model.config.image, pictures.images)
-    calibrate(model, torch.from_numpy(images_NHWC).permute(0, 3, 1, 2), arguments.spikes / T)
+    fit_rate(model, nchw(images_NHWC), arguments.spikes / T)
     write_network(model, images_NHWC, folder)
     with torch.no_grad(), record(model.image) as rates:
-        model.image(torch.from_numpy(images_NHWC).permute(0, 3, 1, 2))
+        model.image(nchw(images_NHWC))
     return T * torch.stack(list(rates.values())).mean().item()
-
-
-@torch.no_grad()
-def calibrate(model: SpikeCLIP, images_BCHW: torch.Tensor, rate: float) -> None:
-    """Give BatchNorm the statistics of the pictures and every LIF neuron a threshold at which it fires `rate`."""
-
-    def fit(neuron: LIF, inputs: tuple[torch.Tensor]) -> None:
-        low, high = 1e-3, max(inputs[0].amax().item(), 1e-3)
-        for _ in range(20):
-            neuron.v_threshold = (low + high) / 2
-            if neuron.forward(inputs[0]).mean().item() > rate:  # not neuron(...), which would call this hook
-                low = neuron.v_threshold
-            else:
-                high = neuron.v_threshold
-        neuron.v_threshold = high
-
-    handles = []
-    for module in model.image.modules():
-        if isinstance(module, BatchNorm):
-            module.momentum = 1.0
-        elif isinstance(module, LIF):
-            handles.append(module.register_forward_pre_hook(fit))  # type: ignore[arg-type]
-    model.image.train()(images_BCHW)
-    model.eval()
-    for handle in handles:
-        handle.remove()
 
 
 def growth(results: dict[str, Result], fired: dict[int, float]) -> list[dict[str, Any]]:
@@ -201,12 +174,101 @@ def print_density(title: str, rows: list[dict[str, Any]]) -> None:
     show(title, ["contestant", "density", "images/s", "accuracy"], table, rows)
 
 
+def twin() -> None:
+    """Race I-LIF towers with random weights, at several densities, against their ordinary twins in int8."""
+    parser = options(
+        "Images/s of the engine, as it chooses, over those of the ordinary twin in int8.", [16, 1]
+    )
+    parser.set_defaults(repeats=5, seconds=0.2)
+    towers = list(TOWERS)
+    parser.add_argument("--towers", nargs="+", choices=towers, default=towers, help="image towers")
+    parser.add_argument(
+        "--density",
+        type=float,
+        nargs="+",
+        default=[50, 30, 20, 12, 5],
+        help="shares of activations that are not zero, %%",
+    )
+    arguments = parser.parse_args(sys.argv[2:])
+    for wanted in arguments.density:
+        if not 0 < wanted < 100:
+            raise InputError(f"--density is in %, above 0 and below 100, got {wanted:g}")
+    noise, passes = Noise(arguments.threads), []
+    for tower in arguments.towers:
+        with tempfile.TemporaryDirectory(prefix="spikeclip-bench-") as scratch:
+            write_twin(tower, arguments.data, arguments.batch, Path(scratch) / "twin")
+            made = {
+                f"engine int8, {wanted:g} %": write_dense(
+                    tower, wanted / 100, arguments.data, Path(scratch) / f"engine int8, {wanted:g} %"
+                )
+                for wanted in arguments.density
+            }
+            for batch in arguments.batch:
+                rows = over_twin(race_twins(scratch, made, batch, noise, arguments), made)
+                print_twins(f"{tower}, batch {batch}, {arguments.threads} threads", rows)
+                passes.append({"tower": tower, "batch": batch, "rows": rows})
+    finish(arguments, {"passes": passes}, noise.summary())
+
+
+def race_twins(
+    scratch: str, made: Iterable[str], batch: int, noise: Noise, arguments: argparse.Namespace
+) -> dict[str, Result]:
+    """Race the engine on the networks `made` and the twin in every runtime, all in folders of `scratch`."""
+    contestants = {name: ("twin", contestant) for name, contestant in TWINS.items()}
+    contestants |= {name: (name, ENGINE["auto"]) for name in made}
+    jobs = {
+        name: Job(contestant, f"{scratch}/{folder}", batch, arguments.threads)
+        for name, (folder, contestant) in contestants.items()
+        if name in TWINS or not arguments.only or arguments.only in name
+    }
+    return race(
+        jobs,
+        noise,
+        repeats=arguments.repeats,
+        seconds=arguments.seconds,
+        environment={
+            "HOME": scratch
+        },  # where the engine finds no choice of an earlier run, and makes its own
+        embed=False,
+        without=["explain"],  # which would take as long as all the rest
+    )
+
+
+def over_twin(results: dict[str, Result], made: dict[str, float]) -> list[dict[str, Any]]:
+    """Return the rows of the record: each result with its density and its speed over the faster twin's."""
+    twins = [result.median for name, result in results.items() if name in TWINS and result.median]
+    rows = []
+    for name, result in results.items():
+        ratio = min(twins) / result.median if twins and result.median else None
+        rows.append(
+            {"name": name, **result.record(), "density": made.get(name), "speed_over_faster_twin": ratio}
+        )
+    return rows
+
+
+def print_twins(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print one race against the twins."""
+    table = [
+        [
+            row["name"],
+            number(row["density"] and 100 * row["density"], 1, " %"),
+            number(row["images_per_second"], 0),
+            f"{max(row['seconds']) / min(row['seconds']):.2f}",
+            number(row["speed_over_faster_twin"], 2),
+            row["notes"].get("runs", "-"),
+        ]
+        for row in rows
+        if row["median"]
+    ]
+    show(title, ["contestant", "density", "images/s", "spread", "x faster twin", "runs"], table, rows)
+
+
 def main() -> None:
     """Run the benchmark that the first argument names."""
-    kinds = {"steps": steps, "density": density}
+    kinds = {"steps": steps, "density": density, "twin": twin}
     if len(sys.argv) < 2 or sys.argv[1] not in kinds:
         raise InputError(
-            "say which: python -m benchmarks.scaling steps | density (and --help for its options)"
+            "say which: python -m benchmarks.scaling steps | density | twin (and --help for its options)"
         )
     kinds[sys.argv[1]]()
 

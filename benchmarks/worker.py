@@ -39,10 +39,11 @@ def main() -> None:
         np.save(out, _embed_all(embed, pictures_NHWC, job.batch))
         return {}
 
-    def report() -> dict[str, Any]:
+    def report(without: list[str]) -> dict[str, Any]:
         peak = peak_memory()  # before a note needs some
         batch = pictures_NHWC[: job.batch]
-        return {"peak_mib": peak, "notes": {k: v(batch) if callable(v) else v for k, v in notes.items()}}
+        asked = {name: note for name, note in notes.items() if name not in without}
+        return {"peak_mib": peak, "notes": {k: v(batch) if callable(v) else v for k, v in asked.items()}}
 
     commands = {"start": start, "time": measure, "embed": embed_all, "report": report}
     command: dict[str, Any] = {"do": "start"}

@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 
 from spikeclip.engine.neuron import NEVER, settle
-from spikeclip.engine.rows import channel
+from spikeclip.engine.rows import channel, floats
 from spikeclip.engine.threads import Kernel
 from spikeclip.engine.vector import LIST_LANES, add_vectors
 
@@ -82,23 +82,23 @@ def _attend(
     scale_N, bias_N = np.empty(columns, np.float32), np.empty(columns, np.float32)
     scale_N[:], bias_N[:], bias_N[:width] = scale, NEVER, 0
     # Room behind: a head that is filled up ends behind its own columns, where it adds zeros.
-    x_N, room_2N = np.empty(columns + room, np.float32), np.empty((2, columns), np.float32)
+    x_TN, levels_TN = floats(T, columns + room), np.empty((T, columns), np.uint8)
     first_C = np.empty(width, np.int64)  # the first channel of a channel's head
     for c in range(width):
         first_C[c] = c // head * head
     for line in range(first, last):
         b = line * X // N
         for x in range(X):
+            x_TN[:] = 0
             for t in range(T):
-                x_N[:] = 0
+                x_N = x_TN[t]
                 for entry in q_index[line, t, q_ends[line, t, x] : q_ends[line, t, x + 1]]:
                     c = channel(entry, x, width)
                     row = kv_RD.ctypes.data + 4 * room * ((t * B + b) * width + c)
                     add_vectors(x_N.ctypes.data + 4 * first_C[c], row, room)  # type: ignore[call-arg]
-                settle(
-                    line, x, t, x_N[:columns], scale_N, bias_N, no_currents, False, neuron, width,
-                    out_index, out_ends, room_2N,
-                )  # type: ignore[call-arg]  # fmt: skip
+            settle(
+                line, x, x_TN, scale_N, bias_N, no_currents, False, neuron, width, out_index, out_ends, levels_TN
+            )  # type: ignore[call-arg]  # fmt: skip
 
 
 _LISTS, _ENDS, _X, _XX = (

@@ -11,16 +11,15 @@ import numpy as np
 from numba import njit, types
 
 from spikeclip.engine.neuron import NEVER, settle
-from spikeclip.engine.rows import accumulate, channel
+from spikeclip.engine.rows import accumulate, channel, floats
 from spikeclip.engine.threads import Kernel
-from spikeclip.engine.vector import LIST_LANES, largest, shift
+from spikeclip.engine.vector import LIST_LANES, largest, place_at, shift
 
 
 @njit(inline="always")
-def _sum_at(
+def _sums_at(
     line: int,
     x: int,
-    t: int,
     index: np.ndarray,
     ends: np.ndarray,
     space: tuple[int, int, int],
@@ -28,28 +27,31 @@ def _sum_at(
     weight_IN: np.ndarray,
     rows_K: np.ndarray,
     spare_N: np.ndarray,
-    sums_N: np.ndarray,
+    sums_TN: np.ndarray,
 ) -> None:
-    """Write the sums of step t at position x of an output line, counted over all pictures; see `synapses`.
+    """Write the sums of all steps at position x of an output line, counted over all pictures; see `synapses`.
 
     rows_K: uint16, room for what the filter sees. Inlined: a call with so many arrays takes long beside a step's sums.
     """
-    T = ends.shape[1]
+    T, columns = sums_TN.shape
     H, W = space[1:]
     R, S, padding = filter_
     room, inputs = index.shape[2], weight_IN.shape[0] // (R * S)
     b, y = divmod(line, H + 2 * padding - R + 1)
     top, left = y - padding, x - padding
-    rows, seen = rows_K.ctypes.data, 0
     first = min(W, max(0, left))
     last = max(first, min(W, left + S))
-    for r in range(max(0, -top), min(R, H - top)):
-        source = b * H + top + r
-        begin, end = ends[source, t, first], ends[source, t, last]
-        entries = index.ctypes.data + 2 * (room * (source * T + t) + begin)
-        shift(rows + 2 * seen, entries, end - begin, (r * S - left) * inputs)  # type: ignore[call-arg]
-        seen += end - begin
-    accumulate(sums_N.ctypes.data, spare_N.ctypes.data, rows, seen, weight_IN)
+    rows, entries, ends_ = rows_K.ctypes.data, index.ctypes.data, ends.ctypes.data
+    for t in range(T):
+        seen = 0
+        for r in range(max(0, -top), min(R, H - top)):
+            source = (b * H + top + r) * T + t
+            begin = place_at(ends_ + 4 * (source * (W + 1) + first))  # type: ignore[call-arg]
+            count = place_at(ends_ + 4 * (source * (W + 1) + last)) - begin  # type: ignore[call-arg]
+            here = entries + 2 * (source * room + begin)
+            shift(rows + 2 * seen, here, count, (r * S - left) * inputs)  # type: ignore[call-arg]
+            seen += count
+        accumulate(sums_TN.ctypes.data + 4 * columns * t, spare_N.ctypes.data, rows, seen, weight_IN)
 
 
 def _synapses(
@@ -78,17 +80,15 @@ def _synapses(
     T = ends.shape[1]
     R, S, padding = filter_
     places, columns = space[2] + 2 * padding - S + 1, scale_N.size
-    sums_N, spare_N = np.empty(columns, np.float32), np.empty(columns, np.float32)
-    room_2N = np.empty((2, columns), np.float32)
+    sums_TN, spare_N = floats(T, columns), floats(1, columns)[0]
+    levels_TN = np.empty((T, columns), np.uint8)
     rows_K = np.empty(R * index.shape[2], np.uint16)
     for line in range(first, last):
         for x in range(places):
-            for t in range(T):
-                _sum_at(line, x, t, index, ends, space, filter_, weight_IN, rows_K, spare_N, sums_N)
-                settle(
-                    line, x, t, sums_N, scale_N, bias_N, currents_LXTN, add, neuron, channels,
-                    out_index, out_ends, room_2N,
-                )  # type: ignore[call-arg]  # fmt: skip
+            _sums_at(line, x, index, ends, space, filter_, weight_IN, rows_K, spare_N, sums_TN)
+            settle(
+                line, x, sums_TN, scale_N, bias_N, currents_LXTN, add, neuron, channels, out_index, out_ends, levels_TN
+            )  # type: ignore[call-arg]  # fmt: skip
 
 
 def _pooled_synapses(
@@ -120,10 +120,12 @@ def _pooled_synapses(
     rows, places = (height + 2 * margin - size) // stride + 1, (width + 2 * margin - size) // stride + 1
     columns = scale_N.size
     no_currents = np.empty((0, 0, 0, columns), np.float32)
-    ring_RXTN = np.empty((size, width, T, columns), np.float32)  # the convolution's last lines
+    ring_RXTN = floats(size * width * T, columns).reshape(
+        size, width, T, columns
+    )  # the convolution's last lines
     done = 0  # its lines before this one are there, or of no use
-    spare_N, largest_TN = np.empty(columns, np.float32), np.empty((T, columns), np.float32)
-    room_2N, cells_K = np.empty((2, columns), np.float32), np.empty(size * size, np.int64)
+    spare_N, largest_TN = floats(1, columns)[0], floats(T, columns)
+    levels_TN, cells_K = np.empty((T, columns), np.uint8), np.empty(size * size, np.int64)
     rows_K = np.empty(R * index.shape[2], np.uint16)
     for line in range(first, last):
         b, y = divmod(line, rows)
@@ -131,9 +133,8 @@ def _pooled_synapses(
         bottom = b * height + min(height, y * stride - margin + size)
         for i in range(max(top, done), bottom):
             for x in range(width):
-                for t in range(T):
-                    sums_N = ring_RXTN[i % size, x, t]
-                    _sum_at(i, x, t, index, ends, space, filter_, weight_IN, rows_K, spare_N, sums_N)
+                sums_TN = ring_RXTN[i % size, x]
+                _sums_at(i, x, index, ends, space, filter_, weight_IN, rows_K, spare_N, sums_TN)
         done = bottom
         for place in range(places):
             left, right = max(0, place * stride - margin), min(width, place * stride - margin + size)
@@ -143,11 +144,10 @@ def _pooled_synapses(
                     cells_K[cells] = ring_RXTN[i % size, x].ctypes.data
                     cells += 1
             largest(largest_TN.ctypes.data, cells_K.ctypes.data, cells, T * columns)  # type: ignore[call-arg]
-            for t in range(T):
-                settle(
-                    line, place, t, largest_TN[t], scale_N, bias_N, no_currents, False, neuron, channels,
-                    out_index, out_ends, room_2N,
-                )  # type: ignore[call-arg]  # fmt: skip
+            settle(
+                line, place, largest_TN, scale_N, bias_N, no_currents, False, neuron, channels,
+                out_index, out_ends, levels_TN,
+            )  # type: ignore[call-arg]  # fmt: skip
 
 
 def _dense_conv(
@@ -198,30 +198,26 @@ def _pool_and_fire(
     size, stride, padding = window
     height, width = (H + 2 * padding - size) // stride + 1, (W + 2 * padding - size) // stride + 1
     columns = (N + LIST_LANES - 1) // LIST_LANES * LIST_LANES
-    x_N, scale_N, bias_N = (
-        np.empty(columns, np.float32),
-        np.empty(columns, np.float32),
-        np.empty(columns, np.float32),
-    )
-    x_N[:], scale_N[:], bias_N[:] = NEVER, 1, 0
-    room_2N = np.empty((2, columns), np.float32)
+    x_SN = np.full((steps, columns), NEVER, np.float32)
+    scale_N, bias_N = np.ones(columns, np.float32), np.zeros(columns, np.float32)
+    levels_TN = np.empty((out_ends.shape[1], columns), np.uint8)
     no_currents = np.empty((0, 0, 0, columns), np.float32)
     for line in range(first, last):
         b, y = divmod(line, height)
         top = y * stride - padding
         for x in range(width):
             left = x * stride - padding
-            for t in range(out_ends.shape[1]):
-                if t < steps:
-                    x_N[:N] = -np.inf
-                    for i in range(max(0, top), min(H, top + size)):
-                        for j in range(max(0, left), min(W, left + size)):
-                            current_N = currents_TBHWN[t, b, i, j]
-                            for n in range(N):
-                                x_N[n] = max(x_N[n], current_N[n])
-                settle(
-                    line, x, t, x_N, scale_N, bias_N, no_currents, False, neuron, N, out_index, out_ends, room_2N
-                )  # type: ignore[call-arg]  # fmt: skip
+            for t in range(steps):
+                x_N = x_SN[t]
+                x_N[:N] = -np.inf
+                for i in range(max(0, top), min(H, top + size)):
+                    for j in range(max(0, left), min(W, left + size)):
+                        current_N = currents_TBHWN[t, b, i, j]
+                        for n in range(N):
+                            x_N[n] = max(x_N[n], current_N[n])
+            settle(
+                line, x, x_SN, scale_N, bias_N, no_currents, False, neuron, N, out_index, out_ends, levels_TN
+            )  # type: ignore[call-arg]  # fmt: skip
 
 
 def _levels_of(first: int, last: int, index: np.ndarray, ends: np.ndarray, level_TLXN: np.ndarray) -> None:

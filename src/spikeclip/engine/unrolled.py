@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from spikeclip.engine.neuron import LIF, parameters
+from spikeclip.engine.neuron import parameters
 from spikeclip.graph import ops
 
 
 def unrolled(ov: Any, op: ops.Neuron, currents: Sequence[Any]) -> list[Any]:
     """Return the levels of every step, float32, of its currents. ov: OpenVINO's set of operations."""
-    return (_lif if parameters(op)[0] == LIF else _ilif)(ov, op, currents)
+    return (_lif if op.kind == "lif" else _ilif)(ov, op, currents)
 
 
 def _lif(ov: Any, op: ops.Neuron, currents: Sequence[Any]) -> list[Any]:

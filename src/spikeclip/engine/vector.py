@@ -154,6 +154,16 @@ def sum_rows(typing_context, sums, rows, count, weight_IN):  # noqa: ANN001, ANN
 
 
 @intrinsic
+def place_at(typing_context, address):  # noqa: ANN001, ANN201
+    """place_at(address): the int32 there. Numba would first ask whether the indices of an array count from its end."""
+
+    def codegen(context, builder, signature, args):  # noqa: ANN001
+        return builder.sext(builder.load(element(builder, args[0], I64(0), I32), align=4), I64)
+
+    return SIZE(SIZE), codegen
+
+
+@intrinsic
 def add_vectors(typing_context, target, source, count):  # noqa: ANN001, ANN201
     """add_vectors(target, source, count): float32 target[i] += source[i], i < count, a multiple of 16."""
 
