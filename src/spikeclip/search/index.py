@@ -251,6 +251,7 @@ class Index:
         """Return the rows of the newest version; vectors: with all that a search needs."""
         with self._lock, store.said(self.folder):
             # Every version of a table is a file here, so that nothing else need be asked.
+            seen = os.stat(self.folder / f"{store.PICTURES}.lance" / "_versions").st_mtime_ns
             if (made := store.made(self.folder)) != self._made:
                 # Another process may have made the index anew, whose rows have the numbers of others.
                 about = store.read_about(self.folder)
@@ -260,7 +261,6 @@ class Index:
                     )
                 self._view, _ = store.open_tables(self.folder, self.dim)
                 self._rows, self._made, self._approximate = None, made, about.approximate
-            seen = os.stat(self.folder / f"{store.PICTURES}.lance" / "_versions").st_mtime_ns
             if seen != self._seen or self._rows is None:
                 self._view.checkout_latest()
                 self._rows = load_rows(self._view, self._rows)
