@@ -34,9 +34,16 @@ TWICE = 1 / 3
 
 
 def random_model(preset: str, **changes: Any) -> SpikeCLIP:
-    """Return a model with the random weights of seed 0, and as small a text tower as there can be."""
+    """Return a model with the random weights of seed 0, and as small a text tower as there can be.
+
+    Filters that start as the identity are random too: they would hand on whole numbers, which no threshold parts.
+    """
     torch.manual_seed(0)
-    return create_model(preset, text={"vocab_size": 8, "eos_id": 7}, **changes)
+    model = create_model(preset, text={"vocab_size": 8, "eos_id": 7}, **changes)
+    for weight in model.image.parameters():
+        if weight.ndim > 1:
+            nn.init.kaiming_normal_(weight)
+    return model
 
 
 def write_dense(tower: str, density: float, data: str, folder: Path) -> float:
