@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from statistics import median
 from types import TracebackType
 from typing import Any
@@ -21,6 +22,9 @@ from rich.console import Console
 
 from benchmarks.contestants import Job
 from benchmarks.machine import Noise
+
+PAUSE = 0.1
+"""Seconds before a turn, in which the threads of the one before, which wait for work by spinning, go to sleep."""
 
 
 @dataclass
@@ -106,7 +110,7 @@ def race(
     """Measure every job; returns a result for each, in their order.
 
     A round gives each contestant one turn of at least `seconds`, so that a slow minute of the machine hits them
-    all; the order moves on by one from round to round. environment: variables of the children. embed: also
+    all; the order of each round is drawn by its number, so that nobody always follows the same one. environment: variables of the children. embed: also
     embed all pictures of the job's folder, into a file beside them. without: notes that are not asked for at the end;
     `explain` measures every layer of an engine.
     """
@@ -127,9 +131,9 @@ def race(
         calls = dict.fromkeys(children, 1)
         for turn in range(repeats + 1):
             noise.sample()
-            names = list(children)
-            for name in names[turn % max(1, len(names)) :] + names[: turn % max(1, len(names))]:
+            for name in Random(turn).sample(list(children), len(children)):
                 status.update(f"round {turn} of {repeats}: {name}")
+                time.sleep(PAUSE)
                 answer = children[name].ask(do="time", calls=calls[name])
                 if not _accept(results[name], answer):
                     del children[name]

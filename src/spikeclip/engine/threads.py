@@ -27,6 +27,10 @@ from spikeclip.compiled import compiled, has_place, is_kept
 
 _I64, _VOID = ir.IntType(64), ir.VoidType()
 _COMPILING = RLock()
+_PARTS = 4
+"""Parts of the lines for each thread: one that is held up, or has many spikes, leaves some to the others."""
+_LEAST = 8
+"""Lines of a part, where there are enough for all threads: it takes a microsecond to begin."""
 KERNELS: dict[str, Kernel] = {}
 """All kernels by name, those that take longest to compile first."""
 
@@ -138,21 +142,36 @@ def _call(typing_context, function, first, last, arguments):  # noqa: ANN001
     return types.void(types.intp, types.intp, types.intp, types.intp), codegen
 
 
-def _share_lines(part: int, arguments: int, lines: int, parts: int) -> None:
-    """Call `part(first, last, arguments)` for each part of the lines, in threads."""
-    if parts == 1:
+@intrinsic
+def _taken(typing_context, count):  # noqa: ANN001
+    """Return the number in an array of one, and add 1 to it, as if no other thread did so at the same time."""
+
+    def codegen(context, builder, signature, args):  # noqa: ANN001
+        place = context.make_array(count)(context, builder, args[0]).data
+        return builder.atomic_rmw("add", place, ir.Constant(_I64, 1), "monotonic")
+
+    return types.intp(count), codegen
+
+
+def _share_lines(part: int, arguments: int, lines: int, threads: int) -> None:
+    """Call `part(first, last, arguments)` for all parts of the lines; each thread takes the next as it is done."""
+    if threads == 1:
         _call(part, 0, lines, arguments)  # type: ignore
-    else:
-        for i in prange(parts):
-            _call(part, lines * np.int64(i) // parts, lines * np.int64(i + 1) // parts, arguments)  # type: ignore
+        return
+    parts, count = min(lines, max(threads, min(_PARTS * threads, lines // _LEAST))), np.zeros(1, np.intp)
+    for _ in prange(threads):
+        i = _taken(count)  # type: ignore
+        while i < parts:
+            _call(part, lines * i // parts, lines * (i + 1) // parts, arguments)  # type: ignore
+            i = _taken(count)  # type: ignore
 
 
 @intrinsic
-def _in_threads(typing_context, share, lines, parts, arguments):  # noqa: ANN001
+def _in_threads(typing_context, share, lines, threads, arguments):  # noqa: ANN001
     """Let `share` call a kernel; arguments: its address, then what it reads behind the first and the last line."""
 
     def codegen(context, builder, signature, args):  # noqa: ANN001
-        share, lines, parts, values = args
+        share, lines, threads, values = args
         store = cgutils.alloca_once_value(builder, values)
         part = ir.Function(
             builder.module, ir.FunctionType(_VOID, [_I64] * 3), builder.module.get_unique_name("part")
@@ -162,12 +181,17 @@ def _in_threads(typing_context, share, lines, parts, arguments):  # noqa: ANN001
         first, last, place = part.args
         stored = inside.load(inside.inttoptr(place, store.type))
         function, *given = (inside.extract_value(stored, i) for i in range(len(arguments.types)))
+        # Without owners: two threads that count the uses of one array wait for each other at every position.
+        for i, kind in enumerate(arguments.types[1:]):
+            if isinstance(kind, types.Array):
+                owner = inside.extract_value(given[i], 0)
+                given[i] = inside.insert_value(given[i], ir.Constant(owner.type, None), 0)
         nothing = context.get_value_type(types.none)
         kernel = ir.FunctionType(nothing, [_I64, _I64, *(value.type for value in given)])
         inside.call(inside.inttoptr(function, kernel.as_pointer()), [first, last, *given])
         inside.ret_void()
         loop = ir.FunctionType(nothing, [_I64] * 4)
-        numbers = [builder.ptrtoint(part, _I64), builder.ptrtoint(store, _I64), lines, parts]
+        numbers = [builder.ptrtoint(part, _I64), builder.ptrtoint(store, _I64), lines, threads]
         builder.call(builder.inttoptr(share, loop.as_pointer()), numbers)
         return context.get_dummy_value()
 
@@ -181,7 +205,7 @@ def _launcher(name: str, function: Callable[..., None]) -> Callable[..., None]:
     of its own on disk, where two processes may write at a time.
     """
     arguments = ", ".join(["kernel", *list(inspect.signature(function).parameters)[2:]])
-    code = f"def launch_{name}(share, lines, parts, {arguments}):\n    _in_threads(share, lines, parts, ({arguments},))"
+    code = f"def launch_{name}(share, lines, threads, {arguments}):\n    _in_threads(share, lines, threads, ({arguments},))"
     made: dict[str, Any] = {}
     exec(compile(code, __file__, "exec"), globals(), made)
     return made[f"launch_{name}"]
