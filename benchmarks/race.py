@@ -110,9 +110,9 @@ def race(
     """Measure every job; returns a result for each, in their order.
 
     A round gives each contestant one turn of at least `seconds`, so that a slow minute of the machine hits them
-    all; the order of each round is drawn by its number, so that nobody always follows the same one. environment: variables of the children. embed: also
-    embed all pictures of the job's folder, into a file beside them. without: notes that are not asked for at the end;
-    `explain` measures every layer of an engine.
+    all; the order of each round is drawn by its number, so that nobody always follows the same one. environment:
+    variables of the children. embed: also embed all pictures of the job's folder, into a file beside them. without:
+    notes that are not asked for at the end; `explain` measures every layer of an engine.
     """
     console = Console(stderr=True)
     results = {name: Result(job) for name, job in jobs.items()}

@@ -179,7 +179,7 @@ class Engine(Generic[InputOp]):
                     self._run, self.steps, inputs
                 )
             with self._lock, _threads(self.threads):
-                best = layers[clearly_fastest(race(runs, repeats, pause=0.05))]
+                best = layers[clearly_fastest(race(runs, repeats, pause=0.05, warm=0.01))]
             self._run_layers(best)
             self._chosen = True
             save_choice(self._key(given), best)

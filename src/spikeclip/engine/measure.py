@@ -99,16 +99,22 @@ def whole_profile(whole: Whole, pictures: np.ndarray, layers: Sequence[Layer], r
     return [Layer(whole.name, "stretch", None, None, 0.0, seconds, None, None), *inside]
 
 
-def race(runs: Mapping[str, Callable[[], object]], repeats: int, pause: float = 0.0) -> dict[str, float]:
+def race(
+    runs: Mapping[str, Callable[[], object]], repeats: int, pause: float = 0.0, warm: float = 0.0
+) -> dict[str, float]:
     """Return the least seconds of each, all in turn, so that what slows the machine for a while slows all alike.
 
     pause: seconds before every turn, in which the threads of the one before, which spin for a while, go to sleep.
+    warm: seconds in which its own wake up before it is timed; once it runs in any case.
     """
     best = dict.fromkeys(runs, float("inf"))
     for _ in range(repeats):
         for name, run in runs.items():
             time.sleep(pause)
+            awake = time.perf_counter() + warm
             run()
+            while time.perf_counter() < awake:
+                run()
             start = time.perf_counter()
             run()
             best[name] = min(best[name], time.perf_counter() - start)

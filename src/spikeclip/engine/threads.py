@@ -205,7 +205,8 @@ def _launcher(name: str, function: Callable[..., None]) -> Callable[..., None]:
     of its own on disk, where two processes may write at a time.
     """
     arguments = ", ".join(["kernel", *list(inspect.signature(function).parameters)[2:]])
-    code = f"def launch_{name}(share, lines, threads, {arguments}):\n    _in_threads(share, lines, threads, ({arguments},))"
+    code = f"def launch_{name}(share, lines, threads, {arguments}):\n"
+    code += f"    _in_threads(share, lines, threads, ({arguments},))"
     made: dict[str, Any] = {}
     exec(compile(code, __file__, "exec"), globals(), made)
     return made[f"launch_{name}"]
