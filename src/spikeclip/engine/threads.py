@@ -180,13 +180,14 @@ def _in_threads(typing_context, share, lines, threads, arguments):  # noqa: ANN0
         inside = ir.IRBuilder(part.append_basic_block())
         first, last, place = part.args
         stored = inside.load(inside.inttoptr(place, store.type))
-        function, *given = (inside.extract_value(stored, i) for i in range(len(arguments.types)))
+        given: list[Any] = [inside.extract_value(stored, i) for i in range(len(arguments.types))]
         # Without owners: two threads that count the uses of one array wait for each other at every position.
-        for i, kind in enumerate(arguments.types[1:]):
+        for i, kind in enumerate(arguments.types):
             if isinstance(kind, types.Array):
                 owner = inside.extract_value(given[i], 0)
                 given[i] = inside.insert_value(given[i], ir.Constant(owner.type, None), 0)
         nothing = context.get_value_type(types.none)
+        function, *given = given
         kernel = ir.FunctionType(nothing, [_I64, _I64, *(value.type for value in given)])
         inside.call(inside.inttoptr(function, kernel.as_pointer()), [first, last, *given])
         inside.ret_void()
