@@ -21,7 +21,7 @@ from spikeclip.search import Index
         (("--prot", "1"), 2, "no such option: --prot; did you mean --port?"),
         (("--port", "70000"), 2, "invalid value for '--port'"),
         (("--db", "nowhere"), 1, "no index in"),
-        (("--token", "pass word"), 1, "--token travels in a header"),
+        (("--token", "pass word"), 1, "a token is letters, digits and signs of ASCII"),
         (
             ("--host", "192.0.2.1"),
             1,
