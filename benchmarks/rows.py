@@ -29,22 +29,20 @@ def vectors(rows: int, kind: str, size: int = 50_000) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((1000, DIM), dtype=np.float32)
     for start in range(0, rows, size):
-        count = min(size, rows - start)
-        rows_ND = rng.standard_normal((count, DIM), dtype=np.float32)
-        if kind == "clustered":
-            rows_ND = 0.7 * rows_ND + centres[rng.integers(0, len(centres), count)]
-        yield rows_ND / np.linalg.norm(rows_ND, axis=1, keepdims=True)
+        yield _drawn(rng, centres, min(size, rows - start), kind)
 
 
 def queries(count: int, kind: str) -> np.ndarray:
     """Return unit vectors of that kind (count, DIM) that are no rows."""
-    rng = np.random.default_rng(0)
-    centres = rng.standard_normal((1000, DIM), dtype=np.float32)
-    rng = np.random.default_rng(1)
-    found = rng.standard_normal((count, DIM), dtype=np.float32)
+    centres = np.random.default_rng(0).standard_normal((1000, DIM), dtype=np.float32)
+    return _drawn(np.random.default_rng(1), centres, count, kind)
+
+
+def _drawn(rng: np.random.Generator, centres: np.ndarray, count: int, kind: str) -> np.ndarray:
+    rows_ND = rng.standard_normal((count, DIM), dtype=np.float32)
     if kind == "clustered":
-        found = 0.7 * found + centres[rng.integers(0, len(centres), count)]
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+        rows_ND = 0.7 * rows_ND + centres[rng.integers(0, len(centres), count)]
+    return rows_ND / np.linalg.norm(rows_ND, axis=1, keepdims=True)
 
 
 def search_speed(arguments: argparse.Namespace, scratch: Path, noise: Any) -> dict[str, Any]:

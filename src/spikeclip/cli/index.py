@@ -116,11 +116,12 @@ def _remove(index: Index, given: list[str]) -> None:
     import os
 
     from spikeclip.errors import InputError
+    from spikeclip.search.index import all_absolute
 
     if not given:
         raise InputError("--remove drops the folders or files that are named: name at least one")
     print(f"{index.remove(given):,} removed")
-    paths = [os.path.abspath(os.path.expanduser(path)) for path in given]
+    paths = [str(path) for path in all_absolute(given)]
     for folder in index.stats().folders:
         if any(path.startswith(os.path.join(folder, "")) and os.path.exists(path) for path in paths):
             print(f"`spikeclip index` adds what is still there again, as it is in {folder}")

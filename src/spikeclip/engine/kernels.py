@@ -120,9 +120,8 @@ def _pooled_synapses(
     rows, places = (height + 2 * margin - size) // stride + 1, (width + 2 * margin - size) // stride + 1
     columns = scale_N.size
     no_currents = np.empty((0, 0, 0, columns), np.float32)
-    ring_RXTN = floats(size * width * T, columns).reshape(
-        size, width, T, columns
-    )  # the convolution's last lines
+    # The convolution's last lines.
+    ring_RXTN = floats(size * width * T, columns).reshape(size, width, T, columns)
     done = 0  # its lines before this one are there, or of no use
     spare_N, largest_TN = floats(1, columns)[0], floats(T, columns)
     levels_TN, cells_K = np.empty((T, columns), np.uint8), np.empty(size * size, np.int64)

@@ -57,7 +57,7 @@ class Index:
         # Searches have a handle of their own, which stays at one version while another thread writes.
         self._view, _ = store.open_tables(folder, about.dim)
         self._rows: Rows | None = None
-        self._approximate, self._seen, self._lock = about.approximate, 0, Lock()
+        self._seen, self._lock = 0, Lock()
         self._made = store.made(folder)
 
     @property
@@ -137,7 +137,7 @@ class Index:
         not there or holds nothing any more, and where another process writes.
         """
         self.check(encoder)
-        given = _all_absolute(folders or self._about.folders)
+        given = all_absolute(folders or self._about.folders)
         if not given:
             raise InputError(f"no folder was indexed in {self.folder} yet: name a folder of pictures")
         with store.writing(self.folder), store.said(self.folder):
@@ -199,7 +199,7 @@ class Index:
     def remove(self, paths: str | Path | Sequence[str | Path]) -> int:
         """Drop the rows of files, or of everything below folders; return how many. The files stay."""
         removed = 0
-        given = [str(path) for path in _all_absolute(paths)]
+        given = [str(path) for path in all_absolute(paths)]
         with store.writing(self.folder), store.said(self.folder):
             for table in (self._pictures, self._unreadable):
                 table.checkout_latest()
@@ -260,14 +260,14 @@ class Index:
                         f"the index in {self.folder} was made anew by another model: open it again"
                     )
                 self._view, _ = store.open_tables(self.folder, self.dim)
-                self._rows, self._made, self._approximate = None, made, about.approximate
+                self._rows, self._made, self._about = None, made, about
             if seen != self._seen or self._rows is None:
                 self._view.checkout_latest()
                 self._rows = load_rows(self._view, self._rows)
                 # Of two versions at one tick of the clock, the second would not be noticed.
                 self._seen = seen if time.time_ns() - seen > _TICK else 0
             if vectors:
-                self._rows = with_vectors(self._rows, self._view, self.dim, self._approximate)
+                self._rows = with_vectors(self._rows, self._view, self.dim, self._about.approximate)
             return self._rows
 
     def _matching(self, rows: Rows, where: str) -> np.ndarray:
@@ -294,6 +294,7 @@ def _absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def _all_absolute(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+def all_absolute(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Return `_absolute` of one path or of several."""
     # A text is a sequence too, whose first letter may be the root of all folders.
     return [_absolute(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
