@@ -100,7 +100,7 @@ def test_a_neuron_without_numba_names_the_extra(modules):
     neuron += "except spikeclip.InputError as error: print(error)"
     code, out, error = python(block + neuron, PYTHONPATH=str(Path(spikeclip.__file__).parents[1]))
     assert (code, error) == (0, "")
-    assert "which is not installed: pip install '" in out
+    assert "which is not installed: pip install -c " in out
     assert "[runtime]'" in out
 
 
@@ -172,9 +172,11 @@ def test_hints_name_what_exists(monkeypatch):
     if not (checkout / "pyproject.toml").is_file():
         pytest.skip("not run from a checkout")
     monkeypatch.chdir(checkout)
-    assert install_hint("train") == "pip install '.[train]'"
+    assert install_hint("train") == "pip install -c constraints.txt '.[train]'"
     monkeypatch.chdir("/")
-    assert str(missing_extra("onnx")).endswith(f"pip install '{checkout}[onnx]'")
+    assert str(missing_extra("onnx")).endswith(
+        f"pip install -c {checkout}/constraints.txt '{checkout}[onnx]'"
+    )
     monkeypatch.setattr("spikeclip.errors._installed_from", lambda: None)
     assert str(missing_extra("torch")).endswith("pip install 'spikeclip[train]'")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -58,10 +59,17 @@ def missing_module(error: ModuleNotFoundError) -> InputError | ModuleNotFoundErr
 
 
 def install_hint(extra: str) -> str:
-    """Return the command that installs an extra: from the folder this package was installed from, or the index."""
+    """Return the command that installs an extra: from the folder this package was installed from, or the index.
+
+    The folder's constraints.txt, where it has one, fixes the versions: PyTorch's for processors among them.
+    """
     folder = _installed_from()
-    place = "spikeclip" if folder is None else "." if folder == Path.cwd() else str(folder)
-    return f"pip install '{place}[{extra}]'"
+    if folder is None:
+        return f"pip install 'spikeclip[{extra}]'"
+    place = "." if folder == Path.cwd() else str(folder)
+    file = "constraints.txt" if place == "." else shlex.quote(f"{place}/constraints.txt")
+    fixed = f"-c {file} " if (folder / "constraints.txt").is_file() else ""
+    return f"pip install {fixed}'{place}[{extra}]'"
 
 
 def _installed_from() -> Path | None:

@@ -65,7 +65,9 @@ def verify(
     inputs = {"image": next(picture_batches(graphs.image, pictures.images, limit)), "text": tokens_NL}
     unsound = []
     for tower, graph in (("image", graphs.image), ("text", graphs.text)):
-        found, substeps = verify(graph, inputs[tower])
+        found, substeps = verify(
+            graph, inputs[tower], progress=f"comparing the {tower} tower with its sub-steps"
+        )
         _print(tower, found, f"{len(inputs[tower])} {'pictures' if tower == 'image' else texts}")
         unsound += [f"{tower}.{s.op}" for s in found if not s.sound]
         if substeps is not None:

@@ -12,6 +12,7 @@ from spikeclip.graph import ops
 from spikeclip.graph.execute import execute, run_op
 from spikeclip.graph.ops import Graph, Op
 from spikeclip.graph.substeps import to_substeps
+from spikeclip.progress import tracked
 
 EPS = float(np.finfo(np.float32).eps)
 
@@ -67,8 +68,12 @@ class Substeps:
         return not self.different and not self.not_binary
 
 
-def verify(graph: Graph, inputs: np.ndarray) -> tuple[list[Operand], Substeps | None]:
+def verify(
+    graph: Graph, inputs: np.ndarray, *, progress: str | None = None
+) -> tuple[list[Operand], Substeps | None]:
     """Check a graph and what it computes on inputs as `execute` takes them.
+
+    progress: title of a bar for whoever sits at a terminal; None for no bar.
 
     Returns what every product reads and, for a network with I-LIF or signed neurons, how it compares with its binary
     sub-steps (else None). Layer by layer both get the same input, so a layer's equality does not depend on the rounding
@@ -90,7 +95,7 @@ def verify(graph: Graph, inputs: np.ndarray) -> tuple[list[Operand], Substeps | 
     neurons = [op for op in graph.ops if isinstance(op, ops.Neuron)]
     if not any(op.kind == "ilif" or (op.signed and op.kind == "lif") for op in neurons):
         return found, None
-    return found, _compare(graph, inputs, values, output)
+    return found, _compare(graph, inputs, values, output, progress)
 
 
 def operands(graph: Graph) -> list[Operand]:
@@ -123,12 +128,18 @@ def _is_readout(graph: Graph, op: Op) -> bool:
     return isinstance(op, ops.Linear) and not any(isinstance(graph[name], ops.Neuron) for name in behind)
 
 
-def _compare(graph: Graph, inputs: np.ndarray, values: dict[str, np.ndarray], output: np.ndarray) -> Substeps:
+def _compare(
+    graph: Graph,
+    inputs: np.ndarray,
+    values: dict[str, np.ndarray],
+    output: np.ndarray,
+    progress: str | None,
+) -> Substeps:
     binary = to_substeps(graph)
     split: dict[str, np.ndarray] = {}  # values of the binary network, given the integer network's currents
     neurons = different = not_binary = 0
     rounding = 0.0
-    for op in binary.ops:
+    for op in tracked(binary.ops, progress or "", shown=progress is not None):
         if isinstance(op, ops.Neuron):
             source = op.inputs[0]
             split[op.name] = run_op(op, values[source] if source in values else split[source])
