@@ -133,7 +133,7 @@ def test_a_contact_sheet_without_matplotlib_is_refused_before_work(process, fold
         (("energy", "run", "--data", "shapes", "--out", "pictures/one.png"), "is a file"),
         (
             ("energy", "run", "--data", "shapes", "--limit", "60", "--teacher", "run/model"),
-            "cannot teach with a model",
+            "run/model is a network of spikeclip: --twin accounts for its energy",
         ),
         (("verify", "nowhere"), "no such folder: 'nowhere'"),
     ],

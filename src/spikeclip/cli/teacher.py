@@ -21,8 +21,9 @@ from spikeclip.defaults import CACHE, TEMPLATE
 
 HELP = """Train a teacher, store what it says, compare with it.
 
-A recipe names a teacher as teacher.path: a CLIP model, a sentence encoder, .npz tables of embeddings, or an
-ordinary image network (efficientnet-lite0) beside a table with embeddings of the ImageNet classes."""
+A recipe names a teacher as teacher.path: a CLIP model, a sentence encoder, a saved network of spikeclip, .npz
+tables of embeddings, or an ordinary image network (efficientnet-lite0) beside a table with embeddings of the
+ImageNet classes."""
 EXAMPLES = """Examples:
 
 \b
@@ -57,6 +58,7 @@ EMBED_EXAMPLES = """Examples:
   spikeclip teacher embed openai/clip-vit-base-patch32 --data uoft-cs/cifar10 --template "a {c}" \\
       --augmentations 10 --out runs/clip.npz
   spikeclip teacher embed sentence-transformers/all-MiniLM-L6-v2 --texts nouns.txt --out runs/nouns.npz
+  spikeclip teacher embed runs/cifar10-relu --data ../shared/data/cifar10 --augmentations 4 --out runs/twin.npz
   spikeclip train recipes/cifar10.yaml teacher.path=runs/clip.npz"""
 
 COMPARE_HELP = """Compare the text tower of a run with its teacher's.

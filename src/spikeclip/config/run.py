@@ -49,8 +49,9 @@ class DataConfig:
 @dataclass(frozen=True)
 class TeacherConfig:
     path: str | list[str] | None = None
-    """Folder or hub name of a CLIP-like model or sentence encoder; or .npz tables of embeddings, one or a list, in
-    which an image network (efficientnet-lite0, or a .pth file) may stand for the pictures that the tables lack."""
+    """Folder or hub name of a CLIP-like model, of a sentence encoder or of a network of ours, such as the twin; or .npz
+    tables of embeddings, one or a list, in which an image network (efficientnet-lite0, or a .pth file) may stand for
+    the pictures that the tables lack."""
     encoder: str | None = None
     """Sentence encoder for texts that the tables lack, its space mapped into theirs; null for none."""
     readout: str | None = None

@@ -98,11 +98,15 @@ def teacher_cost(source: str, pictures: Pictures, templates: Sequence[str], name
     """Count a teacher's network (with PyTorch) for a convention's `teacher`: a picture and the mean class prompt.
 
     source: a CLIP or SigLIP, see `open_teacher`; name: what to call it. Of the templates the first counts.
-    Raises `InputError` for a teacher of texts alone and for pictures without class names.
+    Raises `InputError` for a teacher of texts alone, for a network of ours and for pictures without class names.
     """
     from spikeclip.teacher import open_teacher
 
     prompts, teacher = _prompts(pictures, templates[:1]), open_teacher(source)
+    if teacher.provenance["config"] is not None:
+        raise InputError(
+            f"{name or source} is a network of spikeclip: --twin accounts for its energy beside the model's"
+        )
     from spikeclip.teacher.macs import count_macs
 
     return TeacherCost(

@@ -27,7 +27,7 @@ def open_teacher(
     name: str = "",
     readout: str | Path | None = None,
 ) -> Teacher:
-    """Open a CLIP or SigLIP model, a sentence encoder (see `resolve`), or `.npz` tables of embeddings.
+    """Open a CLIP or SigLIP model, a sentence encoder, a saved network of ours, or `.npz` tables of embeddings.
 
     Beside tables may stand one ordinary image network (see `read_network`), for the pictures that they lack.
     name: what results call it, the source by default. readout: file with the linear map by which the image network
@@ -53,16 +53,21 @@ def open_teacher(
         )
     if find_spec("transformers") is None:
         raise missing_extra("transformers", "train")
-    from spikeclip.teacher.clip import PADDING, ClipTeacher
-    from spikeclip.teacher.sentence import SentenceTeacher
-
     source = name or str(sources[0])
     try:
-        folder = resolve(sources[0]).folder
+        found = resolve(sources[0])
     except InputError as error:
         raise InputError(
             f"{error}; `spikeclip teacher train DATA --out DIR` trains a small teacher"
         ) from error
+    if found.kind == "spikeclip":
+        from spikeclip.teacher.saved import SavedTeacher
+
+        return SavedTeacher(found.folder, source, device, precision)
+    from spikeclip.teacher.clip import PADDING, ClipTeacher
+    from spikeclip.teacher.sentence import SentenceTeacher
+
+    folder = found.folder
     if (folder / "modules.json").is_file():
         return SentenceTeacher(folder, source, device, precision)
     config = read_json(folder / "config.json", default={})
@@ -74,6 +79,7 @@ def open_teacher(
     if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.get("is_encoder_decoder"):
         return SentenceTeacher(folder, source, device, precision)
     raise InputError(
-        f"{source}: cannot teach with a model of type {kind!r}; it must be clip, siglip, a text encoder "
-        "such as bert, a sentence-transformers folder, an image network (efficientnet-lite0), or an .npz table"
+        f"{source}: cannot teach with a model of type {kind!r}; it must be clip, siglip, a text encoder such as bert, "
+        "a sentence-transformers folder, a saved network of spikeclip, an image network (efficientnet-lite0), or an "
+        ".npz table"
     )
