@@ -5,6 +5,7 @@ import json
 import pytest
 import yaml
 
+from spikeclip.cli import main
 from spikeclip.errors import InputError
 from spikeclip.studies import grid
 from spikeclip.studies.ablate import ablation_figure, load_axes, plan, report, run_ablation
@@ -78,6 +79,15 @@ def test_an_ablation_and_its_continuation(file, tmp_path, monkeypatch):
     assert texts == ["missing"]
     with pytest.raises(InputError, match="trained with another recipe"):
         report(plan(file, ["seed=0", "vocab_size=300"], AXES, [0]), out)
+
+
+def test_a_report_of_nothing_names_no_file(file, tmp_path, capsys):
+    out = tmp_path / "none"
+    with pytest.raises(SystemExit) as ended:
+        main(["ablate", str(file), "--axes", "KL", "--report", "--out", str(out)])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.endswith(f"no run has finished in {out}\n")
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("first", [[], ["model.neuron=ilif", "model.T=1"]], ids=["short", "in full"])

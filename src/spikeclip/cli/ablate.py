@@ -62,7 +62,10 @@ def ablate(
         _show(finished(cells, folder))
         raise
     _show(result)
-    print(f"result: {folder / 'ablation.json'}   figure: {folder / 'ablation.png'}")
+    if any(row["mean"] is not None for row in result["rows"]):
+        print(f"result: {folder / 'ablation.json'}   figure: {folder / 'ablation.png'}")
+    else:
+        print(f"no run has finished in {folder}")
 
 
 def _show(result: dict) -> None:
