@@ -128,13 +128,14 @@ def test_linear_with_integer_activations_stream_and_readout():
     rows = ledger(counted, spikes, SPIKING8, "L1", BY_HAND)
     assert joules(rows) * 1e12 == pytest.approx(level1)
     assert [row.count for row in rows if row.kind == "integer accumulate"] == [14]
-    # L2, no reuse. embedding: (12 reads + 6 writes) x 32 = 576. spike: 1 of 6 = 3 bits, 7 x 3, 7 resets. fc: weights
-    # 14 x 8 = 112, potentials (14 + 6) x 32 = 640 each, events 7 x 3, coordinates 14 x 3, targets 14. add: (12 + 6) x
-    # 32 = 576. mean: (6 + 2) x 32 = 256. time: (2 + 2) x 32 = 128. linear: (10 + 10 + 5) x 32 = 800, counters 7.
-    memory = 576 + 21 + 7 + 112 + 2 * 640 + 21 + 42 + 14 + 576 + 256 + 128 + 800 + 7
+    # L2, no reuse. embedding: (12 reads + 6 writes) x 32 = 576. spike: 6 levels of 0 to 4 = 3 bits. fc, by outputs:
+    # weights 14 x 8 = 112, inputs 12 MAC x 3 = 36, sums for the add 6 x 32 = 192, tests 12, counters 12. add: 18 x
+    # 32 = 576. mean: 8 x 32 = 256. time: 4 x 32 = 128. linear: (10 + 10 + 5) x 32 = 800, counters 7.
+    memory = 576 + 18 + 112 + 36 + 192 + 12 + 12 + 576 + 256 + 128 + 800 + 7
     assert pJ(SPIKING8, "L2 no reuse", counted, spikes) == pytest.approx(level1 + memory)
-    # L2, tiled: fc reads 4 weights x 8, potentials 6 x 32 each; linear (10 + 2 + 5) x 32; add, mean, time are fused.
-    memory = 576 + 21 + 7 + 32 + 2 * 192 + 21 + 42 + 14 + 544 + 7
+    # L2, tiled. spike: 1 of 6 = 3 bits, 7 x 3. fc: 4 weights x 8, potentials 6 x 32 read and written, events 7 x 3,
+    # coordinates 14 x 3, targets 14; linear (10 + 2 + 5) x 32; add, mean, time are fused.
+    memory = 576 + 21 + 32 + 2 * 192 + 21 + 42 + 14 + 544 + 7
     assert pJ(SPIKING8, "L2 tiled", counted, spikes) == pytest.approx(level1 + memory)
     # The int8 twin: 6 adds, 6 x 12 requantised, (12 + 10) MAC x 3, 6 adds, mean 24, time 22, biases 5 x 1.
     assert pJ(ANN8, "L1", counted, {}) == pytest.approx(6 + 72 + 66 + 6 + 24 + 22 + 5)
@@ -154,10 +155,20 @@ def test_a_neuron_of_one_step_stores_no_membrane(T, between, membranes):
             ops.Neuron("spike2", ("gain",), "ilif", T=T, D=4),
         ]
     )
-    for level, spikes in (("L2 tiled", 0), ("L2 no reuse", 3 * 2)):
-        rows = ledger(counts(graph), {"spike1": 3.0, "spike2": 1.0}, SPIKING8, level, BY_HAND)
-        found = [row.count for row in rows if row.op == "conv" and "potential" in row.what]
-        assert found == [membranes + spikes] * 2  # read and written
+    moved = {
+        level: {
+            row.what: row.count
+            for row in ledger(counts(graph), {"spike1": 3.0, "spike2": 1.0}, SPIKING8, level, BY_HAND)
+            if row.op == "conv" and row.kind == "memory"
+        }
+        for level in ("L2 tiled", "L2 no reuse")
+    }
+    assert moved["L2 tiled"]["potential reads"] == moved["L2 tiled"]["potential writes"] == membranes
+    if T == 1:  # 4 positions x 2 channels of a dense run, and a weight for each spike and channel
+        assert moved["L2 no reuse"] == {"weight reads": 3 * 2, "input reads": 8, "sum writes": membranes}
+    else:
+        found = [moved["L2 no reuse"][f"potential {what}"] for what in ("reads", "writes")]
+        assert found == [membranes + 3 * 2] * 2
     alone = Graph(graph.ops[:3])  # what nothing reads is the network's answer, and that is stored
     rows = ledger(counts(alone), {"spike1": 3.0}, SPIKING8, "L2 tiled", BY_HAND)
     assert [row.count for row in rows if "potential" in row.what] == [T * 8] * 2

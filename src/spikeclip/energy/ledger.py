@@ -7,7 +7,8 @@ Levels (reference of each in `conventions.yaml`):
 - L1: every operation, in the arithmetic of the network: products, biases, neurons, residual adds, pools, readout.
 - L2: L1 with memory and addresses (Lemaire et al., arXiv 2210.13107, section 3). `L2 no reuse` fetches every operand
   of every operation from its layer's memory, `L2 tiled` fetches each stored number once: two bounds. Neurons of one
-  time step have no membrane: what one sums up is read and written at each spike without reuse, and never when tiled.
+  time step have no membrane: without reuse their layer runs output by output, as the ordinary network's does, with the
+  sum in a register. It reads every input of an output, tests it, and fetches a weight for each spike.
 
 L3 is a comparison at these levels (`compare`), L4 a measurement (`measure`).
 """
@@ -75,6 +76,7 @@ def ledger(
         raise unknown("level", level, LEVELS)
     steps = max((count.steps for count in counted), default=1) if network.spiking else 1
     levels = {count.op: count.levels for count in counted if isinstance(count, Elements)}
+    level_bits = {count.op: _level_bits(count) for count in counted if isinstance(count, Elements)}
     rows: list[Row] = []
     for count in counted:
         if isinstance(count, Product):
@@ -87,7 +89,9 @@ def ledger(
                 continue
             integer = count.source is not None and levels[count.source] > 1
             rows += _product(count, theta, repeats, integer, network, conventions)
-            if level != "L1":
+            if level == "L2 no reuse" and theta is not None and count.steps == 1:
+                rows += _by_outputs(count, theta, level_bits[count.source or ""], network, conventions)
+            elif level != "L1":
                 rows += _product_memory(count, theta, repeats, network, conventions, level == "L2 tiled")
         elif level != "L0":
             rows += _elements(count, network, conventions)
@@ -211,21 +215,50 @@ def _product_memory(
     ]
 
 
+def _by_outputs(
+    count: Product, theta: float, level_bits: int, network: Network, conventions: Conventions
+) -> list[Row]:
+    """Level 2 without reuse, of one time step: an ordinary layer's counts with the weights of zeros left out."""
+    weight_bits = conventions.arithmetic[network.weights].bits
+    address = conventions.arithmetic[conventions.address_arithmetic]
+    state_bits, dram = conventions.state_bits, conventions.weights_in == "dram"
+    of_weight = conventions.access(count.weights * weight_bits, weight_bits, dram)
+    of_input = conventions.access(count.inputs * level_bits, level_bits)
+    of_sum = conventions.access(count.outputs * state_bits, state_bits)
+    return [
+        Row(count.op, "memory", "weight reads", theta * count.fan_out, None, of_weight),
+        Row(count.op, "memory", "input reads", count.macs, None, of_input),
+        Row(count.op, "memory", "sum writes", count.outputs if count.stored else 0, None, of_sum),
+        Row(count.op, "addressing", "tests for zero", count.macs, None, address.add),
+        Row(count.op, "addressing", "counters", count.inputs + count.outputs, None, address.add),
+    ]
+
+
+def _level_bits(count: Elements) -> int:
+    """Bits of a neuron's activation as a number: 0 to D, of a signed one -D to D."""
+    return max(1, math.ceil(math.log2(count.levels * count.populations + 1)))
+
+
 def _elements_memory(
     count: Elements, fired: float, network: Network, conventions: Conventions, tiled: bool
 ) -> list[Row]:
-    """Level 2. A neuron writes its spikes and resets once for each; other operations read and write memory, unless
-    tiled: then they are done while their operands are at hand."""
+    """Level 2. A neuron writes its spikes, and resets once for each where it has a membrane: or, of one time step and
+    without reuse, all activations as numbers. Other operations read and write memory, unless tiled: then they are done
+    while their operands are at hand."""
     update = conventions.arithmetic[conventions.update_arithmetic]
     if count.kind == "neuron":
         if not network.spiking:
             return []  # an activation is what the layer before has written
+        if count.steps == 1 and not tiled:
+            bits = _level_bits(count)
+            pJ = conventions.access(count.outputs * bits, bits)
+            return [Row(count.op, "memory", "activation writes", count.outputs, None, pJ)]
         event_bits = max(1, math.ceil(math.log2(count.outputs * count.populations)))
         pJ = conventions.access(count.outputs * event_bits, event_bits)
-        return [
-            Row(count.op, "memory", "event writes", fired, None, pJ),
-            Row(count.op, "neuron", "resets", fired, None, update.add),
-        ]
+        rows = [Row(count.op, "memory", "event writes", fired, None, pJ)]
+        return (
+            rows if count.steps == 1 else [*rows, Row(count.op, "neuron", "resets", fired, None, update.add)]
+        )
     if (tiled and count.kind != "embedding") or (count.kind == "gain" and not network.spiking):
         return []
     bits = update.bits if network.spiking else _activation_bits(network, conventions)
