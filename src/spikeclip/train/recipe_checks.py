@@ -152,7 +152,7 @@ def _check_teacher(teacher: TeacherConfig, stages: list[StageConfig]) -> None:
     if len(several) > 1 and (others or sum(map(is_image_network, several)) > 1):
         raise InputError(
             "teacher.path: several teachers in one are .npz tables and at most one image network, got "
-            f"{', '.join(map(repr, others or several))}"
+            f"{', '.join(map(repr, others or several))} (`spikeclip teacher embed` makes a table of any other)"
         )
 
 
