@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spikeclip.config import Taught, read_saved
-from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.encode.encoder import Encoder
 from spikeclip.errors import InputError, install_hint
-from spikeclip.graph.saved import graphs_taught, load_graphs
+from spikeclip.graph.saved import graphs_taught
 from spikeclip.pretrained.resolve import Found, has_graphs, resolve
 from spikeclip.pretrained.shipped import shipped
 from spikeclip.teacher import is_image_network
@@ -82,14 +80,9 @@ def from_pretrained(source: str | Path, **options: Any) -> SpikeCLIP:
     folder = resolve(source, **options).folder
     if (folder / "model.safetensors").is_file() or not has_graphs(folder):
         return model.from_pretrained(folder)
-    from spikeclip.graph.rebuild import rebuild
+    from spikeclip.graph.rebuild import rebuilt
 
-    graphs, saved = load_graphs(folder), read_saved(folder)
-    made = model.SpikeCLIP(saved.config, Tokenizer.load(folder), saved.taught).eval()
-    rebuild(made.image, graphs.image)
-    rebuild(made.text, graphs.text)
-    made.log_scale.data.fill_(math.log(graphs.logit_scale))
-    return made
+    return rebuilt(folder)
 
 
 def taught_with(source: Source) -> Taught:

@@ -5,11 +5,12 @@ import pytest
 from PIL import Image
 from small_run import CLASSES
 
+import spikeclip
 from spikeclip import open_encoder
 from spikeclip.config import ImageFormat
 from spikeclip.data import load_pictures
 from spikeclip.data.decode import square
-from spikeclip.errors import InputError
+from spikeclip.encode.student import Student
 from spikeclip.teacher import open_teacher
 from spikeclip.teacher.embed import embed_table
 
@@ -51,6 +52,10 @@ def test_a_spiking_network_learns_what_its_twin_answers(twin, run, root, tmp_pat
     assert cosines.mean() > 0.8
 
 
-def test_graphs_alone_do_not_teach():
-    with pytest.raises(InputError, match="spikeclip-lite0 has no weights for PyTorch"):
-        open_teacher("spikeclip-lite0")
+def test_the_shipped_network_teaches_from_its_graphs():
+    teacher, network = open_teacher("spikeclip-lite0"), spikeclip.from_pretrained("spikeclip-lite0")
+    texts = ["a photo of a dog", "a photo of a bus"]
+    np.testing.assert_array_equal(teacher.encode_text(texts), Student(network).encode_text(texts))
+    images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    large = square(Image.fromarray(images[0]), 224)[None]
+    np.testing.assert_array_equal(teacher.encode_image(images), Student(network).encode_image(large))

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spikeclip import neurons
+from spikeclip.config import read_saved
+from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.errors import InputError
 from spikeclip.graph import ops
 from spikeclip.graph.ops import Graph, Op
+from spikeclip.graph.saved import load_graphs
+from spikeclip.model import SpikeCLIP
 from spikeclip.towers.norm import BatchNorm, LinearBN
 from spikeclip.towers.separable import SeparableConv, SeparableTower
 from spikeclip.towers.text import TextTransformer
+
+
+def rebuilt(folder: Path) -> SpikeCLIP:
+    """Return the network in PyTorch, in eval mode, of a model's folder that holds its graphs; raises `InputError`."""
+    graphs, saved = load_graphs(folder), read_saved(folder)
+    made = SpikeCLIP(saved.config, Tokenizer.load(folder), saved.taught).eval()
+    rebuild(made.image, graphs.image)
+    rebuild(made.text, graphs.text)
+    made.log_scale.data.fill_(math.log(graphs.logit_scale))
+    return made
 
 
 @torch.no_grad()

@@ -12,8 +12,9 @@ from PIL import Image
 from spikeclip.encode.pixels import Picture, as_pixels
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.encode.student import Student
-from spikeclip.errors import InputError
+from spikeclip.graph.rebuild import rebuilt
 from spikeclip.model import from_pretrained
+from spikeclip.pretrained.resolve import has_graphs
 from spikeclip.teacher.base import Teacher
 
 
@@ -21,13 +22,11 @@ class SavedTeacher(Teacher):
     """A saved spiking network, or its ReLU twin: both of its towers, in the space that it learned."""
 
     def __init__(self, folder: Path, name: str, device: str = "cpu", precision: str = "fp32") -> None:
-        """Raises `InputError` for a model without weights for PyTorch."""
-        if not (folder / "model.safetensors").is_file():
-            raise InputError(
-                f"{name} has no weights for PyTorch (model.safetensors), and its graphs do not teach"
-            )
+        """Raises `InputError` for a model that cannot be read."""
+        stored = (folder / "model.safetensors").is_file() or not has_graphs(folder)
+        model = from_pretrained(folder) if stored else rebuilt(folder)
         self.name = name
-        self.student = Student(from_pretrained(folder).to(device), bf16=precision == "bf16")
+        self.student = Student(model.to(device), bf16=precision == "bf16")
         self.dim, self.image_format = self.student.dim, self.student.image_format
         self.logit_scale, self.fingerprint = self.student.logit_scale, self.student.fingerprint
         tokenizer = folder / "tokenizer.json"
