@@ -75,14 +75,9 @@ def from_pretrained(source: str | Path, **options: Any) -> SpikeCLIP:
             f"from_pretrained makes a network in PyTorch, which is not installed: {install_hint('train')}; "
             "spikeclip.open_encoder opens models with graphs without it"
         )
-    from spikeclip import model
+    from spikeclip.graph.rebuild import load_network
 
-    folder = resolve(source, **options).folder
-    if (folder / "model.safetensors").is_file() or not has_graphs(folder):
-        return model.from_pretrained(folder)
-    from spikeclip.graph.rebuild import rebuilt
-
-    return rebuilt(folder)
+    return load_network(resolve(source, **options).folder)
 
 
 def taught_with(source: Source) -> Taught:

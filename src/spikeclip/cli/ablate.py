@@ -46,7 +46,7 @@ def ablate(
 ) -> None:
     """Run the ablations."""
     from spikeclip.errors import InputError, Interrupted
-    from spikeclip.studies.ablate import load_axes, plan, run_ablation
+    from spikeclip.studies.ablate import any_finished, load_axes, plan, run_ablation
     from spikeclip.studies.ablate import report as finished
 
     try:
@@ -62,7 +62,7 @@ def ablate(
         _show(finished(cells, folder))
         raise
     _show(result)
-    if any(row["mean"] is not None for row in result["rows"]):
+    if any_finished(result):
         print(f"result: {folder / 'ablation.json'}   figure: {folder / 'ablation.png'}")
     else:
         print(f"no run has finished in {folder}")

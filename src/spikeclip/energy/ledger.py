@@ -75,8 +75,7 @@ def ledger(
     if level not in LEVELS:
         raise unknown("level", level, LEVELS)
     steps = max((count.steps for count in counted), default=1) if network.spiking else 1
-    levels = {count.op: count.levels for count in counted if isinstance(count, Elements)}
-    level_bits = {count.op: _level_bits(count) for count in counted if isinstance(count, Elements)}
+    elements = {count.op: count for count in counted if isinstance(count, Elements)}
     rows: list[Row] = []
     for count in counted:
         if isinstance(count, Product):
@@ -87,10 +86,11 @@ def ledger(
             if level == "L0":
                 rows += _literature(count, theta, repeats, network, conventions)
                 continue
-            integer = count.source is not None and levels[count.source] > 1
+            integer = count.source is not None and elements[count.source].levels > 1
             rows += _product(count, theta, repeats, integer, network, conventions)
-            if level == "L2 no reuse" and theta is not None and count.steps == 1:
-                rows += _by_outputs(count, theta, level_bits[count.source or ""], network, conventions)
+            if level == "L2 no reuse" and count.source and theta is not None and count.steps == 1:
+                level_bits = _level_bits(elements[count.source])
+                rows += _by_outputs(count, theta, level_bits, network, conventions)
             elif level != "L1":
                 rows += _product_memory(count, theta, repeats, network, conventions, level == "L2 tiled")
         elif level != "L0":
@@ -204,7 +204,7 @@ def _product_memory(
         ]
     events, states = theta * count.taps, count.outputs * count.steps if count.stored else 0
     potentials = states if tiled else events + states
-    event_bits = max(1, math.ceil(math.log2(count.inputs * count.populations)))
+    event_bits = _bits(count.inputs * count.populations)
     return [
         memory("weight reads", count.weights if tiled else events, count.weights, weights.bits, dram),
         memory("potential reads", potentials, count.outputs, conventions.state_bits),
@@ -236,7 +236,12 @@ def _by_outputs(
 
 def _level_bits(count: Elements) -> int:
     """Bits of a neuron's activation as a number: 0 to D, of a signed one -D to D."""
-    return max(1, math.ceil(math.log2(count.levels * count.populations + 1)))
+    return _bits(count.levels * count.populations + 1)
+
+
+def _bits(values: int) -> int:
+    """Bits that tell so many values apart."""
+    return max(1, math.ceil(math.log2(values)))
 
 
 def _elements_memory(
@@ -253,12 +258,12 @@ def _elements_memory(
             bits = _level_bits(count)
             pJ = conventions.access(count.outputs * bits, bits)
             return [Row(count.op, "memory", "activation writes", count.outputs, None, pJ)]
-        event_bits = max(1, math.ceil(math.log2(count.outputs * count.populations)))
+        event_bits = _bits(count.outputs * count.populations)
         pJ = conventions.access(count.outputs * event_bits, event_bits)
         rows = [Row(count.op, "memory", "event writes", fired, None, pJ)]
-        return (
-            rows if count.steps == 1 else [*rows, Row(count.op, "neuron", "resets", fired, None, update.add)]
-        )
+        if count.steps > 1:
+            rows.append(Row(count.op, "neuron", "resets", fired, None, update.add))
+        return rows
     if (tiled and count.kind != "embedding") or (count.kind == "gain" and not network.spiking):
         return []
     bits = update.bits if network.spiking else _activation_bits(network, conventions)

@@ -16,14 +16,20 @@ from spikeclip.errors import InputError
 from spikeclip.graph import ops
 from spikeclip.graph.ops import Graph, Op
 from spikeclip.graph.saved import load_graphs
-from spikeclip.model import SpikeCLIP
+from spikeclip.model import SpikeCLIP, from_pretrained
+from spikeclip.pretrained.resolve import has_graphs
 from spikeclip.towers.norm import BatchNorm, LinearBN
 from spikeclip.towers.separable import SeparableConv, SeparableTower
 from spikeclip.towers.text import TextTransformer
 
 
-def rebuilt(folder: Path) -> SpikeCLIP:
-    """Return the network in PyTorch, in eval mode, of a model's folder that holds its graphs; raises `InputError`."""
+def load_network(folder: Path) -> SpikeCLIP:
+    """Return the network in PyTorch, in eval mode, of a model's folder: from its weights, or from its graphs alone.
+
+    Raises `InputError` for a model that cannot be read.
+    """
+    if (folder / "model.safetensors").is_file() or not has_graphs(folder):
+        return from_pretrained(folder)
     graphs, saved = load_graphs(folder), read_saved(folder)
     made = SpikeCLIP(saved.config, Tokenizer.load(folder), saved.taught).eval()
     rebuild(made.image, graphs.image)

@@ -68,12 +68,10 @@ class Substeps:
         return not self.different and not self.not_binary
 
 
-def verify(
-    graph: Graph, inputs: np.ndarray, *, progress: str | None = None
-) -> tuple[list[Operand], Substeps | None]:
+def verify(graph: Graph, inputs: np.ndarray, *, progress: str = "") -> tuple[list[Operand], Substeps | None]:
     """Check a graph and what it computes on inputs as `execute` takes them.
 
-    progress: title of a bar for whoever sits at a terminal; None for no bar.
+    progress: title of a bar for whoever sits at a terminal; empty for no bar.
 
     Returns what every product reads and, for a network with I-LIF or signed neurons, how it compares with its binary
     sub-steps (else None). Layer by layer both get the same input, so a layer's equality does not depend on the rounding
@@ -133,13 +131,13 @@ def _compare(
     inputs: np.ndarray,
     values: dict[str, np.ndarray],
     output: np.ndarray,
-    progress: str | None,
+    progress: str,
 ) -> Substeps:
     binary = to_substeps(graph)
     split: dict[str, np.ndarray] = {}  # values of the binary network, given the integer network's currents
     neurons = different = not_binary = 0
     rounding = 0.0
-    for op in tracked(binary.ops, progress or "", shown=progress is not None):
+    for op in tracked(binary.ops, progress, shown=bool(progress)):
         if isinstance(op, ops.Neuron):
             source = op.inputs[0]
             split[op.name] = run_op(op, values[source] if source in values else split[source])

@@ -120,7 +120,7 @@ def run_ablation(
                     failed[name] = str(error)
         finally:
             result = report(cells, out, failed)
-            if any(row["mean"] is not None for row in result["rows"]):
+            if any_finished(result):
                 write_record(result, out / "ablation.json")
                 save_figure(ablation_figure(result), out / "ablation.png")
     return result
@@ -164,6 +164,11 @@ def report(cells: Sequence[Cell], out: Path, failed: Mapping[str, str] | None = 
         "provenance": environment(),
     }
     return {"rows": rows, **about}
+
+
+def any_finished(result: Mapping[str, Any]) -> bool:
+    """Whether a report holds a finished run: only then there is something to write."""
+    return any(row["mean"] is not None for row in result["rows"])
 
 
 def ablation_figure(result: Mapping[str, Any]) -> Figure:

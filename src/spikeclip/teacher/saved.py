@@ -12,9 +12,7 @@ from PIL import Image
 from spikeclip.encode.pixels import Picture, as_pixels
 from spikeclip.encode.spikes import SpikeCounts
 from spikeclip.encode.student import Student
-from spikeclip.graph.rebuild import rebuilt
-from spikeclip.model import from_pretrained
-from spikeclip.pretrained.resolve import has_graphs
+from spikeclip.graph.rebuild import load_network
 from spikeclip.teacher.base import Teacher
 
 
@@ -23,10 +21,8 @@ class SavedTeacher(Teacher):
 
     def __init__(self, folder: Path, name: str, device: str = "cpu", precision: str = "fp32") -> None:
         """Raises `InputError` for a model that cannot be read."""
-        stored = (folder / "model.safetensors").is_file() or not has_graphs(folder)
-        model = from_pretrained(folder) if stored else rebuilt(folder)
         self.name = name
-        self.student = Student(model.to(device), bf16=precision == "bf16")
+        self.student = Student(load_network(folder).to(device), bf16=precision == "bf16")
         self.dim, self.image_format = self.student.dim, self.student.image_format
         self.logit_scale, self.fingerprint = self.student.logit_scale, self.student.fingerprint
         tokenizer = folder / "tokenizer.json"
@@ -44,12 +40,13 @@ class SavedTeacher(Teacher):
         batch_size: int = 64,
     ) -> np.ndarray:
         """Embed pictures -> (N, dim): uint8 (N, H, W, 3) of any size, event recordings of its own, or files."""
-        assert self.image_format is not None
+        format = self.student.image_format
         if isinstance(images, np.ndarray) and images.ndim == 4 and images.shape[-1] == 3:
-            whole = images.shape[1:] == self.image_format.shape
-            images = images if whole else [Image.fromarray(image) for image in images]
-        self.student.batch_size = batch_size
-        return self.student.encode_image(as_pixels(images, self.image_format))
+            images = (
+                images if images.shape[1:] == format.shape else [Image.fromarray(image) for image in images]
+            )
+        batched = Student(self.student.model, batch_size, self.student.bf16)
+        return batched.encode_image(as_pixels(images, format))
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts -> (N, dim)."""
