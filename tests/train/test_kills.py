@@ -104,7 +104,7 @@ def test_teacher_embed(root, tmp_path):
     for i in range(KILLS):
         moment, out, cache = draw.uniform(0, length), tmp_path / f"table{i}.npz", f"cache{i}"
         while not kill_when(embed(out.name, cache), (tmp_path / cache / "embeddings").exists, moment):
-            shutil.rmtree(tmp_path / cache)  # faster than the first was: from the beginning, and killed earlier
+            shutil.rmtree(tmp_path / cache)  # as above
             out.unlink()
             moment /= 2
         if not out.exists():
