@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from small_run import rows, weights
 
 import spikeclip.files
+from spikeclip.config import ModelSettings
 from spikeclip.data.mixture import load_sources
 from spikeclip.errors import InputError
 from spikeclip.train import folder as folder_module
@@ -155,6 +157,14 @@ def test_a_start_that_fails_changes_nothing(run, config, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no split 'tset'"):
         train_run(config(STAGE, data={"test_split": "tset"}), folder, overwrite=True, quiet=True)
     assert weights(folder) == before
+
+
+def test_a_missing_model_to_start_from_does_not_suggest_the_folder_of_the_run(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    start = replace(config(STAGE), model=ModelSettings(pretrained="runs/own-start"))
+    with pytest.raises(InputError, match="no such folder: 'runs/own-start'; a name on"):
+        train_run(start, Path("runs/own"), quiet=True, test=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_test_split_of_one_class_is_refused_before_anything_trains(run, monkeypatch, tmp_path):

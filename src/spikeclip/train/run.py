@@ -73,13 +73,13 @@ def train_run(
     accelerator = Accelerator()
     main = accelerator.is_main_process
     report = Report(out, main, title, quiet)
+    format = read_model_config(config.model).image.format  # before a folder: the model may not be there
     with locked(out, "run", main):
         if main:
             check_start(out, "run", lambda saved: changed_training(saved, config), resume, overwrite)
         accelerator.wait_for_everyone()
         state = load_checkpoint(out / CHECKPOINT, _HELD) if resume and (out / CHECKPOINT).exists() else None
         set_seed(config.seed)
-        format = read_model_config(config.model).image.format
         with accelerator.main_process_first():  # one process fills the caches, the others read them
             pictures = load_run_pictures(config, format)
             tested = _load_test(config, format, pictures.classnames) if test else None
