@@ -89,6 +89,18 @@ def _installed_from() -> Path | None:
     return folder if folder is not None and (folder / "pyproject.toml").is_file() else None
 
 
+NO_MEMORY = "not enough memory for this: try fewer pictures at a time, smaller ones, or a smaller model"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """PyTorch has no class of its own for it on the processor, and one of a graphics card elsewhere."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
+
+
 def printable(text: str) -> str:
     """Return a text that a terminal shows on one line: what cannot be printed, such as a line break, as its escape."""
     hidden = ("C", "Zl", "Zp")  # control characters, half of a character, line and paragraph separators

@@ -127,10 +127,13 @@ def test_built_in_axes_fit_a_recipe_of_both_steps(recipe, tmp_path):
         ({"KL": {"x": ["stages.finetune.loss.kl=zero"]}}, [0], "KL: x: stages.1.loss.kl: expected float"),
         ({"KL": {"x": ["stages.align_image=null"]}}, [0], "KL: x: .*'align_image' is not the number"),
         (
-            {"a": {"x!": ["seed=4", "precision=bf16"], "x?": ["vocab_size=512"]}},
+            {"a": {"x!": ["precision=bf16"], "x?": ["vocab_size=512"]}},
             [0],
             "another value is called a-x too",
         ),
+        ({"a": {"x": ["seed=4"]}}, [0], "a: x: every value is trained with the same seeds; --seeds"),
+        ({"a": {200 * "x": ["vocab_size=512"]}}, [0], "by 1 to 100 letters"),
+        ({"🙂": {"猫": ["vocab_size=512"]}}, [0], "by 1 to 100 letters"),
         (AXES, [1, 1], "different seeds"),
         (AXES, [], "different seeds"),
         (AXES, [0, -1], "seed must be a whole number between 0 and 4,294,967,295, got -1"),
@@ -141,10 +144,48 @@ def test_mistakes_show_before_anything_is_trained(axes, seeds, message, file):
         plan(file, [], axes, seeds)
 
 
-@pytest.mark.parametrize("text", ["[", "- 1", "KL: 3", "KL: {a: 3}", "KL: {}"])
+@pytest.mark.parametrize(
+    "text", ["[", "- 1", "KL: 3", "KL: {a: 3}", "KL: {}", "{}", "KL: {a: [1]}", "KL: {a: [b: 0]}"]
+)
 def test_a_file_that_holds_no_axes(text, tmp_path):
     (tmp_path / "axes.yaml").write_text(text)
     with pytest.raises(InputError, match=r"axes\.yaml"):
         load_axes(tmp_path / "axes.yaml")
     with pytest.raises(InputError, match="did you mean 'neuron'"):
         load_axes(None, ["neurons"])
+
+
+def test_an_axis_may_be_a_number(tmp_path):
+    (tmp_path / "axes.yaml").write_text("1: {2: [vocab_size=512]}")
+    assert load_axes(tmp_path / "axes.yaml", ["1"]) == {"1": {"2": ["vocab_size=512"]}}
+    with pytest.raises(InputError, match="unknown axis 'KL'; known: 1"):
+        load_axes(tmp_path / "axes.yaml", ["KL"])
+
+
+def test_a_folder_of_other_values_is_refused_before_anything_is_trained(file, tmp_path, monkeypatch):
+    def of(share, more):
+        axes = {"share": {"low": [f"stages.finetune.share={share}"]}, "size": more}
+        return plan(file, ["stages.align_text=null"], axes, [0])
+
+    run_ablation(of(0.5, {"small": ["vocab_size=300"]}), tmp_path / "out", quiet=True)
+    monkeypatch.setattr(grid, "train_run", None)
+    with pytest.raises(
+        InputError, match=r"share-low-0 was trained with another recipe \(different: stages\)"
+    ):
+        run_ablation(of(0.4, {"large": ["vocab_size=400"]}), tmp_path / "out", quiet=True)
+
+
+def test_a_run_without_memory_is_noted_and_the_others_go_on(file, tmp_path, monkeypatch):
+    train = grid.train_run
+
+    def train_run(config, out, **settings):
+        if out.name == "size-small-0":
+            raise MemoryError
+        return train(config, out, **settings)
+
+    monkeypatch.setattr(grid, "train_run", train_run)
+    axes = {"size": {"small": ["vocab_size=300"], "large": ["vocab_size=400"]}}
+    result = run_ablation(plan(file, ["stages.align_text=null"], axes, [0]), tmp_path / "out", quiet=True)
+    assert [row["mean"] is None for row in result["rows"]] == [False, True, False]
+    assert result["failed"].keys() == {"size-small-0"}
+    assert "not enough memory" in result["failed"]["size-small-0"]

@@ -37,7 +37,7 @@ from spikeclip.cli import (
     train,
     verify,
 )
-from spikeclip.errors import InputError, Interrupted, missing_module, printable
+from spikeclip.errors import NO_MEMORY, InputError, Interrupted, is_out_of_memory, missing_module, printable
 from spikeclip.files import full_disk, is_full_disk
 
 BAD_INPUT, BAD_USAGE, INTERRUPTED = 1, 2, 130
@@ -149,22 +149,10 @@ def explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError) and error.strerror:
         file = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{file}", BAD_INPUT
-    if _is_out_of_memory(error):
-        return (
-            "not enough memory for this: try fewer pictures at a time, smaller ones, or a smaller model",
-            BAD_INPUT,
-        )
+    if is_out_of_memory(error):
+        return NO_MEMORY, BAD_INPUT
     kind = type(error).__name__
     return f"{kind}: {_one_line(str(error))} (SPIKECLIP_DEBUG=1 shows where; please report it)", BAD_INPUT
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """PyTorch has no class of its own for it on the processor, and one of a graphics card elsewhere."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
-    )
 
 
 def _usage(error: Any) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from spikeclip.config import RunConfig
 from spikeclip.config.read import read_yaml
-from spikeclip.errors import InputError, unknown
+from spikeclip.errors import NO_MEMORY, InputError, is_out_of_memory, unknown
 from spikeclip.evaluate.statistics import mean_interval
 from spikeclip.figures import COLOURS, error_bars, panels, save_figure
 from spikeclip.provenance import environment
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _AXES = Path(__file__).with_name("ablations.yaml")
 _BASE = "recipe"
 """Name of the runs of the recipe as it is."""
+_LONGEST = 100
+"""Characters of the name of a value's runs."""
 _COLUMNS = 3
 """Panels side by side in the figure."""
 _RECALL = "image_retrieval_recall@1"
@@ -50,17 +52,26 @@ def load_axes(file: Path | None = None, chosen: Sequence[str] = ()) -> dict[str,
 
     Raises `InputError` for a file that does not fit and for an axis that is not in it.
     """
-    axes = read_yaml(file or _AXES)
-    fits = isinstance(axes, dict) and all(
-        isinstance(values, dict) and values and all(isinstance(changes, list) for changes in values.values())
-        for values in axes.values()
-    )
-    if not fits:
+    read = read_yaml(file or _AXES)
+    if not (isinstance(read, dict) and read and all(map(_is_axis, read.values()))):
         raise InputError(f"{file}: expected axes as `KL: {{without: [stages.finetune.loss.kl=0], ...}}`")
+    axes = {str(axis): {str(value): changes for value, changes in read[axis].items()} for axis in read}
     for name in chosen:
         if name not in axes:
             raise unknown("axis", name, axes)
-    return {str(a): {str(v): c for v, c in axes[a].items()} for a in chosen or axes}
+    return {axis: axes[axis] for axis in chosen or axes}
+
+
+def _is_axis(values: Any) -> bool:
+    """Whether each value of an axis has a list of changes, texts as on the command line."""
+    return (
+        isinstance(values, dict)
+        and bool(values)
+        and all(
+            isinstance(changes, list) and all(isinstance(change, str) for change in changes)
+            for changes in values.values()
+        )
+    )
 
 
 def plan(
@@ -72,7 +83,8 @@ def plan(
     """Return the cells of an ablation, the recipe itself first. Every recipe is checked before one is trained.
 
     `changes` apply to all cells, before those of the axis. A recipe that two cells share has one name and is trained
-    once. Raises `InputError` for no or equal seeds, and for a change that the recipe cannot take.
+    once. Raises `InputError` for no or equal seeds, for a change that the recipe cannot take, and for a name that no
+    folder can have.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError(f"expected different seeds, got {list(seeds)}")
@@ -86,6 +98,14 @@ def plan(
         content = json.dumps(full_values(config), sort_keys=True)
         if content not in known:
             name = _slug(f"{axis}-{value}") if axis else _BASE
+            if not 0 < len(name) <= _LONGEST:
+                raise InputError(
+                    f"{axis}: {value}: runs are called after them, by 1 to {_LONGEST} letters and digits of ASCII"
+                )
+            if any(change.partition("=")[0].strip() == "seed" for change in its_changes):
+                raise InputError(
+                    f"{axis}: {value}: every value is trained with the same seeds; --seeds names them"
+                )
             if name in (other for other, _ in known.values()):
                 raise InputError(f"{axis}: {value}: another value is called {name} too; change its name")
             runs = {f"{name}-{seed}": dataclasses.replace(config, seed=seed) for seed in seeds}
@@ -103,21 +123,24 @@ def run_ablation(
 ) -> dict[str, Any]:
     """Train every run of `cells` that is not finished, in `out`/NAME; the same call continues.
 
-    A run that fails is noted and the others go on, unless it is the first, a run of the recipe itself. `train` False
-    only reports what is there. Leaves ablation.json and ablation.png and returns what the former holds; see `report`.
-    Raises `InputError`, and `Interrupted` after Ctrl-C, when the report holds what is finished.
+    A run that fails, for want of memory too, is noted and the others go on, unless it is the first, a run of the recipe
+    itself. `train` False only reports what is there. Leaves ablation.json and ablation.png and returns what the former
+    holds; see `report`. Raises `InputError`, before anything is trained where `out` holds a run of another recipe, and
+    `Interrupted` after Ctrl-C, when the report holds what is finished.
     """
     runs = {name: config for cell in cells for name, config in cell.runs.items()}
+    for name, config in runs.items():
+        finished(config, out / name)
     failed: dict[str, str] = {}
     with study(out, "ablation") if train else contextlib.nullcontext():
         try:
             for place, (name, config) in enumerate(runs.items(), 1) if train else ():
                 try:
                     run_once(config, out / name, title=f"{place}/{len(runs)} {name}  ", quiet=quiet)
-                except InputError as error:
-                    if place == 1:
+                except Exception as error:
+                    if place == 1 or not (isinstance(error, InputError) or is_out_of_memory(error)):
                         raise
-                    failed[name] = str(error)
+                    failed[name] = str(error) if isinstance(error, InputError) else NO_MEMORY
         finally:
             result = report(cells, out, failed)
             if any_finished(result):
