@@ -83,8 +83,21 @@ def test_a_saved_model_is_the_same_model(make, tmp_path, neuron):
     assert not loaded.training
     assert loaded.config == model.config
     assert loaded.tokenizer.fingerprint == model.tokenizer.fingerprint
+    assert loaded.fingerprint == model.fingerprint
     assert_same(loaded, model)
     assert_same(SpikeCLIP.from_pretrained(str(tmp_path)), model)
+
+
+def test_equal_weights_under_other_neurons_are_another_model(make):
+    model = make(neuron="ilif")
+    others = [
+        make(neuron="ilif", **settings)
+        for settings in ({"D": 2}, {"range": 3.0}, {"T": 2}, {"first_D": (16,)}, {"first_range": (6.0,)})
+    ] + [make(neuron="lif"), make(neuron="relu")]
+    for other in others:
+        other.load_state_dict(model.state_dict())
+    assert len({each.fingerprint for each in [model, *others]}) == 8
+    assert make(neuron="ilif").fingerprint == model.fingerprint
 
 
 def test_loading_a_folder_needs_no_network(make, tmp_path):

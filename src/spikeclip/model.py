@@ -66,10 +66,10 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of weights, preprocessing and tokenizer: models that differ in it have different embeddings."""
-        image, tokenizer = self.config.image, self.tokenizer
-        reads = [image.format.shape, image.normalization, tokenizer.fingerprint if tokenizer else None]
-        return hashlib.sha256(json.dumps([weights_hash(self), *reads]).encode()).hexdigest()
+        """Hash of weights, towers, neurons and tokenizer: models of different embeddings differ in it."""
+        towers = [to_dict(part) for part in (self.config.image, self.config.text, self.config.neuron)]
+        about = [weights_hash(self), *towers, self.tokenizer.fingerprint if self.tokenizer else None]
+        return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
     def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
         """Embed pictures (B, 3, H, W), normalised as in `config.image`; returns (B, embed_dim) fp32.

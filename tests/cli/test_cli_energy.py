@@ -85,6 +85,11 @@ def test_a_twin_that_was_not_tested_on_the_same_pictures(command, folder):
             "stages": [],
             "test": test,
         },
+        "twin has spiking neurons (ilif): --twin names the run of the ReLU twin": {
+            "stages": [],
+            "test": test,
+            "recipe": {"model": {"name": "spikeclip-tiny"}},
+        },
         "is no result of a training: --twin names the run": {"records": []},
     }
     for message, result in messages.items():

@@ -7,7 +7,7 @@ import pytest
 from spikeclip.energy import load_conventions
 from spikeclip.errors import InputError
 from spikeclip.studies import grid
-from spikeclip.studies.sweep import run_sweep
+from spikeclip.studies.sweep import _twins, run_sweep
 from spikeclip.train.folder import locked
 from spikeclip.train.session import Interrupted
 
@@ -60,6 +60,12 @@ def test_a_damaged_result_says_what_to_do(config, tmp_path):
             InputError, match=r"results\.json.*: delete it, and the same command makes it anew"
         ):
             run_sweep(config(*STAGES), tmp_path, [0.0], load_conventions(), quiet=True)
+
+
+def test_the_quantised_twin_has_as_many_values_at_every_place(config):
+    model = {"neuron": "ilif", "T": 2, "D": 4, "first_D": [16, 8]}
+    twin = _twins(config(*STAGES, model=model))["quant_relu"].model.resolve().neuron
+    assert (twin.T, twin.D, twin.first_D) == (1, 8, (32, 16))
 
 
 def test_what_cannot_be_swept(config, tmp_path):

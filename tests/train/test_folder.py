@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_run import rows, weights
@@ -219,12 +220,54 @@ def test_a_run_that_lacks_only_its_test_is_finished(run, config, monkeypatch):
 def test_other_pictures_cannot_be_resumed_with(run, prepared):
     _, folder = run(STAGE)
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
-    splits = prepared(STAGE).pictures.splits
-    assert state["pictures"] == {split: part.fingerprint for split, part in splits.items()}
+    made = prepared(STAGE)
+    splits = made.pictures.splits
+    now = {split: part.fingerprint for split, part in splits.items()}
+    assert state["pictures"] == {**now, "lessons": made.lessons.fingerprint}
     state["pictures"]["train"] = splits["train"].subset(range(100)).fingerprint
     torch.save({"format": FORMAT, **state}, folder / "checkpoint.pt")
     with pytest.raises(InputError, match=r"the pictures are not those that the run in .* began with"):
         run(STAGE, resume=True)
+
+
+def test_another_teacher_at_the_same_place_cannot_be_resumed_with(run, root, tmp_path):
+    table = tmp_path / "table.npz"
+    with np.load(root / "table.npz") as saved:
+        held = {name: saved[name] for name in saved.files}
+    np.savez(table, **held)
+    teacher = {"path": str(table), "logit_scale": 10.0}
+    run(STAGE, teacher=teacher)
+    run(STAGE, teacher=teacher, resume=True)
+    np.savez(table, **{**held, "embeddings": held["embeddings"][::-1]})
+    with pytest.raises(
+        InputError, match=r"the teacher and the texts are not those .* began with, so .*--overwrite"
+    ):
+        run(STAGE, teacher=teacher, resume=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"feed": "mapped"}, {"recompute": True}, {"checkpoint_minutes": 1.0}, {"data": {"test_split": None}}],
+    ids=str,
+)
+def test_a_run_goes_on_with_other_settings_of_the_machine(change, run, tmp_path):
+    run(STAGE)
+    run(STAGE, resume=True, **change)
+    with pytest.raises(
+        InputError, match=r"\(different: precision\): --resume goes on with the same, --overwrite"
+    ):
+        run(STAGE, resume=True, precision="bf16", **change)
+
+
+def test_a_stage_that_a_saved_model_cannot_have_is_refused_before_the_first_one_trains(run, config, tmp_path):
+    _, folder = run(STAGE, out="start")
+    late = replace(
+        config(STAGE, {"stage": "finetune", "augment": {"crop": 40}}),
+        model=ModelSettings(pretrained=str(folder / "model")),
+    )
+    with pytest.raises(InputError, match=r"stages\.1\.augment: crop must be below"):
+        train_run(late, tmp_path / "late", quiet=True, test=False)
+    assert not (tmp_path / "late").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from spikeclip.energy import LEVELS, counts, ledger, load_conventions
 from spikeclip.energy.compare import SPIKING
 from spikeclip.graph.lower import lower
 from spikeclip.losses import rate_loss
-from spikeclip.train.network import driven_accumulates
+from spikeclip.train.feed import Feed
+from spikeclip.train.network import StageNetwork, driven_accumulates
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,13 @@ def test_the_regulariser_is_the_share_of_synaptic_operations(preset, settings, s
     assert {name.split(".")[0] for name in driven} == {"image", "text"}
     measured = {f"image.{name}": torch.tensor(rate) for name, rate in rates.items()}
     assert rate_loss(measured, driven, 0.0).item() == pytest.approx(operations / most, rel=1e-5)
+
+
+@pytest.mark.parametrize(("neuron", "has"), [("ilif", True), ("relu", False), ("quant_relu", False)])
+def test_the_twins_have_no_spikes_to_regularise(neuron, has, prepared):
+    stage = {"stage": "finetune", "loss": {"rate": 1.0}}
+    made = prepared(stage, model={"neuron": neuron, "T": 1})
+    kept = made.stage()
+    feed = Feed(kept, torch.device("cpu"))
+    terms = StageNetwork(made.model, kept, torch.float32)(*feed.batch(*feed.steps.at(0)))
+    assert ("rate" in terms) == has

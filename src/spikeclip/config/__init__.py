@@ -1,6 +1,7 @@
 """What a model and a run are made of, as plain dataclasses; presets are functions that return them."""
 
 from spikeclip.config.model import (
+    TWINS,
     ImageConfig,
     ImageFormat,
     ModelConfig,
@@ -27,6 +28,7 @@ from spikeclip.config.saved import Taught, read_config, read_saved, read_taught,
 
 __all__ = [
     "PRESETS",
+    "TWINS",
     "AugmentConfig",
     "DataConfig",
     "ImageConfig",

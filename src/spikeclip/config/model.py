@@ -10,6 +10,8 @@ from spikeclip.config.ranges import Range, check_ranges
 from spikeclip.errors import InputError
 
 NeuronKind = Literal["lif", "plif", "ilif", "relu", "quant_relu"]
+TWINS = ("relu", "quant_relu")
+"""Neurons of ordinary networks, which do not spike."""
 Surrogate = Literal["sigmoid", "atan", "rectangular"]
 
 # Wide enough for every network that one machine can run, and too small to fill its memory by a typing error.
@@ -170,7 +172,7 @@ class ModelConfig:
 def check(config: ModelConfig) -> None:
     """Raise `InputError` where the parts of a model configuration do not fit each other."""
     neuron, image, text = config.neuron, config.image, config.text
-    if neuron.kind in ("relu", "quant_relu") and neuron.T != 1:
+    if neuron.kind in TWINS and neuron.T != 1:
         raise InputError(
             f"neuron={neuron.kind} has no time: use T=1, not T={neuron.T} "
             "(quant_relu with D = T x D levels is the twin of a spiking network with T steps)"

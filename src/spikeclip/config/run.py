@@ -128,7 +128,7 @@ class LossConfig:
     """Loss of the contrastive stage."""
     rate: Weight = 0.0
     """Weight of the firing-rate regulariser: mean over layers of relu(rate - target_rate), each weighted by the
-    accumulates that its spikes drive."""
+    accumulates that its spikes drive. The twins relu and quant_relu have no spikes, and no such term."""
     target_rate: Annotated[float, Range(0)] = 0.0
     """Mean spikes per neuron and time step above which a layer is penalised."""
 
@@ -152,7 +152,8 @@ class StageConfig:
     batch_size: BatchSize = 256
     """Samples per step over all processes."""
     share: Annotated[float, Range(0, 1, low_open=True)] = 1.0
-    """Share of the training samples that the stage uses, drawn by the seed; a smaller one is part of a larger one."""
+    """Share of the training samples that the stage uses, other ones in each stage, drawn by the seed; a smaller one is
+    part of a larger one. `data.limit` is the same for all stages."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimiser and schedule."""
     loss: LossConfig = field(default_factory=LossConfig)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from spikeclip.config import TWINS, NeuronConfig
 from spikeclip.data.sources import load_pictures, rename
 from spikeclip.data.tokenizer import Tokenizer, no_tokenizer
 from spikeclip.defaults import CACHE
@@ -124,6 +125,10 @@ def _twin(run: Path) -> dict[str, Any]:
             if "stages" in result
             else f"{run / 'results.json'} is no result of a training: --twin names the run of the ReLU twin"
         )
+    model = result["recipe"]["model"] if "recipe" in result else {}  # of an earlier version
+    neuron = model.get("neuron", NeuronConfig.kind)
+    if model and "pretrained" not in model and neuron not in TWINS:
+        raise InputError(f"{run} has spiking neurons ({neuron}): --twin names the run of the ReLU twin")
     data = test["provenance"]["data"]
     tested = {"data": data["source"], "split": data["split"], "pictures": data["pictures"]}
     return {"run": str(run), **tested, **test["metrics"]}

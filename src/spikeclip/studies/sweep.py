@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spikeclip.config import RunConfig
+from spikeclip.config import TWINS, RunConfig
 from spikeclip.data.mixture import join, split_sources
 from spikeclip.data.tokenizer import Tokenizer
 from spikeclip.energy.account import account
@@ -114,12 +114,13 @@ def _twins(config: RunConfig) -> dict[str, RunConfig]:
     if config.model.pretrained is not None:
         raise InputError("a sweep builds its twins, so its recipe cannot start from model.pretrained")
     neuron = config.model.resolve().neuron
-    if neuron.kind in ("relu", "quant_relu"):
+    first_D = tuple(neuron.T * levels for levels in neuron.first_D)
+    if neuron.kind in TWINS:
         raise InputError(f"neuron {neuron.kind} does not spike: there is no rate to regularise")
     levels = neuron.T * (neuron.D if neuron.kind == "ilif" else 1)
     models = {
         "relu": dataclasses.replace(config.model, neuron="relu", T=1),
-        "quant_relu": dataclasses.replace(config.model, neuron="quant_relu", T=1, D=levels),
+        "quant_relu": dataclasses.replace(config.model, neuron="quant_relu", T=1, D=levels, first_D=first_D),
     }
     return {
         kind: _with_strength(dataclasses.replace(config, model=model), 0.0) for kind, model in models.items()

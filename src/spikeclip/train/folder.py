@@ -79,7 +79,10 @@ def check_start(
         except InputError as error:
             raise InputError(f"{error}: it is damaged; --overwrite starts anew") from error
         if different:
-            raise InputError(f"{folder} was started with other settings (different: {', '.join(different)})")
+            raise InputError(
+                f"{folder} was started with other settings (different: {', '.join(different)}): --resume goes on with "
+                "the same, --overwrite starts anew"
+            )
         return
     # A recipe alone, or with a log, is of a training that never came to a checkpoint: nothing of it is worth asking.
     begun = recipe.is_file() and any((folder / name).exists() for name in (CHECKPOINT, "model", RESULT))

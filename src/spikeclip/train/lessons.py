@@ -20,6 +20,7 @@ from spikeclip.errors import InputError
 from spikeclip.files import read_lines
 from spikeclip.teacher import Teacher, cached_text_embeddings, open_teacher, teacher_image_embeddings
 from spikeclip.teacher.bridge import bridged_text_embeddings
+from spikeclip.teacher.folder import combined
 from spikeclip.train.pictures import RunPictures
 
 FEW_TEXTS = 40
@@ -37,7 +38,8 @@ class Lessons:
 
     Embeddings have unit length. teacher_texts_ND: None without a teacher. teacher_images[split]: (pictures, D), NaN
     where the teacher has none, None where it has none at all; so prototypes_KD of the classes. teacher_scale: factor
-    on the teacher's cosines.
+    on the teacher's cosines. fingerprint: hash of the texts and of what the teacher is, not of its embeddings, whose
+    last bits are other on another machine.
     """
 
     texts: list[str]
@@ -51,6 +53,7 @@ class Lessons:
     teacher_images: dict[str, Tensor | None]
     prototypes_KD: Tensor | None
     teacher_scale: float
+    fingerprint: str
 
     @property
     def embed_dim(self) -> int | None:
@@ -107,10 +110,12 @@ def gather_lessons(config: RunConfig, pictures: RunPictures, device: str = "cpu"
         held_texts = torch.tensor([i for i in known if text_key(texts[i]) in teacher.held], dtype=torch.long)
     else:
         held_texts = _held_texts(texts, known, prompts, config)
-    embeddings_ND = None
+    embeddings_ND, taught_by = None, [teacher.fingerprint] if teacher is not None else []
     if teacher is not None:
+        encoder = open_teacher(taught.encoder, device=device) if taught.encoder else None
+        taught_by += [encoder.fingerprint] if encoder is not None else []
         learned = known_texts[~torch.isin(known_texts, held_texts)]
-        embeddings_ND = _text_embeddings(teacher, texts, [texts[i] for i in learned.tolist()], config, device)
+        embeddings_ND = _text_embeddings(teacher, encoder, texts, [texts[i] for i in learned.tolist()], cache)
     return Lessons(
         texts=texts,
         text_of=text_of,
@@ -123,6 +128,7 @@ def gather_lessons(config: RunConfig, pictures: RunPictures, device: str = "cpu"
         teacher_images=images,
         prototypes_KD=prototypes_KD,
         teacher_scale=config.teacher.logit_scale or (teacher.logit_scale if teacher else 100.0),
+        fingerprint=combined(*taught_by, *texts),
     )
 
 
@@ -213,13 +219,11 @@ def _held_texts(texts: list[str], known: list[int], prompts: list[str], config: 
 
 
 def _text_embeddings(
-    teacher: Teacher, texts: list[str], learned: list[str], config: RunConfig, device: str
+    teacher: Teacher, encoder: Teacher | None, texts: list[str], learned: list[str], cache: Path
 ) -> Tensor:
-    """The teacher's embeddings; with `teacher.encoder` of all texts, its map fitted to the learned ones alone."""
-    cache = Path(config.data.cache).expanduser()
-    if not config.teacher.encoder:
+    """The teacher's embeddings; with an encoder of all texts, its map fitted to the learned ones alone."""
+    if encoder is None:
         return torch.from_numpy(np.array(cached_text_embeddings(teacher, texts, cache), np.float32))
-    encoder = open_teacher(config.teacher.encoder, device=device)
     return torch.from_numpy(bridged_text_embeddings(teacher, encoder, texts, learned, cache))
 
 

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from spikeclip.config import TWINS
 from spikeclip.energy.counts import Product, counts
 from spikeclip.graph.lower import lower
 from spikeclip.losses import rate_loss
@@ -28,24 +29,27 @@ class StageNetwork(nn.Module):
     def __init__(self, model: nn.Module, stage: Stage, precision: torch.dtype) -> None:
         super().__init__()
         self.model, self.stage, self.precision = model, stage, precision
-        self.accumulates = driven_accumulates(model) if stage.config.loss.rate else {}  # type: ignore[arg-type]
+        self.rate = stage.config.loss.rate
+        if self.rate and model.config.neuron.kind in TWINS:  # type: ignore[union-attr]
+            self.rate = 0.0
+        self.accumulates = driven_accumulates(model) if self.rate else {}  # type: ignore[arg-type]
 
     def forward(self, inputs: Batch, targets: Batch) -> dict[str, Tensor]:
         """Return the terms of the loss of the whole batch; their sum is what is minimised.
 
         inputs, targets: of this process's share of the batch.
         """
-        weights = self.stage.config.loss
         device = next(self.model.parameters()).device.type
-        watch = record(self.model) if weights.rate else nullcontext({})
+        watch = record(self.model) if self.rate else nullcontext({})
         with torch.autocast(device, self.precision, enabled=self.precision != torch.float32), watch as rates:
             features = self.stage.features(self.model, inputs)
         features = {name: gather(value) for name, value in features.items()}
         targets = {name: gather(value) for name, value in targets.items()}
         terms = self.stage.loss(self.model, features, targets)
-        if weights.rate:
+        if self.rate:
             shared = {name: gather(rate[None]).mean() for name, rate in rates.items()}
-            terms["rate"] = weights.rate * rate_loss(shared, self.accumulates, weights.target_rate)
+            target = self.stage.config.loss.target_rate
+            terms["rate"] = self.rate * rate_loss(shared, self.accumulates, target)
         return terms
 
 

@@ -20,6 +20,8 @@ from spikeclip.train.recipe_checks import check_run
 BUILT_IN = Path(__file__).parents[1] / "recipes"
 """In a checkout a link to the repository's recipes/."""
 _ENDINGS = (".yaml", ".yml", ".json")
+_MACHINE = ("feed", "recompute", "checkpoint_minutes")
+"""Settings that say how a run is computed, and leave its weights bit by bit as they are."""
 
 
 def built_in_recipes() -> dict[str, str]:
@@ -103,9 +105,14 @@ def changed_settings(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
 
 
 def changed_training(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
-    """Return `changed_settings` but for the split to test: the pictures tell where that matters."""
+    """Return `changed_settings` but for what leaves the weights as they are: how they are computed, and `test_split`.
+
+    The pictures tell where that matters.
+    """
+    saved = {**saved, **{key: getattr(config, key) for key in _MACHINE}}
     if isinstance(saved.get("data"), dict):
-        saved = {**saved, "data": {**saved["data"], "test_split": config.data.test_split}}
+        free = {"test_split": config.data.test_split, "cache": config.data.cache}
+        saved["data"] = {**saved["data"], **free}
     return changed_settings(saved, config)
 
 

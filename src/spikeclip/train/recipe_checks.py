@@ -53,7 +53,15 @@ def check_run(config: RunConfig) -> None:
     _check_data(config.data)
     _check_teacher(config.teacher, config.stages)
     for i, stage in enumerate(config.stages):
-        _check_stage(f"stages.{i}", stage, config, model)
+        _check_stage(f"stages.{i}", stage, config)
+    if model is not None:
+        check_stages(config.stages, model)
+
+
+def check_stages(stages: list[StageConfig], model: ModelConfig) -> None:
+    """Raise `InputError`, with the key, for settings of a stage that the model cannot be trained with."""
+    for i, stage in enumerate(stages):
+        _check_fits(f"stages.{i}", stage, model)
 
 
 def check_files(config: RunConfig) -> None:
@@ -156,7 +164,7 @@ def _check_teacher(teacher: TeacherConfig, stages: list[StageConfig]) -> None:
         )
 
 
-def _check_stage(key: str, stage: StageConfig, config: RunConfig, model: ModelConfig | None) -> None:
+def _check_stage(key: str, stage: StageConfig, config: RunConfig) -> None:
     terms = _TERMS.get(stage.stage, ())
     if terms and not any(getattr(stage.loss, term) for term in terms):
         raise InputError(
@@ -174,8 +182,9 @@ def _check_stage(key: str, stage: StageConfig, config: RunConfig, model: ModelCo
         raise InputError(
             f"{key}.augment.mix mixes classes, which stage finetune alone learns: set it to none"
         )
-    if model is None:
-        return
+
+
+def _check_fits(key: str, stage: StageConfig, model: ModelConfig) -> None:
     if stage.augment.colour and model.image.event_frames is not None:
         raise InputError(f"{key}.augment.colour changes colours, and event recordings have none: set it to 0")
     if stage.relu_first and model.neuron.kind in ("lif", "plif"):

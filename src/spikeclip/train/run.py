@@ -35,7 +35,7 @@ from spikeclip.train.loop import Progress, run_stage
 from spikeclip.train.pictures import RunPictures, load_run_pictures
 from spikeclip.train.precision import resolve_compile, resolve_precision
 from spikeclip.train.recipe import changed_training, read_model_config, recipe_values
-from spikeclip.train.recipe_checks import check_files, check_run
+from spikeclip.train.recipe_checks import check_files, check_run, check_stages
 from spikeclip.train.report import Report
 from spikeclip.train.session import Session, open_session
 from spikeclip.train.stages import STAGES, check_stage, make_stage
@@ -73,7 +73,8 @@ def train_run(
     accelerator = Accelerator()
     main = accelerator.is_main_process
     report = Report(out, main, title, quiet)
-    format = read_model_config(config.model).image.format  # before a folder: the model may not be there
+    built = read_model_config(config.model)  # before a folder is made: the model may not be there
+    check_stages(config.stages, built)
     with locked(out, "run", main):
         if main:
             check_start(out, "run", lambda saved: changed_training(saved, config), resume, overwrite)
@@ -81,14 +82,12 @@ def train_run(
         state = load_checkpoint(out / CHECKPOINT, _HELD) if resume and (out / CHECKPOINT).exists() else None
         set_seed(config.seed)
         with accelerator.main_process_first():  # one process fills the caches, the others read them
-            pictures = load_run_pictures(config, format)
-            tested = _load_test(config, format, pictures.classnames) if test else None
+            pictures = load_run_pictures(config, built.image.format)
+            tested = _load_test(config, built.image.format, pictures.classnames) if test else None
             lessons = gather_lessons(config, pictures, str(accelerator.device))
         _check(config, (pictures, lessons), accelerator.num_processes, report)
-        if state and state["pictures"] != _fingerprints(pictures):
-            raise InputError(
-                f"the pictures are not those that the run in {out} began with, so it cannot go on"
-            )
+        if state:
+            _check_same(state["pictures"], _fingerprints(pictures, lessons), out)
         model = build_model(config.model, pictures, lessons).to(accelerator.device)
         for index, stage in enumerate(config.stages):
             check_folded(model, stage, STAGES[stage.stage].towers, f"stages.{index}")
@@ -163,8 +162,19 @@ def _check(config: RunConfig, data: tuple[RunPictures, Lessons], processes: int,
             report.warn(warning)
 
 
-def _fingerprints(pictures: RunPictures) -> dict[str, str]:
-    return {split: part.fingerprint for split, part in pictures.splits.items()}
+def _fingerprints(pictures: RunPictures, lessons: Lessons) -> dict[str, str]:
+    splits = {split: part.fingerprint for split, part in pictures.splits.items()}
+    return {**splits, "lessons": lessons.fingerprint}
+
+
+def _check_same(before: dict[str, str], now: dict[str, str], out: Path) -> None:
+    """Raise `InputError` where a run would go on with other things to learn than it began with."""
+    changed = [name for name, fingerprint in before.items() if fingerprint != now[name]]
+    if changed:
+        which = "teacher and the texts" if changed == ["lessons"] else "pictures"
+        raise InputError(
+            f"the {which} are not those that the run in {out} began with, so it cannot go on: --overwrite starts anew"
+        )
 
 
 def _run_stages(
@@ -183,7 +193,7 @@ def _run_stages(
     main = session.accelerator.is_main_process
     done: list[dict[str, Any]] = state["done"] if state else []
     under_way = state["stage"] if state else None
-    common = {"done": done, "pictures": _fingerprints(data[0])}
+    common = {"done": done, "pictures": _fingerprints(*data)}
     trained = {"image", "text"} if config.model.pretrained is not None else set()
     for index, settings in enumerate(config.stages):
         towers = set(STAGES[settings.stage].towers)
