@@ -149,6 +149,7 @@ def load_training(
             val = val if shared.all() else val.subset(np.flatnonzero(shared))
     if splits.needed and not len(val):
         needed = f"more pictures{f', or a larger {splits.set_by}' if splits.set_by else ''}"
+        needed += f" (a limit of {limit} was set)" if limit is not None else ""
         if name is not None:
             needed = f"pictures of the same classes in {splits.train!r} and {name!r}"
         raise InputError(
@@ -224,10 +225,18 @@ def rename(pictures: Pictures, names: dict[str, str]) -> Pictures:
 
 
 def rename_classes(parts: Sequence[Pictures], names: Mapping[str, str]) -> list[Pictures]:
-    """Return several sources with other class names; raises `InputError` for an old name that none of them has."""
+    """Return several sources with other class names, old name: new name.
+
+    Raises `InputError` for an old name that none of them has, and for a new one that another class of a source has.
+    """
     known = {name for part in parts for name in part.classnames}
     for old in names:
         if old not in known:
             raise unknown(f"class of {' and '.join(part.name for part in parts)}", old, known)
     present = [{old: new for old, new in names.items() if old in part.classnames} for part in parts]
-    return [rename(part, found) for part, found in zip(parts, present, strict=True)]
+    renamed = [rename(part, found) for part, found in zip(parts, present, strict=True)]
+    for part, found in zip(renamed, present, strict=True):
+        for old, new in found.items():
+            if sum(text_key(name) == text_key(new) for name in part.classnames) > 1:
+                raise InputError(f"{old!r} as {new!r}: {part.name} has another class of that name: choose another name")
+    return renamed

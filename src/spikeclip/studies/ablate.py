@@ -132,7 +132,7 @@ def run_ablation(
     for name, config in runs.items():
         finished(config, out / name)
     failed: dict[str, str] = {}
-    with study(out, "ablation") if train else contextlib.nullcontext():
+    with study(out, "folder of ablations") if train else contextlib.nullcontext():
         try:
             for place, (name, config) in enumerate(runs.items(), 1) if train else ():
                 try:
