@@ -16,6 +16,7 @@ from spikeclip.config import DataConfig, ImageFormat, LossConfig, RunConfig, Tar
 from spikeclip.data import Pictures
 from spikeclip.data.mixture import class_keys, join, load_sources, split_sources
 from spikeclip.data.prompts import load_prompts, text_key
+from spikeclip.data.sources import rename_classes
 from spikeclip.errors import InputError
 from spikeclip.teacher import open_teacher
 from spikeclip.train.pictures import load_run_pictures
@@ -25,6 +26,16 @@ def part(name: str, labels: list[int], classnames: list[str]) -> Pictures:
     images = np.full((len(labels), 4, 4, 3), len(name), np.uint8)
     ids = [f"{i}.png" for i in range(len(labels))]
     return Pictures(name, "train", images, ids, name, np.array(labels), classnames)
+
+
+@pytest.mark.parametrize("names", [{"cat": "Dog"}, {"cat": "pet", "dog": "pet"}], ids=str)
+def test_two_classes_of_one_source_never_get_one_name(names):
+    parts = [part("other", [0], ["cow"]), part("pets", [0, 1], ["cat", "dog"])]
+    with pytest.raises(
+        InputError, match=r"'cat' as '(Dog|pet)': pets has another class of that name: choose"
+    ):
+        rename_classes(parts, names)
+    assert rename_classes(parts, {"cat": "dog", "dog": "cat"})[1].classnames == ["dog", "cat"]
 
 
 def test_classes_of_equal_name_are_one_and_pictures_keep_their_class():

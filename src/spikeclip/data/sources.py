@@ -238,5 +238,7 @@ def rename_classes(parts: Sequence[Pictures], names: Mapping[str, str]) -> list[
     for part, found in zip(renamed, present, strict=True):
         for old, new in found.items():
             if sum(text_key(name) == text_key(new) for name in part.classnames) > 1:
-                raise InputError(f"{old!r} as {new!r}: {part.name} has another class of that name: choose another name")
+                raise InputError(
+                    f"{old!r} as {new!r}: {part.name} has another class of that name: choose another name"
+                )
     return renamed
