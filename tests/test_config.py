@@ -117,7 +117,7 @@ def test_the_shape_of_pictures_and_recordings():
         ({"stages": [{"epochs": "ten"}]}, r"stages.0.epochs: expected int, got 'ten'"),
         ({"stages": [{"epochs": 1.5}]}, r"stages.0.epochs: expected int, got 1.5"),
         ({"seed": True}, r"seed: expected int, got True"),
-        ({"compile": "yes"}, r"compile: expected bool, got 'yes'"),
+        ({"compile": "yes"}, r"compile: expected auto or bool, got 'yes'"),
         ({"data": "cifar10"}, r"data: expected a table of settings, got 'cifar10'"),
         ({"data": {"val_fraction": "much"}}, r"data.val_fraction: expected float, got 'much'"),
         ([], r"RunConfig: expected a table of settings, got \[\]"),

@@ -303,7 +303,7 @@ def test_what_a_gpu_needs_is_chosen_by_itself(load):
     assert (made.compile, made.recompute) == (True, False)
     assert resolve_compile(made.compile, "cpu")
     for key in ("compile", "recompute"):
-        with pytest.raises(InputError, match=f"{key}: expected bool, got 'yes'"):
+        with pytest.raises(InputError, match=f"{key}: expected auto or bool, got 'yes'"):
             load(GOOD, f"{key}='yes'")
 
 
