@@ -93,7 +93,10 @@ NO_MEMORY = "not enough memory for this: try fewer pictures at a time, smaller o
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """PyTorch has no class of its own for it on the processor, and one of a graphics card elsewhere."""
+    """Whether an exception says that memory ran out.
+
+    PyTorch has no class of its own for it on the processor, and one of a graphics card elsewhere.
+    """
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"

@@ -19,9 +19,13 @@ from torch import Tensor, nn
 
 from spikeclip.config import (
     PRESETS,
+    ImageConfig,
     ModelConfig,
+    NeuronConfig,
     Taught,
+    TextConfig,
     check,
+    from_dict,
     model_config,
     read_saved,
     saved_values,
@@ -66,9 +70,9 @@ class SpikeCLIP(nn.Module, ModelHubMixin, library_name="spikeclip"):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of weights, towers, neurons and tokenizer: models of different embeddings differ in it."""
-        towers = [to_dict(part) for part in (self.config.image, self.config.text, self.config.neuron)]
-        about = [weights_hash(self), *towers, self.tokenizer.fingerprint if self.tokenizer else None]
+        """Hash of weights, towers, neurons and tokenizer: models that differ in it have different embeddings."""
+        parts = [_unusual(part) for part in (self.config.image, self.config.text, self.config.neuron)]
+        about = [weights_hash(self), *parts, self.tokenizer.fingerprint if self.tokenizer else None]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
     def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
@@ -227,3 +231,13 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
             file = stack.enter_context(replacing(folder / name))
             file.write(content)
             file.flush()
+
+
+def _unusual(part: ImageConfig | TextConfig | NeuronConfig) -> dict[str, Any]:
+    """Return the settings of a configuration that differ from their defaults, but for those of training alone.
+
+    A setting that a later version adds then leaves the fingerprint of older models as it is.
+    """
+    given, usual = to_dict(from_dict(type(part), to_dict(part))), to_dict(type(part)())
+    training = ("surrogate", "alpha", "detach_reset")
+    return {name: value for name, value in given.items() if value != usual[name] and name not in training}

@@ -71,8 +71,11 @@ def test_energy_goes_into_the_record_of_one_model_alone(command, folder):
     assert not (folder / "never").exists()
 
 
-def test_a_twin_that_was_not_tested_on_the_same_pictures(command, folder):
-    (folder / "twin").mkdir(exist_ok=True)
+def test_a_run_that_is_no_twin_or_was_not_tested_on_the_same_pictures(command, folder):
+    saved = (folder / "run" / "model" / "config.json").read_text()
+    (folder / "twin" / "model").mkdir(parents=True)
+    config = folder / "twin" / "model" / "config.json"
+    config.write_text(saved.replace('"ilif"', '"relu"'))
     arguments = ("energy", "run", "--data", "shapes", "--limit", "60", "--twin", "twin", "--out", "never")
     data = {"source": "shapes", "split": "heldout", "pictures": 10}
     test = {"metrics": {"acc1": 0.5}, "provenance": {"data": data}}
@@ -85,17 +88,17 @@ def test_a_twin_that_was_not_tested_on_the_same_pictures(command, folder):
             "stages": [],
             "test": test,
         },
-        "twin has spiking neurons (ilif): --twin names the run of the ReLU twin": {
-            "stages": [],
-            "test": test,
-            "recipe": {"model": {"name": "spikeclip-tiny"}},
-        },
         "is no result of a training: --twin names the run": {"records": []},
     }
     for message, result in messages.items():
         (folder / "twin" / "results.json").write_text(json.dumps(result))
         code, _, error = command(*arguments)
         assert (code, message in error, error.count("\n")) == (1, True, 1), error
+    (folder / "twin" / "results.json").write_text(json.dumps({"stages": [], "test": test}))
+    config.write_text(saved)
+    message = "twin has spiking neurons (ilif): --twin names the run of the ReLU twin"
+    code, _, error = command(*arguments)
+    assert (code, message in error, error.count("\n")) == (1, True, 1), error
 
 
 WITHOUT = "import sys; sys.modules['matplotlib'] = None; from spikeclip.cli import main; main()"

@@ -226,7 +226,7 @@ def test_other_pictures_cannot_be_resumed_with(run, prepared):
     assert state["pictures"] == {**now, "lessons": made.lessons.fingerprint}
     state["pictures"]["train"] = splits["train"].subset(range(100)).fingerprint
     torch.save({"format": FORMAT, **state}, folder / "checkpoint.pt")
-    with pytest.raises(InputError, match=r"the pictures are not those that the run in .* began with"):
+    with pytest.raises(InputError, match=r"the pictures are not what the run in .* began with"):
         run(STAGE, resume=True)
 
 
@@ -240,22 +240,34 @@ def test_another_teacher_at_the_same_place_cannot_be_resumed_with(run, root, tmp
     run(STAGE, teacher=teacher, resume=True)
     np.savez(table, **{**held, "embeddings": held["embeddings"][::-1]})
     with pytest.raises(
-        InputError, match=r"the teacher and the texts are not those .* began with, so .*--overwrite"
+        InputError, match=r"the teacher, the tokenizer or the texts are not what .* began with"
     ):
         run(STAGE, teacher=teacher, resume=True)
 
 
+def test_another_start_at_the_same_place_cannot_be_resumed_with(run, config, tmp_path):
+    """Its weights are in the checkpoint, its neurons are not."""
+    _, start = run(STAGE, out="start")
+    made = replace(config(STAGE), model=ModelSettings(pretrained=str(start / "model")))
+    train_run(made, tmp_path / "next", quiet=True, test=False)
+    file = start / "model" / "config.json"
+    file.write_text(file.read_text().replace('"D": 4', '"D": 2'))
+    with pytest.raises(
+        InputError, match=r"the model in model\.pretrained is not what the run in .* began with"
+    ):
+        train_run(made, tmp_path / "next", resume=True, quiet=True, test=False)
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"feed": "mapped"}, {"recompute": True}, {"checkpoint_minutes": 1.0}, {"data": {"test_split": None}}],
+    [{"feed": "mapped"}, {"recompute": True}, {"checkpoint_minutes": 1.0}, {"data": {"cache": "elsewhere"}}],
     ids=str,
 )
-def test_a_run_goes_on_with_other_settings_of_the_machine(change, run, tmp_path):
+def test_a_run_goes_on_with_other_settings_of_the_machine(change, run, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     run(STAGE)
     run(STAGE, resume=True, **change)
-    with pytest.raises(
-        InputError, match=r"\(different: precision\): --resume goes on with the same, --overwrite"
-    ):
+    with pytest.raises(InputError, match=r"\(different: precision\): it goes on with the same ones; remove"):
         run(STAGE, resume=True, precision="bf16", **change)
 
 

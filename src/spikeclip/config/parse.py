@@ -110,12 +110,13 @@ def _one_of(hints: tuple[Any, ...], value: Any, where: str) -> Any:
     rest = [hint for hint in choices if typing.get_origin(hint) is not Literal] or choices
     listed = isinstance(value, (list, tuple))
     fitting = (hint for hint in rest if (typing.get_origin(hint) is list) == listed)
-    if len(rest) == len(choices):
+    try:
         return convert(next(fitting, rest[0]), value, where)
-    with contextlib.suppress(InputError):
-        return convert(next(fitting, rest[0]), value, where)
-    wanted = " or ".join(expected(hint) for hint in choices)
-    raise InputError(f"{where}: expected {wanted}, got {reprlib.repr(value)}")
+    except InputError as error:
+        if len(rest) == len(choices):
+            raise
+        wanted = " or ".join(expected(hint) for hint in hints)
+        raise InputError(f"{where}: expected {wanted}, got {reprlib.repr(value)}") from error
 
 
 def _text(value: str, where: str) -> str:

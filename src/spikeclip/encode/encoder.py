@@ -42,7 +42,7 @@ class Encoder(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of weights and preprocessing: encoders that differ in it have different embeddings."""
+        """Hash of weights, neurons and preprocessing: encoders that differ in it have different embeddings."""
         ...
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from spikeclip.config import TWINS, NeuronConfig
+from spikeclip.config import TWINS, read_config
 from spikeclip.data.sources import load_pictures, rename
 from spikeclip.data.tokenizer import Tokenizer, no_tokenizer
 from spikeclip.defaults import CACHE
@@ -125,9 +125,8 @@ def _twin(run: Path) -> dict[str, Any]:
             if "stages" in result
             else f"{run / 'results.json'} is no result of a training: --twin names the run of the ReLU twin"
         )
-    model = result["recipe"]["model"] if "recipe" in result else {}  # of an earlier version
-    neuron = model.get("neuron", NeuronConfig.kind)
-    if model and "pretrained" not in model and neuron not in TWINS:
+    neuron = read_config(run / "model").neuron.kind
+    if neuron not in TWINS:
         raise InputError(f"{run} has spiking neurons ({neuron}): --twin names the run of the ReLU twin")
     data = test["provenance"]["data"]
     tested = {"data": data["source"], "split": data["split"], "pictures": data["pictures"]}

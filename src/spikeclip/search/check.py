@@ -70,6 +70,7 @@ def other_model(folder: Path, about: About, encoder: Encoder, name: str) -> Inpu
         )
     return InputError(
         f"the index in {folder} was made by {about.model} ({weights[:8]}), and {encoder.name} ({others[:8]}) has other "
-        f"embeddings: name that model, or make the index anew by `spikeclip index --db {folder} --model {name} "
+        "embeddings, or another number in this version of spikeclip: name that model, or make the index anew by "
+        f"`spikeclip index --db {folder} --model {name} "
         "--rebuild`"
     )

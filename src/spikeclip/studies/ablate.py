@@ -83,8 +83,8 @@ def plan(
     """Return the cells of an ablation, the recipe itself first. Every recipe is checked before one is trained.
 
     `changes` apply to all cells, before those of the axis. A recipe that two cells share has one name and is trained
-    once. Raises `InputError` for no or equal seeds, for a change that the recipe cannot take, and for a name that no
-    folder can have.
+    once. Raises `InputError` for no or equal seeds, for a change that the recipe cannot take or that sets the seed, and
+    for a name that no folder can have.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError(f"expected different seeds, got {list(seeds)}")
@@ -100,9 +100,10 @@ def plan(
             name = _slug(f"{axis}-{value}") if axis else _BASE
             if not 0 < len(name) <= _LONGEST:
                 raise InputError(
-                    f"{axis}: {value}: runs are called after them, by 1 to {_LONGEST} letters and digits of ASCII"
+                    f"{axis}: {value}: both name a folder: give them a letter from a to z or a digit, and at most "
+                    f"{_LONGEST} characters"
                 )
-            if any(change.partition("=")[0].strip() == "seed" for change in its_changes):
+            if any(change.partition("=")[0] == "seed" for change in its_changes):
                 raise InputError(
                     f"{axis}: {value}: every value is trained with the same seeds; --seeds names them"
                 )
@@ -125,8 +126,8 @@ def run_ablation(
 
     A run that fails, for want of memory too, is noted and the others go on, unless it is the first, a run of the recipe
     itself. `train` False only reports what is there. Leaves ablation.json and ablation.png and returns what the former
-    holds; see `report`. Raises `InputError`, before anything is trained where `out` holds a run of another recipe, and
-    `Interrupted` after Ctrl-C, when the report holds what is finished.
+    holds; see `report`. Raises `InputError`, before anything is trained where `out` holds a finished run of another
+    recipe, and `Interrupted` after Ctrl-C, when the report holds what is finished.
     """
     runs = {name: config for cell in cells for name, config in cell.runs.items()}
     for name, config in runs.items():
@@ -226,7 +227,7 @@ def ablation_figure(result: Mapping[str, Any]) -> Figure:
             ha="right",
             rotation_mode="anchor",
         )
-        panel.set_xlim(-0.5, len(shown) - 0.5)
+        panel.set_xlim(-0.5, max(len(shown), 1) - 0.5)
         panel.set_title(axis.replace("_", " "), fontsize=9)
     for panel in np.ravel(axes)[len(axes_of) :]:
         panel.set_axis_off()

@@ -114,7 +114,7 @@ def _twins(config: RunConfig) -> dict[str, RunConfig]:
     if config.model.pretrained is not None:
         raise InputError("a sweep builds its twins, so its recipe cannot start from model.pretrained")
     neuron = config.model.resolve().neuron
-    first_D = tuple(neuron.T * levels for levels in neuron.first_D)
+    first_D = tuple(neuron.T * D for D in neuron.first_D) if neuron.kind == "ilif" else ()
     if neuron.kind in TWINS:
         raise InputError(f"neuron {neuron.kind} does not spike: there is no rate to regularise")
     levels = neuron.T * (neuron.D if neuron.kind == "ilif" else 1)

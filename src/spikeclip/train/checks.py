@@ -18,7 +18,7 @@ from spikeclip.train.stages.stage import Batch
 
 SILENT_ROWS = 5
 """Rows of the log after which a layer without a spike is reported."""
-_ADVICE = "; lower the learning rate and start anew (--overwrite)"
+_ADVICE = "; lower the learning rate and start anew"
 
 
 class Losses:

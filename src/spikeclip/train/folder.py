@@ -80,8 +80,8 @@ def check_start(
             raise InputError(f"{error}: it is damaged; --overwrite starts anew") from error
         if different:
             raise InputError(
-                f"{folder} was started with other settings (different: {', '.join(different)}): --resume goes on with "
-                "the same, --overwrite starts anew"
+                f"{folder} was started with other settings (different: {', '.join(different)}): it goes on with "
+                "the same ones; remove the folder to start anew"
             )
         return
     # A recipe alone, or with a log, is of a training that never came to a checkpoint: nothing of it is worth asking.

@@ -38,8 +38,8 @@ class Lessons:
 
     Embeddings have unit length. teacher_texts_ND: None without a teacher. teacher_images[split]: (pictures, D), NaN
     where the teacher has none, None where it has none at all; so prototypes_KD of the classes. teacher_scale: factor
-    on the teacher's cosines. fingerprint: hash of the texts and of what the teacher is, not of its embeddings, whose
-    last bits are other on another machine.
+    on the teacher's cosines. fingerprint: hash of texts, tokenizer and of what the teacher is, not of its embeddings,
+    whose last bits are other on another machine.
     """
 
     texts: list[str]
@@ -116,6 +116,7 @@ def gather_lessons(config: RunConfig, pictures: RunPictures, device: str = "cpu"
         taught_by += [encoder.fingerprint] if encoder is not None else []
         learned = known_texts[~torch.isin(known_texts, held_texts)]
         embeddings_ND = _text_embeddings(teacher, encoder, texts, [texts[i] for i in learned.tolist()], cache)
+    tokenizer = _tokenizer(config, teacher, texts)
     return Lessons(
         texts=texts,
         text_of=text_of,
@@ -123,12 +124,12 @@ def gather_lessons(config: RunConfig, pictures: RunPictures, device: str = "cpu"
         class_prompts=class_prompts,
         known_texts=known_texts,
         held_texts=held_texts,
-        tokenizer=_tokenizer(config, teacher, texts),
+        tokenizer=tokenizer,
         teacher_texts_ND=embeddings_ND,
         teacher_images=images,
         prototypes_KD=prototypes_KD,
         teacher_scale=config.teacher.logit_scale or (teacher.logit_scale if teacher else 100.0),
-        fingerprint=combined(*taught_by, *texts),
+        fingerprint=combined(*taught_by, tokenizer.fingerprint, *texts),
     )
 
 

@@ -29,9 +29,7 @@ class StageNetwork(nn.Module):
     def __init__(self, model: nn.Module, stage: Stage, precision: torch.dtype) -> None:
         super().__init__()
         self.model, self.stage, self.precision = model, stage, precision
-        self.rate = stage.config.loss.rate
-        if self.rate and model.config.neuron.kind in TWINS:  # type: ignore[union-attr]
-            self.rate = 0.0
+        self.rate = rate_weight(model, stage)
         self.accumulates = driven_accumulates(model) if self.rate else {}  # type: ignore[arg-type]
 
     def forward(self, inputs: Batch, targets: Batch) -> dict[str, Tensor]:
@@ -51,6 +49,12 @@ class StageNetwork(nn.Module):
             target = self.stage.config.loss.target_rate
             terms["rate"] = self.rate * rate_loss(shared, self.accumulates, target)
         return terms
+
+
+def rate_weight(model: nn.Module, stage: Stage) -> float:
+    """Return the weight of the firing-rate regulariser: of the twins, which do not spike, 0."""
+    rate = stage.config.loss.rate
+    return 0.0 if rate and model.config.neuron.kind in TWINS else rate  # type: ignore[union-attr]
 
 
 def driven_accumulates(model: SpikeCLIP) -> dict[str, int]:

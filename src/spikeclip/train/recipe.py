@@ -99,20 +99,19 @@ def recipe_values(config: RunConfig) -> dict[str, Any]:
 
 
 def changed_settings(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
-    """Return the keys in which a saved recipe, as JSON has it, differs; one that it lacks had its default."""
+    """Return the keys in which a saved recipe, as JSON has it, differs; one that it lacks had its default.
+
+    What leaves every result as it is does not count: how a run is computed, and where its pictures are cached.
+    """
     old, new = full_values(from_dict(RunConfig, saved)), full_values(config)
-    return [key for key in old if new[key] != old[key]]
+    old["data"]["cache"] = new["data"]["cache"]
+    return [key for key in old if new[key] != old[key] and key not in _MACHINE]
 
 
 def changed_training(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
-    """Return `changed_settings` but for what leaves the weights as they are: how they are computed, and `test_split`.
-
-    The pictures tell where that matters.
-    """
-    saved = {**saved, **{key: getattr(config, key) for key in _MACHINE}}
+    """Return `changed_settings` but for the split to test: the pictures tell where that matters."""
     if isinstance(saved.get("data"), dict):
-        free = {"test_split": config.data.test_split, "cache": config.data.cache}
-        saved["data"] = {**saved["data"], **free}
+        saved = {**saved, "data": {**saved["data"], "test_split": config.data.test_split}}
     return changed_settings(saved, config)
 
 

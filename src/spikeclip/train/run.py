@@ -32,6 +32,7 @@ from spikeclip.train.checkpoint import fitting, load_checkpoint, save_checkpoint
 from spikeclip.train.folder import CHECKPOINT, RESULT, begin, check_start, locked
 from spikeclip.train.lessons import Lessons, gather_lessons
 from spikeclip.train.loop import Progress, run_stage
+from spikeclip.train.network import rate_weight
 from spikeclip.train.pictures import RunPictures, load_run_pictures
 from spikeclip.train.precision import resolve_compile, resolve_precision
 from spikeclip.train.recipe import changed_training, read_model_config, recipe_values
@@ -62,7 +63,8 @@ def train_run(
 
     What the stages and the test need is checked before anything starts, and until then nothing is written or removed.
     `resume` continues an interrupted run from its checkpoint with the same recipe and ends with the weights an
-    uninterrupted run would have; only `data.test_split` may be another. `overwrite` removes what an earlier run wrote
+    uninterrupted run would have; only `data.test_split`, `data.cache` and what says how it is computed (`feed`,
+    `recompute`, `checkpoint_minutes`) may be others. `overwrite` removes what an earlier run wrote
     in `out`. `test` reports the test split once, at the end. Returns {"stages": [...], "seconds": training time,
     "precision": of the training, "test": record or None}, and without a test split "validation": how many `pictures`
     that split has, and the `spikes` on them. Raises `InputError`, also where another process trains in
@@ -86,9 +88,11 @@ def train_run(
             tested = _load_test(config, built.image.format, pictures.classnames) if test else None
             lessons = gather_lessons(config, pictures, str(accelerator.device))
         _check(config, (pictures, lessons), accelerator.num_processes, report)
+        model = build_model(config.model, pictures, lessons)
+        begun = _fingerprints(pictures, lessons, model if config.model.pretrained else None)
         if state:
-            _check_same(state["pictures"], _fingerprints(pictures, lessons), out)
-        model = build_model(config.model, pictures, lessons).to(accelerator.device)
+            _check_same(state["pictures"], begun, out)
+        model.to(accelerator.device)
         for index, stage in enumerate(config.stages):
             check_folded(model, stage, STAGES[stage.stage].towers, f"stages.{index}")
         model.taught = taught_by(config, pictures, lessons).after(model.taught)
@@ -107,7 +111,7 @@ def train_run(
         )
         with opened as session, _graphs_allowed() if compiled else nullcontext():
             session = dataclasses.replace(session, recompute=config.recompute)
-            done = _run_stages(config, model, (pictures, lessons), session, out / CHECKPOINT, state)
+            done = _run_stages(config, model, (pictures, lessons), session, (out / CHECKPOINT, begun), state)
         result: dict[str, Any] = {
             "stages": done,
             "seconds": sum(stage["seconds"] for stage in done),
@@ -162,18 +166,21 @@ def _check(config: RunConfig, data: tuple[RunPictures, Lessons], processes: int,
             report.warn(warning)
 
 
-def _fingerprints(pictures: RunPictures, lessons: Lessons) -> dict[str, str]:
+def _fingerprints(pictures: RunPictures, lessons: Lessons, start: SpikeCLIP | None) -> dict[str, str]:
+    """Return what a run begins with: the pictures of each split, its lessons, and the model that it starts from."""
     splits = {split: part.fingerprint for split, part in pictures.splits.items()}
-    return {**splits, "lessons": lessons.fingerprint}
+    return {**splits, "lessons": lessons.fingerprint, **({"start": start.fingerprint} if start else {})}
 
 
 def _check_same(before: dict[str, str], now: dict[str, str], out: Path) -> None:
-    """Raise `InputError` where a run would go on with other things to learn than it began with."""
-    changed = [name for name, fingerprint in before.items() if fingerprint != now[name]]
+    """Raise `InputError` where a run would go on with other things than it began with; see `_fingerprints`."""
+    with fitting():  # an earlier version wrote fewer of them
+        changed = [name for name in now if before.get(name, now[name]) != now[name]]
     if changed:
-        which = "teacher and the texts" if changed == ["lessons"] else "pictures"
+        names = {"lessons": "teacher, the tokenizer or the texts", "start": "model in model.pretrained"}
+        which, verb = names.get(changed[0], "pictures"), "is" if changed == ["start"] else "are"
         raise InputError(
-            f"the {which} are not those that the run in {out} began with, so it cannot go on: --overwrite starts anew"
+            f"the {which} {verb} not what the run in {out} began with, so it cannot go on: remove it to start anew"
         )
 
 
@@ -182,18 +189,20 @@ def _run_stages(
     model: SpikeCLIP,
     data: tuple[RunPictures, Lessons],
     session: Session,
-    checkpoint: Path,
+    kept: tuple[Path, dict[str, str]],
     state: dict[str, Any] | None,
 ) -> list[dict[str, Any]]:
     """Run the stages that a checkpoint has not finished; return one row for each stage of the run.
 
     A checkpoint holds the rows of finished stages, `done`, the `weights` at the start of the one under way, its
-    `stage`, None where none is under way, and the fingerprints of the `pictures`.
+    `stage`, None where none is under way, and as `pictures` the fingerprints of what the run began with. kept: its
+    file, and these.
     """
+    checkpoint, begun = kept
     main = session.accelerator.is_main_process
     done: list[dict[str, Any]] = state["done"] if state else []
     under_way = state["stage"] if state else None
-    common = {"done": done, "pictures": _fingerprints(*data)}
+    common = {"done": done, "pictures": begun}
     trained = {"image", "text"} if config.model.pretrained is not None else set()
     for index, settings in enumerate(config.stages):
         towers = set(STAGES[settings.stage].towers)
@@ -231,7 +240,7 @@ def _ended_worse(
 ) -> None:
     """Say that no weights of a stage score as those from `before` did, and go back to these where that is wanted."""
     score, weights = before
-    kept = stage.config.keep_better and not stage.config.loss.rate
+    kept = stage.config.keep_better and not rate_weight(model, stage)
     which = (
         "those from before are kept (keep_better: false takes the new)"
         if kept
