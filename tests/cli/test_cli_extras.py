@@ -111,7 +111,7 @@ def place(tmp_path_factory) -> Path:
     (place / "r.yaml").write_text(RECIPE)
     texts = [f"a photo of a {name}." for name in CLASSES[:2]]
     np.savez(place / "table.npz", embeddings=np.eye(16, dtype=np.float32)[:2], texts=texts)
-    (place / "grid.yaml").write_text("{axis: {one: [seed=1]}}")
+    (place / "grid.yaml").write_text("{axis: {one: [vocab_size=300]}}")
     return place
 
 
