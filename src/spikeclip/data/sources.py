@@ -148,10 +148,11 @@ def load_training(
             shared = np.isin(val.labels, train.labels)
             val = val if shared.all() else val.subset(np.flatnonzero(shared))
     if splits.needed and not len(val):
-        needed = f"more pictures{f', or a larger {splits.set_by}' if splits.set_by else ''}"
-        needed += f" (a limit of {limit} was set)" if limit is not None else ""
         if name is not None:
             needed = f"pictures of the same classes in {splits.train!r} and {name!r}"
+        else:
+            needed = f"more pictures{f', or a larger {splits.set_by}' if splits.set_by else ''}"
+            needed += f" (a limit of {limit} was set)" if limit is not None else ""
         raise InputError(
             f"{source}: {len(train)} pictures of {splits.train!r} leave none for validation: this needs {needed}"
         )

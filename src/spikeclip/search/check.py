@@ -71,6 +71,5 @@ def other_model(folder: Path, about: About, encoder: Encoder, name: str) -> Inpu
     return InputError(
         f"the index in {folder} was made by {about.model} ({weights[:8]}), and {encoder.name} ({others[:8]}) has other "
         "embeddings, or another number in this version of spikeclip: name that model, or make the index anew by "
-        f"`spikeclip index --db {folder} --model {name} "
-        "--rebuild`"
+        f"`spikeclip index --db {folder} --model {name} --rebuild`"
     )

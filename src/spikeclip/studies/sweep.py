@@ -114,13 +114,15 @@ def _twins(config: RunConfig) -> dict[str, RunConfig]:
     if config.model.pretrained is not None:
         raise InputError("a sweep builds its twins, so its recipe cannot start from model.pretrained")
     neuron = config.model.resolve().neuron
-    first_D = tuple(neuron.T * D for D in neuron.first_D) if neuron.kind == "ilif" else ()
     if neuron.kind in TWINS:
         raise InputError(f"neuron {neuron.kind} does not spike: there is no rate to regularise")
-    levels = neuron.T * (neuron.D if neuron.kind == "ilif" else 1)
+    D, first_D = (neuron.D, neuron.first_D) if neuron.kind == "ilif" else (1, ())
+    levels, first_levels = neuron.T * D, tuple(neuron.T * D for D in first_D)
     models = {
         "relu": dataclasses.replace(config.model, neuron="relu", T=1),
-        "quant_relu": dataclasses.replace(config.model, neuron="quant_relu", T=1, D=levels, first_D=first_D),
+        "quant_relu": dataclasses.replace(
+            config.model, neuron="quant_relu", T=1, D=levels, first_D=first_levels
+        ),
     }
     return {
         kind: _with_strength(dataclasses.replace(config, model=model), 0.0) for kind, model in models.items()

@@ -110,13 +110,13 @@ def gather_lessons(config: RunConfig, pictures: RunPictures, device: str = "cpu"
         held_texts = torch.tensor([i for i in known if text_key(texts[i]) in teacher.held], dtype=torch.long)
     else:
         held_texts = _held_texts(texts, known, prompts, config)
-    embeddings_ND, taught_by = None, [teacher.fingerprint] if teacher is not None else []
+    encoder = embeddings_ND = None
     if teacher is not None:
         encoder = open_teacher(taught.encoder, device=device) if taught.encoder else None
-        taught_by += [encoder.fingerprint] if encoder is not None else []
         learned = known_texts[~torch.isin(known_texts, held_texts)]
         embeddings_ND = _text_embeddings(teacher, encoder, texts, [texts[i] for i in learned.tolist()], cache)
     tokenizer = _tokenizer(config, teacher, texts)
+    networks = [each.fingerprint for each in (teacher, encoder) if each is not None]
     return Lessons(
         texts=texts,
         text_of=text_of,
@@ -129,7 +129,7 @@ def gather_lessons(config: RunConfig, pictures: RunPictures, device: str = "cpu"
         teacher_images=images,
         prototypes_KD=prototypes_KD,
         teacher_scale=config.teacher.logit_scale or (teacher.logit_scale if teacher else 100.0),
-        fingerprint=combined(*taught_by, tokenizer.fingerprint, *texts),
+        fingerprint=combined(*networks, tokenizer.fingerprint, *texts),
     )
 
 

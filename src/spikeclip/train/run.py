@@ -177,10 +177,13 @@ def _check_same(before: dict[str, str], now: dict[str, str], out: Path) -> None:
     with fitting():  # an earlier version wrote fewer of them
         changed = [name for name in now if before.get(name, now[name]) != now[name]]
     if changed:
-        names = {"lessons": "teacher, the tokenizer or the texts", "start": "model in model.pretrained"}
-        which, verb = names.get(changed[0], "pictures"), "is" if changed == ["start"] else "are"
+        others = {
+            "lessons": "the teacher, the tokenizer or the texts are",
+            "start": "the model in model.pretrained is",
+        }
+        what = others.get(changed[0], "the pictures are")
         raise InputError(
-            f"the {which} {verb} not what the run in {out} began with, so it cannot go on: remove it to start anew"
+            f"{what} not what the run in {out} began with, so it cannot go on: remove it to start anew"
         )
 
 
